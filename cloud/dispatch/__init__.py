@@ -1,0 +1,1 @@
+"""What is armed, what it should deliver, and the intents that say so."""

@@ -1,0 +1,1 @@
+"""The live fleet as columns, one row a site."""

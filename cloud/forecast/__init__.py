@@ -1,0 +1,1 @@
+"""Load and PV of the hours ahead: arrays in, arrays out."""

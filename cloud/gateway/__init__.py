@@ -1,0 +1,1 @@
+"""gRPC for agents, and the broker that the coordinator runs."""

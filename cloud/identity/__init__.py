@@ -1,0 +1,1 @@
+"""Keys, certificates, claim tokens, NATS credentials and the signing of commands."""

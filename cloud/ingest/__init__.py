@@ -1,0 +1,1 @@
+"""Telemetry from JetStream into fleet state and history."""

@@ -1,0 +1,1 @@
+"""Offers, awards and settlement."""

@@ -1,0 +1,1 @@
+"""Portfolio, resources, products and money as frozen values."""

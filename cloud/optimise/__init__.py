@@ -1,0 +1,1 @@
+"""Schedules with reserve held back: arrays in, arrays out."""

@@ -1,0 +1,1 @@
+"""The ledger (SQLite) and the history (Parquet)."""

@@ -1,0 +1,1 @@
+"""The agent that is installed on a home gateway."""

@@ -1,0 +1,1 @@
+"""Devices: one owner task per connection."""

@@ -1,0 +1,1 @@
+"""Values of the agent: they import nothing of ours."""

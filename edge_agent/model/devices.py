@@ -1,0 +1,69 @@
+"""What a device can do, as small protocols. A driver offers those it has; a read-only device has no writable half."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from edge_agent.model.values import MISSING, Admitted, Nameplate, Sample
+
+
+class DeviceTimeout(Exception):
+    """The device did not answer in time; the next attempt may succeed."""
+
+
+class DeviceRejected(Exception):
+    """The device answered that it will not; says which point and what it said."""
+
+
+class DeviceFault(Exception):
+    """The device cannot be used as configured; names device, finding and remedy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeterReading:
+    """One reading of a meter. Positive power flows towards the grid."""
+
+    power_w: Sample = MISSING
+    frequency_hz: Sample = MISSING
+    voltage_v: Sample = MISSING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InverterReading:
+    """One reading of an inverter, with its storage where it has one."""
+
+    power_w: Sample = MISSING  # AC terminals, positive towards the grid
+    frequency_hz: Sample = MISSING
+    voltage_v: Sample = MISSING
+    pv_power_w: Sample = MISSING
+    soc: Sample = MISSING
+
+
+class Meter(Protocol):
+    async def read_meter(self) -> MeterReading:
+        """A fresh reading. Raises DeviceTimeout, DeviceRejected."""
+        ...
+
+
+class Inverter(Protocol):
+    @property
+    def nameplate(self) -> Nameplate: ...
+
+    async def read_inverter(self) -> InverterReading:
+        """A fresh reading. Raises DeviceTimeout, DeviceRejected."""
+        ...
+
+
+class PowerControl(Protocol):
+    """The writable half of an inverter. It takes only what safety admitted."""
+
+    async def write_power(self, admitted: Admitted, lifetime_s: float) -> None:
+        """Holds the setpoint; the device's own reversion timer lets go `lifetime_s` after the last write.
+
+        Writes nothing where the device already holds this power and its timer needs no refreshing yet.
+        Raises DeviceTimeout, DeviceRejected.
+        """
+        ...
+
+    async def release(self) -> None:
+        """Gives the device back to its own default now. Raises DeviceTimeout, DeviceRejected."""
+        ...

@@ -1,0 +1,1 @@
+"""The fixed-rate loop, the two processes and their configuration."""

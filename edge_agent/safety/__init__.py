@@ -1,0 +1,1 @@
+"""The last check before any write."""

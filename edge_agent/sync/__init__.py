@@ -1,0 +1,1 @@
+"""The cloud session: enrolment, telemetry, intents and the journal that survives outages."""

@@ -1,0 +1,1 @@
+"""Plants, rigs, scenarios and benchmarks: where the agent and the coordinator are proven."""

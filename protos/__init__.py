@@ -1,0 +1,1 @@
+"""The contract that the edge and the cloud share."""

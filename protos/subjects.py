@@ -1,0 +1,102 @@
+"""The one table of NATS subjects and streams.
+
+| subject                         | who publishes | what                                   | kept in               |
+|---------------------------------|---------------|----------------------------------------|-----------------------|
+| `vpp.tel.<partition>.<site>`    | the site      | vpp.v1.Batch of telemetry frames       | stream per group, TEL_<g> |
+| `vpp.evt.<partition>.<site>`    | the site      | vpp.v1.Event                           | stream REPORT         |
+| `vpp.ack.<partition>.<site>`    | the site      | vpp.v1.Acknowledgement                 | stream REPORT         |
+| `vpp.intent.<site>.<kind>`      | coordinator   | vpp.v1.SignedIntent, last value a subject | stream INTENT      |
+| `vpp.group.<group>.>`           | coordinator   | broadcasts to a group                  | nothing               |
+
+A site's partition is fnv1a32(site) % 64, the broker's own function; "<partition>.<site>" is fixed in the site's
+credentials at enrolment (tag `pt`), so a site can neither choose its partition nor speak for another site.
+"""
+
+import re
+from typing import Final
+
+PARTITIONS: Final = 64
+INTENT_KINDS: Final = ("schedule", "service")
+INTENT_STREAM: Final = "INTENT"
+REPORT_STREAM: Final = "REPORT"
+REPORT_SUBJECTS: Final = ("vpp.evt.*.*", "vpp.ack.*.*")
+INTENT_SUBJECTS: Final = ("vpp.intent.*.*",)
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+def check_name(name: str, what: str) -> str:
+    """`name` itself; ValueError if it could be read as a wildcard, several tokens or a path."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{what} {name!r}: use 1 to 63 of a-z 0-9 _ -, beginning with a letter or digit")
+    return name
+
+
+def partition(site: str) -> int:
+    """The site's partition, 0..63: FNV-1a 32 bit modulo 64, as nats-server's partition(64, 1)."""
+    value = 2166136261
+    for byte in site.encode():
+        value = ((value ^ byte) * 16777619) & 0xFFFFFFFF
+    return value % PARTITIONS
+
+
+def partition_token(site: str) -> str:
+    """ "<partition>.<site>": the last two tokens of the site's own subjects."""
+    return f"{partition(check_name(site, 'site'))}.{site}"
+
+
+def telemetry(token: str) -> str:
+    return f"vpp.tel.{token}"
+
+
+def event(token: str) -> str:
+    return f"vpp.evt.{token}"
+
+
+def acknowledgement(token: str) -> str:
+    return f"vpp.ack.{token}"
+
+
+def intent(site: str, kind: str) -> str:
+    if kind not in INTENT_KINDS:
+        raise ValueError(f"intent kind {kind!r}: one of {', '.join(INTENT_KINDS)}")
+    return f"vpp.intent.{check_name(site, 'site')}.{kind}"
+
+
+def latest_intent(site: str, kind: str) -> str:
+    """Where a site asks the broker for its current intent (JetStream direct get)."""
+    return f"$JS.API.DIRECT.GET.{INTENT_STREAM}.{intent(site, kind)}"
+
+
+def telemetry_stream(group: int) -> str:
+    return f"TEL_{group}"
+
+
+def telemetry_stream_subjects(group: int, groups: int) -> list[str]:
+    """Subjects of one telemetry stream: partitions are dealt to `groups` streams in contiguous ranges."""
+    first, last = group * PARTITIONS // groups, (group + 1) * PARTITIONS // groups
+    return [f"vpp.tel.{p}.*" for p in range(first, last)]
+
+
+def inbox_prefix(site: str) -> str:
+    return f"_INBOX_{check_name(site, 'site')}"
+
+
+def site_of(subject: str) -> str:
+    """The site a telemetry, event or acknowledgement subject belongs to: its last token."""
+    return subject.rsplit(".", 1)[1]
+
+
+def device_permissions() -> dict[str, dict[str, list[str]]]:
+    """The template of the scoped signing key: what a site's credentials allow, in the broker's own terms."""
+    return {
+        "pub": {
+            "allow": [
+                "vpp.tel.{{tag(pt)}}",
+                "vpp.evt.{{tag(pt)}}",
+                "vpp.ack.{{tag(pt)}}",
+                *(f"$JS.API.DIRECT.GET.{INTENT_STREAM}.vpp.intent.{{{{name()}}}}.{kind}" for kind in INTENT_KINDS),
+            ]
+        },
+        "sub": {"allow": ["vpp.intent.{{name()}}.*", "vpp.group.{{tag(grp)}}.>", "_INBOX_{{name()}}.>"]},
+    }

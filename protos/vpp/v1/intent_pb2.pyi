@@ -1,0 +1,69 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Intent(_message.Message):
+    __slots__ = ("site", "sequence", "issued_ms", "valid_from_ms", "expires_ms", "schedule", "arm", "release")
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_MS_FIELD_NUMBER: _ClassVar[int]
+    VALID_FROM_MS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_MS_FIELD_NUMBER: _ClassVar[int]
+    SCHEDULE_FIELD_NUMBER: _ClassVar[int]
+    ARM_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
+    site: str
+    sequence: int
+    issued_ms: int
+    valid_from_ms: int
+    expires_ms: int
+    schedule: Schedule
+    arm: ArmService
+    release: Release
+    def __init__(self, site: _Optional[str] = ..., sequence: _Optional[int] = ..., issued_ms: _Optional[int] = ..., valid_from_ms: _Optional[int] = ..., expires_ms: _Optional[int] = ..., schedule: _Optional[_Union[Schedule, _Mapping]] = ..., arm: _Optional[_Union[ArmService, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ...) -> None: ...
+
+class SignedIntent(_message.Message):
+    __slots__ = ("intent", "signature", "key_id")
+    INTENT_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    intent: bytes
+    signature: bytes
+    key_id: bytes
+    def __init__(self, intent: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., key_id: _Optional[bytes] = ...) -> None: ...
+
+class Schedule(_message.Message):
+    __slots__ = ("start_ms", "mtu_s", "inverter_power_w", "plan_id")
+    START_MS_FIELD_NUMBER: _ClassVar[int]
+    MTU_S_FIELD_NUMBER: _ClassVar[int]
+    INVERTER_POWER_W_FIELD_NUMBER: _ClassVar[int]
+    PLAN_ID_FIELD_NUMBER: _ClassVar[int]
+    start_ms: int
+    mtu_s: int
+    inverter_power_w: _containers.RepeatedScalarFieldContainer[int]
+    plan_id: str
+    def __init__(self, start_ms: _Optional[int] = ..., mtu_s: _Optional[int] = ..., inverter_power_w: _Optional[_Iterable[int]] = ..., plan_id: _Optional[str] = ...) -> None: ...
+
+class ArmService(_message.Message):
+    __slots__ = ("award_id", "service_id", "service_version", "contracted_w", "service_toml")
+    AWARD_ID_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_ID_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CONTRACTED_W_FIELD_NUMBER: _ClassVar[int]
+    SERVICE_TOML_FIELD_NUMBER: _ClassVar[int]
+    award_id: str
+    service_id: str
+    service_version: int
+    contracted_w: int
+    service_toml: str
+    def __init__(self, award_id: _Optional[str] = ..., service_id: _Optional[str] = ..., service_version: _Optional[int] = ..., contracted_w: _Optional[int] = ..., service_toml: _Optional[str] = ...) -> None: ...
+
+class Release(_message.Message):
+    __slots__ = ("award_id",)
+    AWARD_ID_FIELD_NUMBER: _ClassVar[int]
+    award_id: str
+    def __init__(self, award_id: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,53 @@
+from protos.vpp.v1 import intent_pb2 as _intent_pb2
+from protos.vpp.v1 import report_pb2 as _report_pb2
+from protos.vpp.v1 import site_pb2 as _site_pb2
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ToSync(_message.Message):
+    __slots__ = ("snapshot", "description", "event", "acknowledgement")
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    ACKNOWLEDGEMENT_FIELD_NUMBER: _ClassVar[int]
+    snapshot: SnapshotReport
+    description: _site_pb2.SiteDescription
+    event: _report_pb2.Event
+    acknowledgement: _report_pb2.Acknowledgement
+    def __init__(self, snapshot: _Optional[_Union[SnapshotReport, _Mapping]] = ..., description: _Optional[_Union[_site_pb2.SiteDescription, _Mapping]] = ..., event: _Optional[_Union[_report_pb2.Event, _Mapping]] = ..., acknowledgement: _Optional[_Union[_report_pb2.Acknowledgement, _Mapping]] = ...) -> None: ...
+
+class ToControl(_message.Message):
+    __slots__ = ("intent", "link")
+    INTENT_FIELD_NUMBER: _ClassVar[int]
+    LINK_FIELD_NUMBER: _ClassVar[int]
+    intent: _intent_pb2.Intent
+    link: Link
+    def __init__(self, intent: _Optional[_Union[_intent_pb2.Intent, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ...) -> None: ...
+
+class SnapshotReport(_message.Message):
+    __slots__ = ("at_ms", "grid_power_w", "inverter_power_w", "soc", "frequency_hz", "voltage_v", "pv_power_w")
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    GRID_POWER_W_FIELD_NUMBER: _ClassVar[int]
+    INVERTER_POWER_W_FIELD_NUMBER: _ClassVar[int]
+    SOC_FIELD_NUMBER: _ClassVar[int]
+    FREQUENCY_HZ_FIELD_NUMBER: _ClassVar[int]
+    VOLTAGE_V_FIELD_NUMBER: _ClassVar[int]
+    PV_POWER_W_FIELD_NUMBER: _ClassVar[int]
+    at_ms: int
+    grid_power_w: float
+    inverter_power_w: float
+    soc: float
+    frequency_hz: float
+    voltage_v: float
+    pv_power_w: float
+    def __init__(self, at_ms: _Optional[int] = ..., grid_power_w: _Optional[float] = ..., inverter_power_w: _Optional[float] = ..., soc: _Optional[float] = ..., frequency_hz: _Optional[float] = ..., voltage_v: _Optional[float] = ..., pv_power_w: _Optional[float] = ...) -> None: ...
+
+class Link(_message.Message):
+    __slots__ = ("connected",)
+    CONNECTED_FIELD_NUMBER: _ClassVar[int]
+    connected: bool
+    def __init__(self, connected: _Optional[bool] = ...) -> None: ...

@@ -1,0 +1,97 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class EnrolRequest(_message.Message):
+    __slots__ = ("claim_token", "certificate_request", "nats_public_key", "agent_version")
+    CLAIM_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    NATS_PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
+    AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    claim_token: str
+    certificate_request: bytes
+    nats_public_key: str
+    agent_version: str
+    def __init__(self, claim_token: _Optional[str] = ..., certificate_request: _Optional[bytes] = ..., nats_public_key: _Optional[str] = ..., agent_version: _Optional[str] = ...) -> None: ...
+
+class RenewRequest(_message.Message):
+    __slots__ = ("certificate_request", "nats_public_key")
+    CERTIFICATE_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    NATS_PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
+    certificate_request: bytes
+    nats_public_key: str
+    def __init__(self, certificate_request: _Optional[bytes] = ..., nats_public_key: _Optional[str] = ...) -> None: ...
+
+class Credentials(_message.Message):
+    __slots__ = ("site", "slot", "partition_token", "certificate", "ca_certificates", "nats_jwt", "nats_urls", "site_service", "command_keys", "first_seq", "expires_ms")
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    SLOT_FIELD_NUMBER: _ClassVar[int]
+    PARTITION_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    CA_CERTIFICATES_FIELD_NUMBER: _ClassVar[int]
+    NATS_JWT_FIELD_NUMBER: _ClassVar[int]
+    NATS_URLS_FIELD_NUMBER: _ClassVar[int]
+    SITE_SERVICE_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_KEYS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SEQ_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_MS_FIELD_NUMBER: _ClassVar[int]
+    site: str
+    slot: int
+    partition_token: str
+    certificate: bytes
+    ca_certificates: bytes
+    nats_jwt: str
+    nats_urls: _containers.RepeatedScalarFieldContainer[str]
+    site_service: str
+    command_keys: _containers.RepeatedScalarFieldContainer[bytes]
+    first_seq: int
+    expires_ms: int
+    def __init__(self, site: _Optional[str] = ..., slot: _Optional[int] = ..., partition_token: _Optional[str] = ..., certificate: _Optional[bytes] = ..., ca_certificates: _Optional[bytes] = ..., nats_jwt: _Optional[str] = ..., nats_urls: _Optional[_Iterable[str]] = ..., site_service: _Optional[str] = ..., command_keys: _Optional[_Iterable[bytes]] = ..., first_seq: _Optional[int] = ..., expires_ms: _Optional[int] = ...) -> None: ...
+
+class SiteDescription(_message.Message):
+    __slots__ = ("devices", "agent_version", "rated_power_w", "max_charge_w", "max_discharge_w", "storage_capacity_wh", "soc_min", "soc_max")
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    RATED_POWER_W_FIELD_NUMBER: _ClassVar[int]
+    MAX_CHARGE_W_FIELD_NUMBER: _ClassVar[int]
+    MAX_DISCHARGE_W_FIELD_NUMBER: _ClassVar[int]
+    STORAGE_CAPACITY_WH_FIELD_NUMBER: _ClassVar[int]
+    SOC_MIN_FIELD_NUMBER: _ClassVar[int]
+    SOC_MAX_FIELD_NUMBER: _ClassVar[int]
+    devices: _containers.RepeatedCompositeFieldContainer[Device]
+    agent_version: str
+    rated_power_w: float
+    max_charge_w: float
+    max_discharge_w: float
+    storage_capacity_wh: float
+    soc_min: float
+    soc_max: float
+    def __init__(self, devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., agent_version: _Optional[str] = ..., rated_power_w: _Optional[float] = ..., max_charge_w: _Optional[float] = ..., max_discharge_w: _Optional[float] = ..., storage_capacity_wh: _Optional[float] = ..., soc_min: _Optional[float] = ..., soc_max: _Optional[float] = ...) -> None: ...
+
+class Device(_message.Message):
+    __slots__ = ("name", "manufacturer", "model", "serial", "sunspec_models")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    MANUFACTURER_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    SERIAL_FIELD_NUMBER: _ClassVar[int]
+    SUNSPEC_MODELS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    manufacturer: str
+    model: str
+    serial: str
+    sunspec_models: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, name: _Optional[str] = ..., manufacturer: _Optional[str] = ..., model: _Optional[str] = ..., serial: _Optional[str] = ..., sunspec_models: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class SiteConfiguration(_message.Message):
+    __slots__ = ("telemetry_interval_ms", "groups", "coordinator_time_ms")
+    TELEMETRY_INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    COORDINATOR_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    telemetry_interval_ms: int
+    groups: _containers.RepeatedScalarFieldContainer[str]
+    coordinator_time_ms: int
+    def __init__(self, telemetry_interval_ms: _Optional[int] = ..., groups: _Optional[_Iterable[str]] = ..., coordinator_time_ms: _Optional[int] = ...) -> None: ...
