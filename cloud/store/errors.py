@@ -1,0 +1,29 @@
+"""What can be wrong with stored data, as one line a person can act on."""
+
+from enum import StrEnum
+
+
+class StoreError(Exception):
+    """Stored data that cannot be used; the text says what, where and how to mend it."""
+
+
+class LedgerError(StoreError):
+    """The ledger refuses."""
+
+
+class HistoryError(StoreError):
+    """The history refuses."""
+
+
+class ClaimProblem(StrEnum):
+    UNKNOWN = "unknown"
+    USED = "used"
+    EXPIRED = "expired"
+
+
+class ClaimError(LedgerError):
+    """A claim token that gives no right to enrol."""
+
+    def __init__(self, problem: ClaimProblem, text: str) -> None:
+        super().__init__(text)
+        self.problem = problem

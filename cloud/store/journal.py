@@ -1,0 +1,123 @@
+"""What was asked of sites, what they answered, what happened, and how far each stream was read."""
+
+from cloud.model.records import EventRecord, IntentRecord, IntentState, Severity, StreamOffset
+from cloud.store.database import LedgerFile
+from cloud.store.errors import LedgerError
+from cloud.store.rows import to_row
+from protos import subjects
+
+# Acknowledgements of the agent's two processes may cross: a state is only ever replaced by a later one.
+_RANK = {
+    IntentState.ISSUED: 0,
+    IntentState.ACCEPTED: 1,
+    IntentState.ACTIVE: 2,
+    IntentState.REFUSED: 3,
+    IntentState.EXPIRED: 3,
+    IntentState.RELEASED: 3,
+}
+
+
+class Journal(LedgerFile):
+    """Intents, events and stream offsets."""
+
+    def record_intent(
+        self, site: str, kind: str, *, valid_from_ms: int, expires_ms: int, body: str, now_ms: int
+    ) -> IntentRecord:
+        """The intent under the next sequence number of its site and kind, recorded before it is sent.
+
+        body: the intent's body as protobuf JSON. Raises LedgerError for an unknown site or kind, or one that would
+        be over before it begins.
+        """
+        if kind not in subjects.INTENT_KINDS:
+            raise LedgerError(f"intent kind {kind!r}: one of {', '.join(subjects.INTENT_KINDS)}")
+        if expires_ms <= valid_from_ms:
+            raise LedgerError(f"intent {kind} for {site!r}: expires before it is valid")
+        with self.transaction():
+            if self._execute("SELECT 1 FROM sites WHERE site = ?", (site,)).fetchone() is None:
+                raise LedgerError(f"site {site!r} is unknown: add it with vpp-cloud site add")
+            (sequence,) = self._execute(
+                "SELECT coalesce(max(sequence), 0) + 1 FROM intents WHERE site = ? AND kind = ?", (site, kind)
+            ).fetchone()
+            record = IntentRecord(
+                site=site,
+                kind=kind,
+                sequence=sequence,
+                issued_ms=now_ms,
+                valid_from_ms=valid_from_ms,
+                expires_ms=expires_ms,
+                body=body,
+                updated_ms=now_ms,
+            )
+            self._insert("intents", record)
+        return record
+
+    def update_intent_state(
+        self, site: str, kind: str, sequence: int, state: IntentState, reason: str, at_ms: int
+    ) -> bool:
+        """Whether the state is news: it is not when the intent is unknown or has come as far already."""
+        with self.transaction():
+            known = self.intent(site, kind, sequence)
+            if known is None or _RANK[state] <= _RANK[known.state]:
+                return False
+            self._execute(
+                "UPDATE intents SET state = ?, reason = ?, updated_ms = ? WHERE site = ? AND kind = ? AND sequence = ?",
+                (str(state), reason, at_ms, site, kind, sequence),
+            )
+        return True
+
+    def intent(self, site: str, kind: str, sequence: int) -> IntentRecord | None:
+        return self._one(
+            IntentRecord,
+            "SELECT * FROM intents WHERE site = ? AND kind = ? AND sequence = ?",
+            (site, kind, sequence),
+        )
+
+    def intents(self, *, site: str | None = None, kind: str | None = None, limit: int = 1000) -> list[IntentRecord]:
+        """Intents of a site or kind, or all, newest first."""
+        return self._all(
+            IntentRecord,
+            "SELECT * FROM intents WHERE (:site IS NULL OR site = :site) AND (:kind IS NULL OR kind = :kind) "
+            "ORDER BY issued_ms DESC, sequence DESC, site, kind LIMIT :limit",
+            {"site": site, "kind": kind, "limit": limit},
+        )
+
+    def latest_intents(self) -> list[IntentRecord]:
+        """The newest intent of every site and kind."""
+        return self._all(
+            IntentRecord,
+            "SELECT i.* FROM intents i JOIN (SELECT site, kind, max(sequence) AS sequence FROM intents "
+            "GROUP BY site, kind) newest USING (site, kind, sequence) ORDER BY i.site, i.kind",
+        )
+
+    def add_event(self, event: EventRecord) -> bool:
+        """Whether the event is new: its site and id were not recorded before."""
+        row = {name: value for name, value in to_row(event).items() if name != "number"}
+        names, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
+        return self._execute(f"INSERT OR IGNORE INTO events ({names}) VALUES ({marks})", row).rowcount == 1
+
+    def events(
+        self,
+        *,
+        after: int | None = None,
+        site: str | None = None,
+        least: Severity = Severity.INFO,
+        limit: int = 200,
+    ) -> list[EventRecord]:
+        """Events in order of recording: the first `limit` ones after number `after`, or else the last `limit` ones.
+
+        least: leaves out what is less severe.
+        """
+        wanted = list(Severity)[list(Severity).index(least) :]
+        marks = ", ".join("?" for _ in wanted)
+        where = f"number > ? AND (? IS NULL OR site = ?) AND severity IN ({marks})"
+        values = [after or 0, site, site, *map(str, wanted), limit]
+        order = "DESC" if after is None else "ASC"
+        found = self._all(EventRecord, f"SELECT * FROM events WHERE {where} ORDER BY number {order} LIMIT ?", values)
+        return found[::-1] if after is None else found
+
+    def stream_offset(self, stream: str) -> StreamOffset | None:
+        return self._one(StreamOffset, "SELECT * FROM stream_offsets WHERE stream = ?", (stream,))
+
+    def set_stream_offset(self, offset: StreamOffset) -> None:
+        """To be called in the transaction that keeps what was read."""
+        self._put("stream_offsets", "stream", offset)

@@ -1,0 +1,18 @@
+"""The coordinator's ledger: registry, intents, trades and people in one SQLite file."""
+
+from typing import Final
+
+from cloud.store.journal import Journal
+from cloud.store.people import People
+from cloud.store.registry import Registry
+from cloud.store.trades import Trades
+
+LEDGER_FILE: Final = "ledger.db"  # in the data folder
+
+
+class Ledger(Registry, Journal, Trades, People):
+    """All that must never be lost, in one file that several threads and processes may have open.
+
+    Methods are short and synchronous; each is one transaction, and `transaction()` joins several. Instants are given
+    by the caller, the ledger has no clock. Close it, or use it as a context manager.
+    """

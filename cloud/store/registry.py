@@ -1,0 +1,69 @@
+"""Sites and the one-time claims by which their agents enrol."""
+
+import msgspec
+
+from cloud.model.records import Claim, Description, Site
+from cloud.store.database import LedgerFile
+from cloud.store.errors import ClaimError, ClaimProblem, LedgerError
+from protos import subjects
+
+
+class Registry(LedgerFile):
+    """Who belongs to the power plant."""
+
+    def add_site(self, site: str, groups: tuple[str, ...], now_ms: int) -> Site:
+        """A new site with the next free slot. Raises LedgerError for a name that cannot be used or is taken."""
+        try:
+            subjects.check_name(site, "site")
+            for group in groups:
+                subjects.check_name(group, "group")
+        except ValueError as error:
+            raise LedgerError(str(error)) from error
+        if len(set(groups)) != len(groups):
+            raise LedgerError(f"site {site!r}: a group is named twice: {', '.join(groups)}")
+        with self.transaction():
+            if self.site(site) is not None:
+                raise LedgerError(f"site {site!r} exists already: choose another name")
+            (slot,) = self._execute("SELECT coalesce(max(slot) + 1, 0) FROM sites").fetchone()
+            added = Site(slot=slot, site=site, groups=groups, created_ms=now_ms)
+            self._insert("sites", added)
+        return added
+
+    def sites(self) -> list[Site]:
+        """All sites, by slot."""
+        return self._all(Site, "SELECT * FROM sites ORDER BY slot")
+
+    def site(self, site: str) -> Site | None:
+        return self._one(Site, "SELECT * FROM sites WHERE site = ?", (site,))
+
+    def set_description(self, site: str, description: Description) -> None:
+        """Keeps what the site's agent told of itself. Raises LedgerError for an unknown site."""
+        text = msgspec.json.encode(description).decode()
+        changed = self._execute("UPDATE sites SET description = ? WHERE site = ?", (text, site)).rowcount
+        if changed == 0:
+            raise LedgerError(f"site {site!r} is unknown: add it with vpp-cloud site add")
+
+    def add_claim(self, token_hash: str, site: str, *, expires_ms: int, now_ms: int) -> None:
+        """A right to enrol once as the site. Raises LedgerError for an unknown site."""
+        with self.transaction():
+            if self.site(site) is None:
+                raise LedgerError(f"site {site!r} is unknown: add it with vpp-cloud site add")
+            self._insert("claims", Claim(token_hash=token_hash, site=site, created_ms=now_ms, expires_ms=expires_ms))
+
+    def use_claim(self, token_hash: str, now_ms: int) -> Site:
+        """The site to enrol; the claim is used up and the site is enrolled. Raises ClaimError."""
+        with self.transaction():
+            claim = self._one(Claim, "SELECT * FROM claims WHERE token_hash = ?", (token_hash,))
+            if claim is None:
+                raise ClaimError(ClaimProblem.UNKNOWN, "claim token is unknown: make a new one for the site")
+            if claim.used_ms is not None:
+                raise ClaimError(
+                    ClaimProblem.USED, f"claim token of site {claim.site!r} was used before: make a new one"
+                )
+            if now_ms >= claim.expires_ms:
+                raise ClaimError(ClaimProblem.EXPIRED, f"claim token of site {claim.site!r} expired: make a new one")
+            self._execute("UPDATE claims SET used_ms = ? WHERE token_hash = ?", (now_ms, token_hash))
+            self._execute("UPDATE sites SET enrolled_ms = ? WHERE site = ?", (now_ms, claim.site))
+            enrolled = self.site(claim.site)
+        assert enrolled is not None  # noqa: S101 (a foreign key holds it)
+        return enrolled

@@ -1,0 +1,216 @@
+"""The ledger's tables as numbered migrations. A migration that was released is never changed; add the next one."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from sqlite_utils import Database
+
+
+def _create(
+    db: Database,
+    name: str,
+    columns: dict[str, Any],
+    pk: str | tuple[str, ...],
+    *,
+    optional: tuple[str, ...] = (),
+    foreign_keys: tuple[tuple[str, str, str], ...] = (),
+) -> None:
+    """A strict table in which every column that is not `optional` must have a value."""
+    required = set(columns) - set(optional)
+    db.create_table(name, columns, pk=pk, not_null=required, foreign_keys=foreign_keys, strict=True)
+
+
+def _registry_and_trades(db: Database) -> None:
+    site_key = (("site", "sites", "site"),)
+    _create(
+        db,
+        "sites",
+        {
+            "site": str,
+            "slot": int,
+            "groups": str,
+            "created_ms": int,
+            "enrolled_ms": int,
+            "description": str,
+        },
+        pk="site",
+        optional=("enrolled_ms", "description"),
+    )
+    db.table("sites").create_index(["slot"], unique=True)
+    _create(
+        db,
+        "claims",
+        {"token_hash": str, "site": str, "created_ms": int, "expires_ms": int, "used_ms": int},
+        pk="token_hash",
+        optional=("used_ms",),
+        foreign_keys=site_key,
+    )
+    _create(
+        db,
+        "intents",
+        {
+            "site": str,
+            "kind": str,
+            "sequence": int,
+            "issued_ms": int,
+            "valid_from_ms": int,
+            "expires_ms": int,
+            "body": str,
+            "state": str,
+            "reason": str,
+            "updated_ms": int,
+        },
+        pk=("site", "kind", "sequence"),
+        foreign_keys=site_key,
+    )
+    _create(
+        db,
+        "events",
+        {
+            "number": int,
+            "site": str,
+            "event_id": str,
+            "at_ms": int,
+            "severity": str,
+            "code": str,
+            "text": str,
+        },
+        pk="number",
+        optional=("site",),
+    )
+    # An expression, because SQLite takes every NULL for another one and the coordinator's own events have no site.
+    db.execute("CREATE UNIQUE INDEX events_once ON events (coalesce(site, ''), event_id)")
+    _create(
+        db,
+        "stream_offsets",
+        {"stream": str, "created_ns": int, "last_sequence": int},
+        pk="stream",
+    )
+    _create(
+        db,
+        "plans",
+        {"plan_id": str, "created_ms": int, "start_ms": int, "mtu_s": int, "sites": str},
+        pk="plan_id",
+    )
+    _create(
+        db,
+        "market_sessions",
+        {
+            "session_id": str,
+            "gate_closure_ms": int,
+            "delivery_start_ms": int,
+            "delivery_end_ms": int,
+            "stage": str,
+            "plan_id": str,
+        },
+        pk="session_id",
+        optional=("plan_id",),
+        foreign_keys=(("plan_id", "plans", "plan_id"),),
+    )
+    _create(
+        db,
+        "offers",
+        {
+            "offer_id": str,
+            "session_id": str,
+            "product": str,
+            "service_id": str,
+            "group": str,
+            "power_w": int,
+            "price_per_mw_h": str,
+            "currency": str,
+            "created_ms": int,
+        },
+        pk="offer_id",
+        foreign_keys=(("session_id", "market_sessions", "session_id"),),
+    )
+    _create(
+        db,
+        "awards",
+        {
+            "award_id": str,
+            "session_id": str,
+            "offer_id": str,
+            "product": str,
+            "service_id": str,
+            "service_toml": str,
+            "group": str,
+            "power_w": int,
+            "clearing_price_per_mw_h": str,
+            "currency": str,
+            "delivery_start_ms": int,
+            "delivery_end_ms": int,
+            "state": str,
+        },
+        pk="award_id",
+        foreign_keys=(("session_id", "market_sessions", "session_id"), ("offer_id", "offers", "offer_id")),
+    )
+    _create(
+        db,
+        "award_shares",
+        {"award_id": str, "site": str, "contracted_w": int},
+        pk=("award_id", "site"),
+        foreign_keys=(("award_id", "awards", "award_id"), *site_key),
+    )
+    _create(
+        db,
+        "settlements",
+        {
+            "award_id": str,
+            "settled_ms": int,
+            "currency": str,
+            "capacity_amount": str,
+            "energy_amount": str,
+            "total_amount": str,
+        },
+        pk="award_id",
+        foreign_keys=(("award_id", "awards", "award_id"),),
+    )
+    _create(
+        db,
+        "settlement_lines",
+        {
+            "award_id": str,
+            "site": str,
+            "contracted_w": int,
+            "capacity_wh": int,
+            "performance_error": float,
+            "performance_factor": str,
+            "delivered": int,
+            "samples": int,
+            "samples_missing": int,
+            "energy_wh": int,
+            "capacity_amount": str,
+            "energy_amount": str,
+            "total_amount": str,
+        },
+        pk=("award_id", "site"),
+        foreign_keys=(("award_id", "settlements", "award_id"), *site_key),
+    )
+    _create(
+        db,
+        "users",
+        {"username": str, "password_hash": str, "roles": str, "created_ms": int},
+        pk="username",
+        optional=("password_hash",),
+    )
+    user_key = (("username", "users", "username"),)
+    _create(
+        db,
+        "log_in_sessions",
+        {"session_hash": str, "username": str, "created_ms": int, "expires_ms": int},
+        pk="session_hash",
+        foreign_keys=user_key,
+    )
+    _create(
+        db,
+        "log_in_tokens",
+        {"token_hash": str, "username": str, "created_ms": int, "expires_ms": int, "used_ms": int},
+        pk="token_hash",
+        optional=("used_ms",),
+        foreign_keys=user_key,
+    )
+
+
+MIGRATIONS: Final[tuple[Callable[[Database], None], ...]] = (_registry_and_trades,)
+"""Migration i brings schema i to i + 1; PRAGMA user_version holds the number of those applied."""
