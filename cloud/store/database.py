@@ -112,14 +112,15 @@ class LedgerFile:
 
     def _insert(self, table: str, record: Any) -> None:
         row = to_row(record)
-        names, marks = ", ".join(f'"{name}"' for name in row), ", ".join(f":{name}" for name in row)
-        self._execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", row)
+        self._execute(f"INSERT INTO {table} {_values(row)}", row)
 
     def _put(self, table: str, key: str, record: Any) -> None:
         """Inserts, or updates the row of the same key."""
         row = to_row(record)
-        names, marks = ", ".join(f'"{name}"' for name in row), ", ".join(f":{name}" for name in row)
         updates = ", ".join(f'"{name}" = excluded."{name}"' for name in row if name != key)
-        self._execute(
-            f"INSERT INTO {table} ({names}) VALUES ({marks}) ON CONFLICT ({key}) DO UPDATE SET {updates}", row
-        )
+        self._execute(f"INSERT INTO {table} {_values(row)} ON CONFLICT ({key}) DO UPDATE SET {updates}", row)
+
+
+def _values(row: Mapping[str, Any]) -> str:
+    names, marks = ", ".join(f'"{name}"' for name in row), ", ".join(f":{name}" for name in row)
+    return f"({names}) VALUES ({marks})"

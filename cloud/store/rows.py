@@ -1,7 +1,6 @@
 """Frozen dataclasses to SQLite rows and back: plain columns as they are, money as decimal text, the rest as JSON."""
 
 import dataclasses
-import functools
 import sqlite3
 import types
 import typing
@@ -16,9 +15,8 @@ Record = TypeVar("Record")
 
 def to_row(record: Any) -> dict[str, Any]:
     """Column values of a record, by field name."""
-    kinds = _kinds(type(record))
     row: dict[str, Any] = {}
-    for name, kind in kinds.items():
+    for name, kind in _kinds(type(record)).items():
         value = getattr(record, name)
         if value is not None:
             if kind == "json":
@@ -45,7 +43,6 @@ def from_row(cls: type[Record], row: sqlite3.Row) -> Record:
     return msgspec.convert(values, type=cls)
 
 
-@functools.cache
 def _kinds(cls: Any) -> dict[str, str]:
     hints = typing.get_type_hints(cls)
     return {field.name: _kind(hints[field.name]) for field in dataclasses.fields(cls)}

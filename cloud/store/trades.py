@@ -114,7 +114,8 @@ def _check_sums(settlement: Settlement, lines: Sequence[SettlementLine]) -> None
         total, parts = getattr(settlement, name), sum((getattr(line, name) for line in lines), Decimal(0))
         if total != parts:
             raise LedgerError(f"settlement {settlement.award_id}: {name} is {total}, its lines sum to {parts}")
-    for whole in (settlement, *lines):
+    parts_and_whole: tuple[Settlement | SettlementLine, ...] = (settlement, *lines)
+    for whole in parts_and_whole:
         if whole.capacity_amount + whole.energy_amount != whole.total_amount:
             raise LedgerError(f"settlement {settlement.award_id}: capacity and energy do not make {whole.total_amount}")
     if any(line.award_id != settlement.award_id for line in lines):
