@@ -1,0 +1,1 @@
+"""Figures, printed with the machine they were taken on."""

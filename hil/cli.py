@@ -1,0 +1,36 @@
+"""`vpp-hil`: rigs, the whole chain on one machine, and benchmarks."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module, metadata
+from typing import Final
+
+# command -> (module with add_arguments(parser) and run(arguments) -> exit code, help). Imported only when asked for.
+COMMANDS: Final = {
+    "run": ("hil.run.command", "run the whole chain on this machine: homes answer a recorded event, and a report"),
+    "rig": ("hil.rigs.serve", "serve simulated homes as SunSpec devices over Modbus TCP"),
+    "market": ("hil.market.serve", "serve a small reserve market that clears against recorded prices"),
+    "bench": ("hil.bench.command", "measure, and print the figures with the machine they were taken on"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    parser = argparse.ArgumentParser(prog="vpp-hil", description=__doc__)
+    parser.add_argument("--version", action="version", version=metadata.version("murmuration-vpp"))
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    chosen = next((a for a in arguments if a in COMMANDS), None)
+    runners: dict[str, Callable[[argparse.Namespace], int]] = {}
+    for name, (module_name, text) in COMMANDS.items():
+        sub = commands.add_parser(name, help=text, description=text)
+        if name == chosen:
+            module = import_module(module_name)
+            module.add_arguments(sub)
+            runners[name] = module.run
+    parsed = parser.parse_args(arguments)
+    return runners[parsed.command](parsed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

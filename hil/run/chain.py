@@ -1,0 +1,227 @@
+"""The whole chain as processes: rig, market, coordinator with its broker, and an agent per home.
+
+`Chain` starts them step by step, the way a person would with the product's own commands, and hands out what the
+report, the benchmark and the end-to-end tests need: folders, ledger, history and the rig's recording.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+from cloud.store.history import History
+from edge_agent.sync.journal import JournalStatus, read_status
+
+from cloud.model.records import AwardRecord, AwardState, IntentState
+from cloud.store.ledger import Ledger
+from hil.rigs.history import write_history_csv
+from hil.run.processes import ChainError, Processes, command, running, wait_until
+
+GROUPS: Final = ("fast", "droop")  # homes are dealt to them in turn
+OFFERS: Final = (("ffr", "ercot-ffr", "fast"), ("droop", "ieee1547-droop", "droop"))
+HISTORY_DAYS: Final = 14
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Of the market session and of the event inside its delivery [s]."""
+
+    gate_closes_after_s: float = 8.0
+    delivery_starts_after_s: float = 20.0  # both from the session's opening
+    quiet_before_s: float = 45.0  # of the delivery, before the recording plays
+    quiet_after_s: float = 60.0
+
+
+class Chain:
+    """The running chain. Made by `chain()`, which ends every process it started."""
+
+    def __init__(self, folder: Path, processes: Processes, homes: int, scenario: str, say: Say) -> None:
+        self.folder = folder
+        self.processes = processes
+        self.cloud = folder / "cloud"
+        self.sites = [f"home-{i:02d}" for i in range(1, homes + 1)]
+        self.rig: dict[str, Any] = {}
+        self.recorded_start = datetime.now(UTC)
+        self._scenario = scenario
+        self._say = say
+        self._ledger: Ledger | None = None
+
+    # ---- starting, in order
+
+    def start_rig(self) -> None:
+        """The homes' devices, and the market that buys their reserve."""
+        self._say(f"rig: {len(self.sites)} homes as SunSpec devices over Modbus TCP")
+        start = self.recorded_start.isoformat()
+        folder = self.folder / "rig"
+        arguments = ["--homes", str(len(self.sites)), "--data", str(folder), "--recorded-start-utc", start]
+        self.processes.start("rig", ["vpp-hil", "rig", "--scenario", self._scenario, *arguments], with_pipes=True)
+        market = self.folder / "market"
+        self.processes.start(
+            "market", ["vpp-hil", "market", "--data", str(market), "--recorded-start-utc", start, "--port", "0"]
+        )
+        self._wait_for_file(folder / "rig.json", "the rig listens")
+        self._wait_for_file(market / "market.json", "the market listens")
+        self.rig = json.loads((folder / "rig.json").read_text())
+
+    @property
+    def market_url(self) -> str:
+        return str(json.loads((self.folder / "market" / "market.json").read_text())["url"])
+
+    def start_coordinator(self) -> None:
+        config = self.folder / "coordinator.toml"
+        if not config.exists():
+            self._say("coordinator: keys, certificates, broker, ledger, console")
+            config.write_text(self._coordinator_toml())
+        (self.cloud / "run.json").unlink(missing_ok=True)
+        arguments = ["--data", str(self.cloud), "--config", str(config)]
+        self.processes.start("coordinator", ["vpp-cloud", "run", *arguments])
+        self._wait_for_file(self.cloud / "run.json", "the coordinator serves")
+
+    def register_homes(self) -> None:
+        """Adds each home with a one-time claim, and its recorded past, with the product's own commands."""
+        self._say(f"sites: {len(self.sites)} one-time claims, and {HISTORY_DAYS} recorded days of each home")
+        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+            list(pool.map(self._register, range(len(self.sites))))
+
+    def start_agents(self) -> None:
+        self._say(f"agents: {len(self.sites)}, each with its control and its sync process")
+        for site in self.sites:
+            self.start_agent(site)
+
+    def start_agent(self, site: str) -> None:
+        self.processes.start(f"agent-{site}", ["vpp-agent", "run", "--config", str(self.agent_config(site))])
+
+    def wait_online(self, *, within_s: float = 90.0) -> None:
+        """Until every agent has enrolled, told what it found, and had telemetry acknowledged."""
+
+        def online() -> bool:
+            described = {s.site for s in self.ledger.sites() if s.description is not None}
+            return described.issuperset(self.sites) and all(
+                self.journal(site).frames_acknowledged > 0 for site in self.sites
+            )
+
+        wait_until(online, "every agent reports", within_s=within_s, processes=self.processes)
+        self._say("agents: all enrolled and reporting")
+
+    # ---- the market and the event
+
+    def open_session(self, timing: Timing) -> tuple[datetime, datetime]:
+        """Has the market open a session; (delivery start, delivery end)."""
+        now = datetime.now(UTC)
+        start = now + timedelta(seconds=timing.delivery_starts_after_s)
+        event_s = float(self.rig["event_duration_s"])
+        end = start + timedelta(seconds=timing.quiet_before_s + event_s + timing.quiet_after_s)
+        session = {
+            "gate_closure": (now + timedelta(seconds=timing.gate_closes_after_s)).isoformat(),
+            "delivery_start": start.isoformat(),
+            "delivery_end": end.isoformat(),
+        }
+        httpx.post(f"{self.market_url}/sessions", json=session, timeout=10).raise_for_status()
+        self._say(f"market: session opened, delivery {start:%H:%M:%S} to {end:%H:%M:%S} UTC")
+        return start, end
+
+    def wait_armed(self, *, within_s: float = 60.0) -> list[AwardRecord]:
+        """Until every home's agent says that its service is active."""
+
+        def armed() -> bool:
+            active = {i.site for i in self.ledger.intents() if i.kind == "service" and i.state is IntentState.ACTIVE}
+            return active.issuperset(self.sites)
+
+        wait_until(armed, "every home armed", within_s=within_s, processes=self.processes)
+        return self.ledger.awards()
+
+    def play(self, at: datetime) -> None:
+        """Has the recording begin at every device at this instant."""
+        self.tell_rig({"play_at_utc_ms": round(at.timestamp() * 1000)})
+
+    def wait_settled(self, *, within_s: float) -> None:
+        def settled() -> bool:
+            awards = self.ledger.awards()
+            return bool(awards) and all(a.state is AwardState.SETTLED for a in awards)
+
+        wait_until(settled, "the awards are settled", within_s=within_s, processes=self.processes)
+
+    def tell_rig(self, order: dict[str, Any]) -> None:
+        pipe = self.processes.stdin("rig")
+        pipe.write(json.dumps(order).encode() + b"\n")
+        pipe.flush()
+
+    def save_recording(self) -> Path:
+        """The rig's device-side recording so far, as a file."""
+        path = self.folder / "rig" / "recording.npz"
+        self.tell_rig({"save": str(path)})
+        answer = json.loads(self.processes.stdout("rig").readline())
+        if answer.get("saved") != str(path):
+            raise ChainError(f"the rig was to save {path} and answered {answer}")
+        return path
+
+    # ---- what it knows
+
+    @property
+    def ledger(self) -> Ledger:
+        if self._ledger is None:
+            self._ledger = Ledger(self.cloud)
+        return self._ledger
+
+    @property
+    def history(self) -> History:
+        return History(self.cloud / "history")
+
+    def served(self) -> dict[str, Any]:
+        """The coordinator's addresses, as it wrote them."""
+        return dict(json.loads((self.cloud / "run.json").read_text()))
+
+    def agent_config(self, site: str) -> Path:
+        return self.folder / "agents" / f"{site}.toml"
+
+    def agent_data(self, site: str) -> Path:
+        return self.folder / "agents" / site
+
+    def journal(self, site: str) -> JournalStatus:
+        return read_status(self.agent_data(site))
+
+    # ---- details
+
+    def _wait_for_file(self, path: Path, what: str) -> None:
+        wait_until(path.exists, what, within_s=60, processes=self.processes)
+
+    def _coordinator_toml(self) -> str:
+        offers = "".join(
+            f'\n[[market.offers]]\nproduct = "{product}"\nservice = "{service}"\ngroup = "{group}"\n'
+            for product, service, group in OFFERS
+        )
+        return (
+            '[listen]\nhost = "127.0.0.1"\n\n[telemetry]\ninterval_ms = 100\n\n'
+            f'[market]\nurl = "{self.market_url}"\ncurrency = "USD"\n{offers}'
+        )
+
+    def _register(self, index: int) -> None:
+        site, home = self.sites[index], self.rig["homes"][index]
+        agents = self.folder / "agents"
+        agents.mkdir(exist_ok=True)
+        claim = agents / f"{site}.claim.toml"
+        data = ["--data", str(self.cloud)]
+        group = GROUPS[index % len(GROUPS)]
+        command(["vpp-cloud", "site", "add", site, *data, "--group", group, "--claim-file", str(claim)])
+        past = write_history_csv(index, self.folder / "rig", self.recorded_start, days=HISTORY_DAYS)
+        command(["vpp-cloud", "history", "import", *data, "--site", site, str(past)])
+        self.agent_config(site).write_text(
+            f'site = "{site}"\ndata_dir = "{site}"\n\n[coordinator]\nclaim_file = "{claim.name}"\n\n'
+            f'[[devices]]\nname = "hybrid"\ndriver = "sunspec"\nhost = "{home["host"]}"\nport = {home["port"]}\n'
+            f"unit_id = {home['unit_id']}\n"
+        )
+
+
+@contextmanager
+def chain(folder: Path, *, homes: int, scenario: str, say: Say) -> Iterator[Chain]:
+    """A chain whose processes are all ended when the block is left, the agents first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with running(folder / "logs") as processes:
+        yield Chain(folder, processes, homes, scenario, say)

@@ -1,0 +1,152 @@
+"""Processes that a run starts, and ends again whatever happens."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+_PR_SET_PDEATHSIG = 1
+
+
+class ChainError(Exception):
+    """Part of the chain did not do what it must; says which, and where its log is."""
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Processes:
+    """Starts the product's own commands, each in a session of its own, with a log each.
+
+    They are ended in the reverse order of their start. Should this process be killed, the kernel ends them.
+    """
+
+    def __init__(self, logs: Path) -> None:
+        self._logs = logs
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        logs.mkdir(parents=True, exist_ok=True)
+
+    def start(self, name: str, command: Sequence[str], *, with_pipes: bool = False) -> subprocess.Popen[bytes]:
+        """Starts `command`, whose first word is one of the distribution's console scripts.
+
+        with_pipes: its standard input and output are pipes, else nothing and the log.
+        """
+        with self.log(name).open("ab") as log:
+            process = subprocess.Popen(
+                [str(Path(sys.executable).parent / command[0]), *command[1:]],
+                stdin=subprocess.PIPE if with_pipes else subprocess.DEVNULL,
+                stdout=subprocess.PIPE if with_pipes else log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 (this process has one thread when it starts others)
+            )
+        self._running[name] = process
+        return process
+
+    def log(self, name: str) -> Path:
+        return self._logs / f"{name}.log"
+
+    def pid(self, name: str) -> int:
+        return self._running[name].pid
+
+    def stdin(self, name: str) -> IO[bytes]:
+        pipe = self._running[name].stdin
+        assert pipe is not None, f"{name} was started without pipes"  # noqa: S101
+        return pipe
+
+    def stdout(self, name: str) -> IO[bytes]:
+        pipe = self._running[name].stdout
+        assert pipe is not None, f"{name} was started without pipes"  # noqa: S101
+        return pipe
+
+    def names(self, prefix: str = "") -> list[str]:
+        return [name for name in self._running if name.startswith(prefix)]
+
+    def check(self) -> None:
+        """Raises ChainError if one has ended by itself."""
+        for name, process in self._running.items():
+            if (code := process.poll()) is not None:
+                raise ChainError(f"{name} ended with code {code}: {last_line(self.log(name))} (log: {self.log(name)})")
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        self._running[name].send_signal(number)
+
+    def wait(self, name: str, *, within_s: float) -> int:
+        """The exit code of one that is to end, which is then forgotten."""
+        try:
+            code = self._running[name].wait(within_s)
+        except subprocess.TimeoutExpired as error:
+            raise ChainError(f"{name} did not end within {within_s:.0f} s (log: {self.log(name)})") from error
+        del self._running[name]
+        return code
+
+    def stop(self, name: str, *, within_s: float = 15.0) -> None:
+        process = self._running.pop(name)
+        if process.stdin is not None:
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+        process.terminate()
+        try:
+            process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+    def stop_all(self) -> None:
+        """Ends all, the last kind first; those of one kind (the part of the name before "-") at once."""
+        while self._running:
+            kind = next(reversed(self._running)).split("-")[0]
+            wave = self.names(kind)
+            for name in wave:
+                self._running[name].terminate()
+            for name in wave:
+                self.stop(name)
+
+
+def command(arguments: Sequence[str], *, within_s: float = 60.0) -> str:
+    """Runs one of the console scripts to its end; its standard output. Raises ChainError with what it said."""
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / arguments[0]), *arguments[1:]],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=within_s,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise ChainError(f"{' '.join(arguments)} ended with code {done.returncode}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def wait_until(condition: Callable[[], bool], what: str, *, within_s: float, processes: Processes) -> None:
+    """Returns when the condition holds. Raises ChainError after `within_s`, or at once if a process has ended."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        processes.check()
+        if time.monotonic() > deadline:
+            raise ChainError(f"{what}: not within {within_s:.0f} s")
+        time.sleep(0.05)
+
+
+def last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
+
+
+@contextlib.contextmanager
+def running(logs: Path) -> Iterator[Processes]:
+    """Processes that are all ended when the block is left."""
+    processes = Processes(logs)
+    try:
+        yield processes
+    finally:
+        processes.stop_all()
