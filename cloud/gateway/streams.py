@@ -1,0 +1,55 @@
+"""The broker's streams: what is kept, how long, and how much."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from nats.js import JetStreamContext
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+from nats.js.errors import NotFoundError
+
+from protos import subjects
+
+TELEMETRY_GROUPS: Final = 1
+_GIB: Final = 1 << 30
+_DAY_S: Final = 86_400.0
+_DUPLICATE_WINDOW_S: Final = 120.0
+
+
+def stream_configs() -> list[StreamConfig]:
+    """Every stream. Agents retry a message under the same id: inside two minutes the second copy is dropped.
+
+    Telemetry and reports wait here for ingest, which commits within seconds; age and size bound what an ingest that
+    stands still may cost. Of intents only the last of each kind is of use, and a site reads it by direct get.
+    """
+    telemetry = [
+        _stream(subjects.telemetry_stream(group), subjects.telemetry_stream_subjects(group, TELEMETRY_GROUPS)).evolve(
+            max_bytes=8 * _GIB, max_age=3 * _DAY_S
+        )
+        for group in range(TELEMETRY_GROUPS)
+    ]
+    reports = _stream(subjects.REPORT_STREAM, subjects.REPORT_SUBJECTS).evolve(max_bytes=_GIB, max_age=30 * _DAY_S)
+    intents = _stream(subjects.INTENT_STREAM, subjects.INTENT_SUBJECTS).evolve(
+        max_bytes=2 * _GIB, max_msgs_per_subject=1, allow_direct=True
+    )
+    return [*telemetry, reports, intents]
+
+
+async def ensure_streams(js: JetStreamContext) -> None:
+    """Create the streams that are missing and bring the others to what stands above."""
+    for config in stream_configs():
+        try:
+            await js.update_stream(config)
+        except NotFoundError:
+            await js.add_stream(config)
+
+
+def _stream(name: str, on: Sequence[str]) -> StreamConfig:
+    return StreamConfig(
+        name=name,
+        subjects=list(on),
+        storage=StorageType.FILE,
+        retention=RetentionPolicy.LIMITS,
+        discard=DiscardPolicy.OLD,
+        num_replicas=1,
+        duplicate_window=_DUPLICATE_WINDOW_S,
+    )

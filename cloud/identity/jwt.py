@@ -1,0 +1,118 @@
+"""NATS JWTs: who may connect to the broker and what they may say there.
+
+Operator signs account, account (or its scoped signing key) signs user; the broker checks the chain by itself and needs
+no list of sites. Format: version 2 of https://docs.nats.io/running-a-nats-service/configuration/securing_nats/jwt,
+algorithm ed25519-nkey.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+from cloud.identity.nkey import Nkey, check_user_public_key, public
+from protos import subjects
+
+_HEADER: Final = b'{"typ":"JWT","alg":"ed25519-nkey"}'
+_NO_LIMIT: Final = -1
+# A site listens to its intents, its inbox and its groups; more than that is a fault of the agent.
+_SITE_SUBSCRIPTIONS: Final = 64
+
+
+def operator_jwt(operator: Nkey, system_account: str, *, now_s: int) -> str:
+    """The operator's word on itself: names the account that watches the broker."""
+    return _mint(
+        operator, public(operator), "murmuration", {"type": "operator", "system_account": system_account}, now_s
+    )
+
+
+def account_jwt(operator: Nkey, account: str, device_signer: str, *, now_s: int) -> str:
+    """The account in which everything happens. Keys signed by `device_signer` get a site's rights and no others."""
+    limits = dict.fromkeys(
+        ("subs", "data", "payload", "imports", "exports", "conn", "leaf"),
+        _NO_LIMIT,
+    ) | {"wildcards": True}
+    # These four switch JetStream on for the account; the bounds stand at the streams themselves.
+    jetstream = dict.fromkeys(("mem_storage", "disk_storage", "streams", "consumer"), _NO_LIMIT)
+    template = subjects.device_permissions() | {
+        "subs": _SITE_SUBSCRIPTIONS,
+        "data": _NO_LIMIT,
+        "payload": _NO_LIMIT,
+    }
+    claims = {
+        "type": "account",
+        "limits": limits | jetstream,
+        "default_permissions": {"pub": {}, "sub": {}},
+        "signing_keys": [{"kind": "user_scope", "key": device_signer, "role": "device", "template": template}],
+    }
+    return _mint(operator, account, "VPP", claims, now_s)
+
+
+def system_account_jwt(operator: Nkey, system_account: str, *, now_s: int) -> str:
+    """The broker's own account. It must not carry JetStream limits: the broker then refuses to start."""
+    limits = dict.fromkeys(("subs", "data", "payload", "imports", "exports", "conn", "leaf"), _NO_LIMIT)
+    claims = {
+        "type": "account",
+        "limits": limits | {"wildcards": True},
+        "default_permissions": {"pub": {}, "sub": {}},
+    }
+    return _mint(operator, system_account, "SYS", claims, now_s)
+
+
+def site_jwt(
+    device_signer: Nkey,
+    account: str,
+    site: str,
+    groups: Sequence[str],
+    user_public_key: str,
+    *,
+    now_s: int,
+    expires_s: int,
+) -> str:
+    """A site's credentials: what they allow is the template in `account_jwt`, filled in from name and tags.
+
+    Raises ValueError for a name that the broker would read as a wildcard or as several tokens, and for a public key
+    that is not a user's. A scoped user's JWT must carry no permission or limit of its own, or the broker refuses it.
+    """
+    subjects.check_name(site, "site")
+    tags = [f"pt:{subjects.partition_token(site)}", *(f"grp:{subjects.check_name(group, 'group')}" for group in groups)]
+    claims = {"type": "user", "issuer_account": account, "tags": tags}
+    return _mint(device_signer, check_user_public_key(user_public_key), site, claims, now_s, expires_s)
+
+
+def backend_jwt(account: Nkey, user_public_key: str, *, now_s: int) -> str:
+    """The coordinator's own credentials, free inside the account.
+
+    No expiry: the account's key, which could mint another, lies beside the user's.
+    """
+    claims = {"type": "user", "subs": _NO_LIMIT, "data": _NO_LIMIT, "payload": _NO_LIMIT}
+    return _mint(account, check_user_public_key(user_public_key), "coordinator", claims, now_s)
+
+
+def credentials_text(jwt: str, seed: bytes) -> str:
+    """JWT and seed in the form NATS clients read (a ".creds" file)."""
+    return (
+        f"-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n"
+        f"-----BEGIN USER NKEY SEED-----\n{seed.decode('ascii')}\n------END USER NKEY SEED------\n"
+    )
+
+
+def _mint(issuer: Nkey, subject: str, name: str, nats: dict[str, Any], now_s: int, expires_s: int | None = None) -> str:
+    claims: dict[str, Any] = {
+        "iat": now_s,
+        "iss": public(issuer),
+        "sub": subject,
+        "name": name,
+        "nats": nats | {"version": 2},
+    }
+    if expires_s is not None:
+        claims["exp"] = expires_s
+    digest = hashlib.new("sha512_256", json.dumps(claims, sort_keys=True).encode()).digest()
+    claims["jti"] = base64.b32encode(digest).rstrip(b"=").decode()
+    signed = f"{_b64(_HEADER)}.{_b64(json.dumps(claims).encode())}"
+    return f"{signed}.{_b64(issuer.sign(signed.encode()))}"
+
+
+def _b64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -1,0 +1,24 @@
+"""The coordinator's signature under what it asks of a site; each agent checks it itself."""
+
+import hashlib
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from protos.vpp.v1 import intent_pb2
+
+KEY_ID_LENGTH: Final = 8
+
+
+class CommandSigner:
+    """Signs intents with the command key."""
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._key = key
+        self.public_key: Final = key.public_key().public_bytes_raw()
+        self.key_id: Final = hashlib.sha256(self.public_key).digest()[:KEY_ID_LENGTH]
+
+    def sign(self, intent: intent_pb2.Intent) -> intent_pb2.SignedIntent:
+        """The intent as it travels: the bytes that were signed, so that nobody has to serialise them alike."""
+        data = intent.SerializeToString(deterministic=True)
+        return intent_pb2.SignedIntent(intent=data, signature=self._key.sign(data), key_id=self.key_id)
