@@ -1,0 +1,163 @@
+"""One Modbus TCP connection. The only module that meets pymodbus, whose interface changes between minor versions."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterator
+
+from pymodbus.client import AsyncModbusTcpClient
+from pymodbus.exceptions import ModbusException
+from pymodbus.pdu import ModbusPDU
+
+from edge_agent.model.devices import DeviceRejected, DeviceTimeout
+
+_log = logging.getLogger(__name__)
+
+# What a device means by its exception codes (Modbus Application Protocol V1.1b3, section 7).
+_EXCEPTIONS = {
+    1: "illegal function",
+    2: "illegal data address",
+    3: "illegal data value",
+    4: "device failure",
+    5: "acknowledged, still working",
+    6: "device busy",
+    8: "memory parity error",
+    10: "gateway path unavailable",
+    11: "gateway target does not respond",
+}
+# A device that stays silent this often in a row gets a fresh connection: its socket may be half dead.
+_TIMEOUTS_BEFORE_RECONNECT = 3
+_RECONNECT_FIRST_S = 0.1
+_RECONNECT_LAST_S = 5.0
+
+
+class ModbusRejected(DeviceRejected):
+    """An exception reply; `code` is the device's own."""
+
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class ModbusConnection:
+    """Registers of one unit behind one TCP connection.
+
+    One transaction at a time. A lost connection is made anew in the background; until it stands every call fails at
+    once, so that a dead device does not hold up a control cycle for longer than one time-out.
+    """
+
+    def __init__(self, *, name: str, host: str, port: int, unit_id: int, timeout_s: float) -> None:
+        self._name = name
+        self._where = f"{host}:{port}"
+        self.unit_id = unit_id
+        self._timeout_s = timeout_s
+        # pymodbus logs each late reply with a dump of its last frames; what matters is raised.
+        logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
+        self._host, self._port = host, port
+        self._client = self._new_client()
+        self._lock = asyncio.Lock()
+        self._silent = 0  # time-outs in a row
+        self._reconnecting: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def connect(self) -> None:
+        """Raises DeviceTimeout where nobody listens."""
+        if not await self._dial():
+            raise DeviceTimeout(
+                f"device {self._name}: cannot connect to {self._where} within {self._timeout_s} s; "
+                "check host and port, and that Modbus TCP is enabled on the device"
+            )
+
+    async def read(self, address: int, count: int, what: object) -> list[int]:
+        """`count` holding registers from `address`. Raises DeviceTimeout, ModbusRejected naming `what`."""
+        async with self._lock:
+            self._require_connection()
+            with self._told(f"reading {what} at {address}"):
+                reply = await self._client.read_holding_registers(address, count=count, device_id=self.unit_id)
+        self._check(reply, f"reading {what} at {address}")
+        if len(reply.registers) != count:
+            raise DeviceRejected(
+                f"device {self._name}: reading {what} at {address}: {count} registers asked, "
+                f"{len(reply.registers)} answered"
+            )
+        return list(reply.registers)
+
+    async def write(self, address: int, registers: list[int], what: object) -> None:
+        """Writes registers from `address` in one transaction. Raises DeviceTimeout, ModbusRejected naming `what`."""
+        async with self._lock:
+            self._require_connection()
+            with self._told(f"writing {what} at {address}"):
+                reply = await self._client.write_registers(address, registers, device_id=self.unit_id)
+        self._check(reply, f"writing {what} at {address}")
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._reconnecting is not None:
+            self._reconnecting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._reconnecting
+        self._drop()
+
+    def _new_client(self) -> AsyncModbusTcpClient:
+        # pymodbus' own retries and reconnection would hold up or hide what the control loop must know at once.
+        return AsyncModbusTcpClient(self._host, port=self._port, timeout=self._timeout_s, retries=0, reconnect_delay=0)
+
+    def _drop(self) -> None:
+        # Aborted, not closed: a peer that takes no bytes any more would keep a closing socket open for minutes.
+        if self._client.ctx.transport is not None:
+            self._client.ctx.transport.abort()
+        self._client.close()
+
+    def _require_connection(self) -> None:
+        if self._closed:
+            raise DeviceTimeout(f"device {self._name}: closed")
+        if not self._client.connected:
+            self._lose("connection lost")
+            raise DeviceTimeout(f"device {self._name}: not connected to {self._where}; connecting anew")
+
+    @contextlib.contextmanager
+    def _told(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except (ModbusException, TimeoutError, OSError) as error:
+            self._silent += 1
+            if not self._client.connected or self._silent >= _TIMEOUTS_BEFORE_RECONNECT:
+                self._lose("no answer")
+            raise DeviceTimeout(
+                f"device {self._name}: {doing}: no answer from {self._where} unit {self.unit_id} "
+                f"within {self._timeout_s} s"
+            ) from error
+        self._silent = 0
+
+    def _check(self, reply: ModbusPDU, doing: str) -> None:
+        if reply.isError():
+            code = reply.exception_code
+            meaning = _EXCEPTIONS.get(code, "not in the Modbus specification")
+            raise ModbusRejected(f"device {self._name}: {doing}: exception {code}, {meaning}", code)
+
+    def _lose(self, why: str) -> None:
+        if self._reconnecting is None or self._reconnecting.done():
+            _log.warning("device lost: device=%s at=%s because=%s", self._name, self._where, why)
+            self._drop()
+            self._reconnecting = asyncio.create_task(self._reconnect(), name=f"reconnect {self._name}")
+
+    async def _reconnect(self) -> None:
+        delay_s = _RECONNECT_FIRST_S
+        while not await self._dial():
+            await asyncio.sleep(delay_s)
+            delay_s = min(2 * delay_s, _RECONNECT_LAST_S)
+        _log.info("device connected again: device=%s at=%s", self._name, self._where)
+
+    async def _dial(self) -> bool:
+        # A new client each time: the old one would take the end of its old socket for the end of the new one.
+        self._client = self._new_client()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                connected = await self._client.connect()
+        except (ModbusException, TimeoutError, OSError):
+            connected = False
+        if connected:
+            self._silent = 0
+        else:
+            self._drop()
+        return connected

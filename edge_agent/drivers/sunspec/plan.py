@@ -1,0 +1,89 @@
+"""Which registers to read together: points joined into the fewest Modbus transactions, and what they hold."""
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from edge_agent.drivers.sunspec import codec
+from edge_agent.drivers.sunspec.codec import Value
+from edge_agent.drivers.sunspec.layout import Field, scale_raw
+
+MAX_READ = 125  # registers of one Modbus read (function 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One transaction, and the fields it brings."""
+
+    address: int
+    count: int
+    fields: tuple[Field, ...]
+
+    def __str__(self) -> str:
+        return ", ".join(dict.fromkeys(str(field) for field in self.fields))
+
+
+def plan_reads(fields: Iterable[Field], *, across_models: bool = True) -> tuple[Block, ...]:
+    """The fewest blocks that hold all fields, none of them split.
+
+    A gap costs less than another transaction, so it is read along. Taking the fields in order and starting anew only
+    where a block is full is optimal for blocks of one greatest length. `across_models=False` keeps each block inside
+    one model, for devices that refuse to answer across.
+    """
+    blocks: list[Block] = []
+    current: list[Field] = []
+    for field in sorted(set(fields), key=lambda field: field.address):
+        full = current and field.end - current[0].address > MAX_READ
+        if full or (current and not across_models and field.model_id != current[0].model_id):
+            blocks.append(_block(current))
+            current = []
+        current.append(field)
+    if current:
+        blocks.append(_block(current))
+    return tuple(blocks)
+
+
+def _block(fields: list[Field]) -> Block:
+    return Block(fields[0].address, max(field.end for field in fields) - fields[0].address, tuple(fields))
+
+
+class Image:
+    """The last raw value of every field that was read."""
+
+    def __init__(self) -> None:
+        self._raw: dict[Field, Value | None] = {}
+
+    def store(self, block: Block, registers: bytes) -> None:
+        for field in block.fields:
+            start = (field.address - block.address) * 2
+            self._raw[field] = codec.decode(field.point.type, registers[start : start + field.point.size * 2])
+
+    def raw(self, field: Field | None) -> Value | None:
+        """None: not implemented, not in the map, or not read yet."""
+        return self._raw.get(field) if field is not None else None
+
+    def number(self, field: Field | None) -> float | None:
+        """The scaled value; None as in `raw`, or where its scale factor has none."""
+        raw = self.raw(field)
+        if raw is None or field is None or isinstance(raw, str):
+            return None
+        if field.scale is None:
+            return float(raw)
+        return scale_raw(raw, self.power(field))
+
+    def power(self, field: Field) -> int | None:
+        """The power of ten that scales a field."""
+        power = self.raw(field.scale) if isinstance(field.scale, Field) else field.scale
+        return power if isinstance(power, int) and -codec.MAX_SCALE <= power <= codec.MAX_SCALE else None
+
+    def text(self, field: Field | None) -> str:
+        raw = self.raw(field)
+        return raw if isinstance(raw, str) else ""
+
+
+def to_bytes(registers: list[int]) -> bytes:
+    return struct.pack(f">{len(registers)}H", *registers)
+
+
+def to_registers(data: bytes) -> list[int]:
+    return list(struct.unpack(f">{len(data) // 2}H", data))
