@@ -1,0 +1,291 @@
+"""A home's schedule as a linear programme in HiGHS, with reserve co-optimised.
+
+Minimises, over the horizon's units t of h hours (powers in kW, energies in kWh inside the programme):
+
+    sum(import_t p_t - export_t q_t) h  +  wear (charge_t + discharge_t) h / 2  -  value e_N  -  price reserve hours
+
+    pv_t + discharge_t - charge_t + import_t - export_t = load_t          the point of common coupling
+    e_t = e_(t-1) + h (eta_c charge_t - discharge_t / eta_d)              the storage
+    -rating <= pv_t + discharge_t - charge_t <= rating                    the inverter
+
+and in every unit of the delivery period, for reserve r sustained for s hours (upward; downward mirrors it):
+
+    pv_t + discharge_t - charge_t + r <= rating         power is left at the inverter
+    discharge_t - charge_t + r <= max discharge         and in the storage alone: reserve never relies on the sun
+    e - r s / eta_d >= e_min  at both ends of the unit  and so is the energy
+
+Where a price is negative, a binary keeps the storage from charging and discharging at once to burn energy. r = 0 with
+the storage at rest is always feasible, so there is always a plan; an award that does not fit is held as far as it goes
+and the rest is reported as a shortfall. Solving is bounded in time.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import highspy
+import numpy as np
+import numpy.typing as npt
+
+from cloud.optimise.problem import Array, Horizon, Plan, ReserveTerms, Storage
+
+TIME_LIMIT_S = 2.0
+AWARD_VALUE_PER_KW = 1e4
+"""An award is held before anything else: far above what a kW could earn in a day of any tariff."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One home to be planned."""
+
+    storage: Storage
+    horizon: Horizon
+    soc: float  # now
+    reserve: ReserveTerms | None = None
+
+
+def solve(problem: Problem, *, time_limit_s: float = TIME_LIMIT_S) -> Plan:
+    """The cheapest schedule found within the time limit. Raises ValueError for a problem that contradicts itself."""
+    return _solve(_solver(time_limit_s), problem)
+
+
+def solve_all(problems: Iterable[Problem], *, time_limit_s: float = TIME_LIMIT_S) -> list[Plan]:
+    """A plan for each, in order; the time limit is for one."""
+    return [_solve(_solver(time_limit_s), problem) for problem in problems]
+
+
+def opportunity_cost(problem: Problem, reserve_w: float, *, time_limit_s: float = TIME_LIMIT_S) -> float:
+    """What holding this much reserve costs the home [currency]: the dearer schedule less the free one.
+
+    Raises ValueError where the problem has no reserve terms.
+    """
+    if problem.reserve is None:
+        raise ValueError("opportunity cost of reserve: the problem has no reserve terms")
+    free, held = solve_all(
+        (replace(problem, reserve=replace(problem.reserve, awarded_w=w)) for w in (0.0, reserve_w)),
+        time_limit_s=time_limit_s,
+    )
+    return max(0.0, held.cost - free.cost)
+
+
+def _solver(time_limit_s: float) -> highspy.Highs:
+    solver: highspy.Highs = highspy.Highs()  # type: ignore[no-untyped-call]
+    for option, value in (("output_flag", False), ("threads", 1), ("time_limit", time_limit_s)):
+        solver.setOptionValue(option, value)
+    return solver
+
+
+class _Rows:
+    """Constraint rows, collected as triplets."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.lower: list[Array] = []
+        self.upper: list[Array] = []
+        self._row: list[npt.NDArray[np.int32]] = []
+        self._column: list[npt.NDArray[np.int32]] = []
+        self._value: list[Array] = []
+
+    def add(self, terms: list[tuple[npt.NDArray[np.int64], Array | float]], lower: Array, upper: Array) -> None:
+        """One row for each element of `lower`; each term is a column index per row and its coefficients."""
+        rows = np.arange(self.count, self.count + lower.size, dtype=np.int32)
+        for columns, value in terms:
+            self._row.append(rows)
+            self._column.append(columns.astype(np.int32))
+            self._value.append(np.broadcast_to(np.asarray(value, dtype=np.float64), rows.shape))
+        self.lower.append(lower)
+        self.upper.append(upper)
+        self.count += lower.size
+
+    def row_wise(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], Array]:
+        """Starts, column indices and values in row order."""
+        row, column, value = np.concatenate(self._row), np.concatenate(self._column), np.concatenate(self._value)
+        order = np.argsort(row, kind="stable")
+        starts = np.concatenate(([0], np.cumsum(np.bincount(row, minlength=self.count)))).astype(np.int32)
+        return starts, column[order], value[order]
+
+
+def _solve(solver: highspy.Highs, problem: Problem) -> Plan:
+    storage, horizon, reserve = problem.storage, problem.horizon, problem.reserve
+    if not 0 <= problem.soc <= 1:
+        raise ValueError(f"soc {problem.soc}: 0..1")
+    if reserve is not None and reserve.units.shape != horizon.load_w.shape:
+        raise ValueError("reserve units: one value a unit of the horizon")
+    n, hours = horizon.units, horizon.mtu_s / 3600
+    rating, max_charge, max_discharge = (
+        storage.rated_power_w / 1e3,
+        storage.max_charge_w / 1e3,
+        storage.max_discharge_w / 1e3,
+    )
+    capacity, start = storage.capacity_wh / 1e3, problem.soc * storage.capacity_wh / 1e3
+    # A storage found outside its band need not be back at once, but must not go further out.
+    floor, ceiling = min(storage.soc_min * capacity, start), max(storage.soc_max * capacity, start)
+    load, pv = horizon.load_w / 1e3, np.maximum(horizon.pv_w, 0.0) / 1e3
+
+    charge, discharge, sun, bought, sold, energy = (np.arange(n) + block * n for block in range(6))
+    held, columns = 6 * n, 6 * n + 1
+    cost = np.zeros(columns)
+    upper = np.full(columns, np.inf)
+    lower = np.zeros(columns)
+    cost[charge] = cost[discharge] = storage.wear_per_kwh * hours / 2
+    cost[bought], cost[sold] = horizon.import_price * hours, -horizon.export_price * hours
+    cost[energy[-1]] = -horizon.terminal_value
+    upper[charge], upper[discharge], upper[sun] = max_charge, max_discharge, pv
+    upper[bought], upper[sold] = np.maximum(load, 0.0) + rating, rating + np.maximum(-load, 0.0)
+    lower[energy], upper[energy] = floor, ceiling
+
+    rows = _Rows()
+    ones = np.ones(n)
+    terminals: list[tuple[npt.NDArray[np.int64], Array | float]] = [(sun, 1.0), (discharge, 1.0), (charge, -1.0)]
+    rows.add([*terminals, (bought, 1.0), (sold, -1.0)], load, load)
+    balance: list[tuple[npt.NDArray[np.int64], Array | float]] = [
+        (energy, 1.0),
+        (charge, -hours * storage.charge_efficiency),
+        (discharge, hours / storage.discharge_efficiency),
+    ]
+    rows.add([(a[:1], v) for a, v in balance], np.array([start]), np.array([start]))
+    if n > 1:
+        steps = [(a[1:], v) for a, v in balance]
+        rows.add([*steps, (energy[:-1], -1.0)], np.zeros(n - 1), np.zeros(n - 1))
+    rows.add(terminals, -rating * ones, rating * ones)
+
+    reserve_limit = 0.0
+    if reserve is not None and reserve.units.any():
+        wanted = reserve.limit_w if reserve.awarded_w is None else reserve.awarded_w
+        reserve_limit = max(0.0, wanted / 1e3)
+        price = reserve.price_per_mw_h / 1e3 * reserve.delivery_h
+        cost[held] = -AWARD_VALUE_PER_KW if reserve.awarded_w is not None else -price
+        at = np.flatnonzero(reserve.units)
+        reserve_limit = min(
+            reserve_limit, _hold(rows, storage, reserve, at, held, (charge, discharge, sun, energy), start)
+        )
+    upper[held] = reserve_limit
+
+    negative = np.flatnonzero(np.minimum(horizon.import_price, horizon.export_price) < 0)
+    if negative.size:
+        either = np.arange(columns, columns + negative.size)
+        cost, lower = np.append(cost, np.zeros(negative.size)), np.append(lower, np.zeros(negative.size))
+        upper = np.append(upper, np.ones(negative.size))
+        none = np.full(negative.size, -np.inf)
+        rows.add([(charge[negative], 1.0), (either, -max_charge)], none, np.zeros(negative.size))
+        rows.add([(discharge[negative], 1.0), (either, max_discharge)], none, np.full(negative.size, max_discharge))
+
+    values = _run(solver, cost, lower, upper, rows, columns)
+    if values is None:
+        return _at_rest(problem, reserve_limit)
+    power = np.clip(values[sun] + values[discharge] - values[charge], -rating, rating)
+    stored = np.concatenate(([start], np.clip(values[energy], floor, ceiling)))
+    return _plan(problem, power, stored, float(values[held]), values[charge] + values[discharge], _status(solver))
+
+
+def _hold(
+    rows: _Rows,
+    storage: Storage,
+    reserve: ReserveTerms,
+    at: npt.NDArray[np.int64],
+    held: int,
+    columns: tuple[npt.NDArray[np.int64], ...],
+    start: float,
+) -> float:
+    """Adds the reserve's rows for the units `at`; returns what the energy stored now (`start`) bounds it to [kW]."""
+    charge, discharge, sun, energy = columns
+    rating, capacity = storage.rated_power_w / 1e3, storage.capacity_wh / 1e3
+    sustain_h = reserve.sustain_s / 3600
+    reserve_column = np.full(at.size, held)
+    infinite, limit = np.full(at.size, np.inf), np.inf
+    # Energy at both ends of each unit; the first unit's beginning is known, hence a bound rather than a row.
+    ends = np.unique(np.concatenate((at, at - 1)))
+    ends = ends[ends >= 0]
+    end_column, end_infinite = np.full(ends.size, held), np.full(ends.size, np.inf)
+    if reserve.upward:
+        per_kw = sustain_h / storage.discharge_efficiency
+        floor = storage.soc_min * capacity
+        output = [(sun[at], 1.0), (discharge[at], 1.0), (charge[at], -1.0), (reserve_column, 1.0)]
+        rows.add(list(output), -infinite, np.full(at.size, rating))
+        rows.add(list(output[1:]), -infinite, np.full(at.size, storage.max_discharge_w / 1e3))
+        rows.add(
+            [(energy[ends], 1.0), (end_column, np.full(ends.size, -per_kw))], np.full(ends.size, floor), end_infinite
+        )
+        if at[0] == 0 and per_kw > 0:
+            limit = min(limit, (start - floor) / per_kw)
+    if reserve.downward:
+        per_kw = sustain_h * storage.charge_efficiency
+        ceiling = storage.soc_max * capacity
+        output = [(sun[at], 1.0), (discharge[at], 1.0), (charge[at], -1.0), (reserve_column, -1.0)]
+        rows.add(list(output), np.full(at.size, -rating), infinite)
+        rows.add(list(output[1:]), np.full(at.size, -storage.max_charge_w / 1e3), infinite)
+        rows.add(
+            [(energy[ends], 1.0), (end_column, np.full(ends.size, per_kw))], -end_infinite, np.full(ends.size, ceiling)
+        )
+        if at[0] == 0 and per_kw > 0:
+            limit = min(limit, (ceiling - start) / per_kw)
+    return max(0.0, limit)
+
+
+def _run(solver: highspy.Highs, cost: Array, lower: Array, upper: Array, rows: _Rows, continuous: int) -> Array | None:
+    """Column values, or None where none were found in time."""
+    starts, indices, values = rows.row_wise()
+    lp = highspy.HighsLp()
+    lp.num_col_, lp.num_row_ = cost.size, rows.count
+    lp.col_cost_, lp.col_lower_, lp.col_upper_ = cost, lower, upper
+    lp.row_lower_, lp.row_upper_ = np.concatenate(rows.lower), np.concatenate(rows.upper)
+    lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+    lp.a_matrix_.start_, lp.a_matrix_.index_, lp.a_matrix_.value_ = starts, indices, values
+    if cost.size > continuous:
+        kind = highspy.HighsVarType
+        lp.integrality_ = [kind.kContinuous] * continuous + [kind.kInteger] * (cost.size - continuous)
+    solver.passModel(lp)
+    solver.run()
+    info = solver.getInfo()
+    if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
+        return None
+    return np.asarray(solver.getSolution().col_value, dtype=np.float64)
+
+
+def _status(solver: highspy.Highs) -> str:
+    return "optimal" if solver.getModelStatus() == highspy.HighsModelStatus.kOptimal else "time limit"
+
+
+def _at_rest(problem: Problem, reserve_limit_kw: float) -> Plan:
+    """The storage rests and the sun feeds what the inverter takes: needs no solver. Reserve: what that leaves."""
+    storage, horizon, reserve = problem.storage, problem.horizon, problem.reserve
+    rating = storage.rated_power_w / 1e3
+    power = np.minimum(np.maximum(horizon.pv_w, 0.0) / 1e3, rating)
+    stored = np.full(horizon.units + 1, problem.soc * storage.capacity_wh / 1e3)
+    held = 0.0
+    if reserve is not None and reserve.units.any():
+        held = reserve_limit_kw
+        sustain_h = reserve.sustain_s / 3600
+        if reserve.upward:
+            room = (problem.soc - storage.soc_min) * storage.capacity_wh / 1e3 * storage.discharge_efficiency
+            held = min(held, storage.max_discharge_w / 1e3, room / sustain_h if sustain_h else np.inf)
+        if reserve.downward:
+            room = (storage.soc_max - problem.soc) * storage.capacity_wh / 1e3 / storage.charge_efficiency
+            held = min(held, storage.max_charge_w / 1e3, rating, room / sustain_h if sustain_h else np.inf)
+        held = max(0.0, held)
+        if reserve.upward:  # the sun yields where it stands in the way
+            power[reserve.units] = np.minimum(power[reserve.units], max(0.0, rating - held))
+            held = min(held, rating)
+    return _plan(problem, power, stored, held, np.zeros(horizon.units), "at rest")
+
+
+def _plan(problem: Problem, power_kw: Array, stored_kwh: Array, held_kw: float, through_kw: Array, status: str) -> Plan:
+    storage, horizon, reserve = problem.storage, problem.horizon, problem.reserve
+    hours = horizon.mtu_s / 3600
+    grid = power_kw - horizon.load_w / 1e3
+    price = np.where(grid >= 0, horizon.export_price, horizon.import_price)
+    cost = float(-(grid * price).sum() * hours + storage.wear_per_kwh * through_kw.sum() * hours / 2)
+    cost -= horizon.terminal_value * float(stored_kwh[-1])
+    awarded_w = reserve.awarded_w if reserve is not None and reserve.awarded_w is not None else 0.0
+    # Simplex tolerances are some 1e-7 kW; a tenth of a milliwatt is no shortfall.
+    held_w = max(0.0, held_kw) * 1e3
+    shortfall_w = max(0.0, awarded_w - held_w)
+    capacity = storage.capacity_wh / 1e3
+    return Plan(
+        inverter_power_w=power_kw * 1e3,
+        grid_power_w=grid * 1e3,
+        soc=stored_kwh / capacity if capacity else np.zeros(stored_kwh.size),
+        cost=cost,
+        reserve_w=held_w,
+        shortfall_w=0.0 if shortfall_w < 1e-3 else shortfall_w,
+        status=status,
+    )
