@@ -147,7 +147,7 @@ class Broker:
                     user_credentials=RawCredentials(jwt.credentials_text(token, keyring.backend.seed)),
                     connect_timeout=5,
                     max_reconnect_attempts=-1,
-                    reconnect_time_wait=0.5,
+                    reconnect_time_wait=1,
                     ping_interval=5,
                     max_outstanding_pings=2,
                     error_cb=state.error,

@@ -21,7 +21,7 @@ SITE_URI: Final = "urn:murmuration:site:"
 AUTHORITY_LIFETIME: Final = timedelta(days=20 * 365)
 SERVER_LIFETIME: Final = timedelta(days=2 * 365)
 # A clock that is a little behind must not find a fresh certificate "not yet valid".
-_BACKDATE: Final = timedelta(minutes=5)
+BACKDATE: Final = timedelta(minutes=5)
 
 
 class RequestError(ValueError):
@@ -47,7 +47,7 @@ def make_authority(key: ec.EllipticCurvePrivateKey, *, now: datetime) -> x509.Ce
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Murmuration coordinator")])
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     return (
-        _builder(name, name, key.public_key(), now - _BACKDATE, now + AUTHORITY_LIFETIME)
+        _builder(name, name, key.public_key(), now - BACKDATE, now + AUTHORITY_LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(certificates=True), critical=True)
         .add_extension(identifier, critical=False)
@@ -69,7 +69,7 @@ def make_server_certificate(
     return _issue(
         authority,
         authority_key,
-        _builder(name, authority.subject, public_key, now - _BACKDATE, expires)
+        _builder(name, authority.subject, public_key, now - BACKDATE, expires)
         .add_extension(x509.SubjectAlternativeName(general_names(hosts)), critical=False)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False),
         public_key,
@@ -110,7 +110,7 @@ def issue_site_certificate(
     return _issue(
         authority,
         authority_key,
-        _builder(name, authority.subject, public_key, now - _BACKDATE, expires)
+        _builder(name, authority.subject, public_key, now - BACKDATE, expires)
         .add_extension(x509.SubjectAlternativeName([uri]), critical=False)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False),
         public_key,

@@ -1,0 +1,59 @@
+"""What a site gets at enrolment and at each renewal: certificate, broker credentials, and where everything is."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from cloud.identity import certificates, jwt, nkey
+from cloud.identity.keyring import Keyring
+from cloud.model.records import Site
+from protos.vpp.v1 import site_pb2
+
+LIFETIME: Final = timedelta(days=30)
+
+
+class CredentialIssuer:
+    """Issues credentials for sites of the registry."""
+
+    def __init__(
+        self, keyring: Keyring, *, nats_urls: Sequence[str], site_service: str, next_seq: Callable[[str], int]
+    ) -> None:
+        """next_seq: the first frame number a site has not used yet, as far as the history knows."""
+        self._keyring = keyring
+        self._nats_urls = tuple(nats_urls)
+        self._site_service = site_service
+        self._next_seq = next_seq
+
+    def issue(
+        self, site: Site, public_key: ec.EllipticCurvePublicKey, nats_public_key: str, *, now: datetime
+    ) -> site_pb2.Credentials:
+        """Credentials for the holder of the two keys. ValueError for a key that is not a NATS user's."""
+        keyring = self._keyring
+        certificate = certificates.issue_site_certificate(
+            keyring.authority, keyring.authority_key, public_key, site.site, now=now, lifetime=LIFETIME
+        )
+        expires = certificate.not_valid_after_utc
+        token = jwt.site_jwt(
+            keyring.devices,
+            nkey.public(keyring.account),
+            site.site,
+            site.groups,
+            nats_public_key,
+            now_s=int(now.timestamp()),
+            expires_s=int(expires.timestamp()),
+        )
+        return site_pb2.Credentials(
+            site=site.site,
+            slot=site.slot,
+            partition_token=site.partition_token,
+            certificate=certificates.certificate_pem(certificate),
+            ca_certificates=keyring.authority_pem,
+            nats_jwt=token,
+            nats_urls=self._nats_urls,
+            site_service=self._site_service,
+            command_keys=[keyring.signer.public_key],
+            first_seq=self._next_seq(site.site),
+            expires_ms=int(expires.timestamp()) * 1000,
+        )

@@ -1,0 +1,51 @@
+"""gRPC servers as both services of the gateway need them."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import grpc
+import grpc.aio
+
+from cloud.gateway.broker import bracketed
+from cloud.gateway.ports import PortError
+from cloud.identity.keyring import Keyring
+
+STOP_S: Final = 2.0
+_MOST_RPCS: Final = 256
+_MOST_BYTES: Final = 256 * 1024
+
+# Both ends must agree on pings: the server closes a connection that pings more often than it allows.
+_OPTIONS: Final[Sequence[tuple[str, int]]] = (
+    ("grpc.so_reuseport", 0),  # a port in use is an error, not a port shared with a stranger
+    ("grpc.max_receive_message_length", _MOST_BYTES),
+    ("grpc.max_send_message_length", _MOST_BYTES),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.max_concurrent_streams", 16),
+)
+
+
+def make_server() -> grpc.aio.Server:
+    return grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_MOST_RPCS)
+
+
+def bind_tls(
+    server: grpc.aio.Server, keyring: Keyring, *, host: str, port: int, key: str, client_certificates: bool
+) -> None:
+    """Give a server its port, with client certificates of our own authority required or none asked for.
+
+    key: the port's key in [listen], for the error. Raises PortError.
+    """
+    pair = (keyring.server_key_file.read_bytes(), keyring.server_certificate_file.read_bytes())
+    credentials = grpc.ssl_server_credentials(
+        [pair],
+        root_certificates=keyring.authority_pem if client_certificates else None,
+        require_client_auth=client_certificates,
+    )
+    try:
+        server.add_secure_port(f"{bracketed(host)}:{port}", credentials)
+    except RuntimeError as error:
+        raise PortError(
+            f"port {port} on {host} (listen.{key}) cannot be had; set listen.{key} to a free port"
+        ) from error

@@ -1,0 +1,121 @@
+"""What an enrolled site asks of its coordinator. The caller is whom its client certificate names, whatever it says."""
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+from cryptography import x509
+
+from cloud.gateway.credentials import CredentialIssuer
+from cloud.identity import certificates, nkey
+from cloud.model.records import Description, DeviceRecord, Site
+from cloud.store.ledger import Ledger
+from protos.vpp.v1 import site_pb2, site_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+_MOST_DEVICES: Final = 64
+_LONGEST_TEXT: Final = 128
+_RATINGS: Final = ("rated_power_w", "max_charge_w", "max_discharge_w", "storage_capacity_wh")
+
+
+class SiteGateway(site_pb2_grpc.SiteServiceServicer):
+    """Serves vpp.v1.SiteService."""
+
+    def __init__(
+        self, ledger: Ledger, issuer: CredentialIssuer, *, telemetry_interval_ms: int, now: Callable[[], datetime]
+    ) -> None:
+        self._ledger = ledger
+        self._issuer = issuer
+        self._telemetry_interval_ms = telemetry_interval_ms
+        self._now = now
+
+    async def Configure(  # noqa: N802 (named by the contract)
+        self,
+        request: site_pb2.SiteDescription,
+        context: grpc.aio.ServicerContext[site_pb2.SiteDescription, site_pb2.SiteConfiguration],
+    ) -> site_pb2.SiteConfiguration:
+        """Keeps what stands at the site and tells what it is to be."""
+        site = await self._caller(context)
+        try:
+            description = _description(request)
+        except ValueError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"site {site.site}: {error}")
+        if description != site.description:
+            await asyncio.to_thread(self._ledger.set_description, site.site, description)
+            log.info("described: site=%s rated_power_w=%.0f", site.site, description.rated_power_w)
+        return site_pb2.SiteConfiguration(
+            telemetry_interval_ms=self._telemetry_interval_ms,
+            groups=site.groups,
+            coordinator_time_ms=int(self._now().timestamp() * 1000),
+        )
+
+    async def Renew(  # noqa: N802 (named by the contract)
+        self,
+        request: site_pb2.RenewRequest,
+        context: grpc.aio.ServicerContext[site_pb2.RenewRequest, site_pb2.Credentials],
+    ) -> site_pb2.Credentials:
+        """New credentials for a site whose certificate still holds."""
+        site = await self._caller(context)
+        try:
+            public_key = certificates.parse_request(request.certificate_request)
+            nats_public_key = nkey.check_user_public_key(request.nats_public_key)
+        except ValueError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        log.info("renewed: site=%s", site.site)
+        return self._issuer.issue(site, public_key, nats_public_key, now=self._now())
+
+    async def _caller(self, context: grpc.aio.ServicerContext[Any, Any]) -> Site:
+        """The site of the caller's certificate, unless it left the registry or another gateway took its place."""
+        peer = context.auth_context()
+        name = certificates.site_from_names(peer.get("x509_subject_alternative_name", ()))
+        if name is None:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the client certificate names no site")
+        site = await asyncio.to_thread(self._ledger.site, name)
+        if site is None or site.enrolled_ms is None:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"site {name} is not in the registry")
+        certificate = x509.load_pem_x509_certificate(next(iter(peer["x509_pem_cert"])))
+        issued = certificate.not_valid_before_utc + certificates.BACKDATE
+        # A certificate's times are whole seconds.
+        if issued + timedelta(seconds=1) <= datetime.fromtimestamp(site.enrolled_ms / 1000, issued.tzinfo):
+            await context.abort(
+                grpc.StatusCode.PERMISSION_DENIED,
+                f"site {name} was enrolled anew by another gateway; enrol this one with a claim token of its own",
+            )
+        return site
+
+
+def _description(request: site_pb2.SiteDescription) -> Description:
+    """What the agent told, checked. ValueError names the field."""
+    for field in _RATINGS:
+        value = getattr(request, field)
+        if not math.isfinite(value) or value < 0:
+            raise ValueError(f"{field} is {value}: give a finite magnitude")
+    if not 0 <= request.soc_min <= request.soc_max <= 1:
+        raise ValueError(f"soc_min {request.soc_min} and soc_max {request.soc_max}: give 0 <= soc_min <= soc_max <= 1")
+    if len(request.devices) > _MOST_DEVICES:
+        raise ValueError(f"{len(request.devices)} devices: at most {_MOST_DEVICES} behind one gateway")
+    return Description(
+        agent_version=request.agent_version[:_LONGEST_TEXT],
+        rated_power_w=request.rated_power_w,
+        max_charge_w=request.max_charge_w,
+        max_discharge_w=request.max_discharge_w,
+        storage_capacity_wh=request.storage_capacity_wh,
+        soc_min=request.soc_min,
+        soc_max=request.soc_max,
+        devices=tuple(
+            DeviceRecord(
+                name=device.name[:_LONGEST_TEXT],
+                manufacturer=device.manufacturer[:_LONGEST_TEXT],
+                model=device.model[:_LONGEST_TEXT],
+                serial=device.serial[:_LONGEST_TEXT],
+                sunspec_models=tuple(device.sunspec_models[:_LONGEST_TEXT]),
+            )
+            for device in request.devices
+        ),
+    )

@@ -1,0 +1,33 @@
+"""Claim tokens: the one-time right to enrol as a site. The ledger keeps a token's hash, never the token."""
+
+import base64
+import hashlib
+import secrets
+from datetime import timedelta
+from typing import Final
+
+from cloud.model.records import Site
+from cloud.store.ledger import Ledger
+
+_TOKEN_BYTES: Final = 20  # 160 bits: not guessed, and 32 characters without padding
+LONGEST_LIFETIME: Final = timedelta(days=90)
+
+
+def issue_claim(ledger: Ledger, site: str, *, now_ms: int, lifetime: timedelta) -> str:
+    """A new token for a site in the registry. Raises LedgerError for an unknown site, ValueError for the lifetime."""
+    if not timedelta(0) < lifetime <= LONGEST_LIFETIME:
+        raise ValueError(f"a claim lives for more than nothing and at most {LONGEST_LIFETIME.days} days")
+    token = base64.b32encode(secrets.token_bytes(_TOKEN_BYTES)).decode().lower()
+    expires_ms = now_ms + lifetime // timedelta(milliseconds=1)
+    ledger.add_claim(token_hash(token), site, expires_ms=expires_ms, now_ms=now_ms)
+    return token
+
+
+def redeem_claim(ledger: Ledger, token: str, *, now_ms: int) -> Site:
+    """The site the token enrols; the token is used up, in one transaction. Raises ClaimError."""
+    return ledger.use_claim(token_hash(token), now_ms)
+
+
+def token_hash(token: str) -> str:
+    """SHA-256, hex. A plain hash will do: the token is random, not chosen by a person."""
+    return hashlib.sha256(token.strip().lower().encode()).hexdigest()
