@@ -13,16 +13,12 @@ from typing import Any, Final
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from cloud.model.telemetry import HOLE, POINTS, Array, Frames
 from protos import frame
 from protos.vpp.v1 import telemetry_pb2
 
-POINTS: Final = tuple(name for name, _ in frame.POINTS)
-SCALES: Final = np.array([scale for _, scale in frame.POINTS])
-HOLE: Final = frame.HOLE_32
 EARLIEST_MS: Final = 1_577_836_800_000  # 2020-01-01 UTC
 LATEST_MS: Final = 4_102_444_800_000  # 2100-01-01 UTC
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class Cause(StrEnum):
@@ -45,38 +41,6 @@ class Bad:
 
     cause: Cause
     message: int  # index of the message it came in
-
-
-@dataclass(frozen=True, slots=True)
-class Frames:
-    """Frames as columns, in the order in which they were received."""
-
-    message: Array  # int64 [n]: index of the message it came in
-    slot: Array  # int64 [n]
-    seq: Array  # int64 [n]
-    t0_ms: Array  # int64 [n]: UTC of the first sample
-    interval_ms: Array  # int64 [n]: between samples
-    counts: Array  # int32 [n, points, samples], HOLE where nothing was measured
-
-    def __len__(self) -> int:
-        return len(self.slot)
-
-    def take(self, which: Array) -> "Frames":
-        """Those that a mask or an index array picks."""
-        return Frames(
-            self.message[which],
-            self.slot[which],
-            self.seq[which],
-            self.t0_ms[which],
-            self.interval_ms[which],
-            self.counts[which],
-        )
-
-    def values(self) -> Array:
-        """float64 [n, points, samples] in POINTS' units, NaN in holes."""
-        values: Array = self.counts * SCALES[:, None]
-        values[self.counts == HOLE] = np.nan
-        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,15 +105,18 @@ def decode(messages: Sequence[bytes]) -> tuple[Frames, list[Bad]]:
     bad: list[Bad] = []
     for size, indices in groups.items():
         if indices:
-            frames, wrong, others = _fast(messages, indices, size)
-            parts.append(frames)
+            alike, wrong, others = _fast(messages, indices, size)
+            parts.append(alike)
             bad.extend(wrong)
             odd.extend(others)
     for index in odd:
         parsed, wrong = _parse(messages[index], index)
         parts.extend(parsed)
         bad.extend(wrong)
-    return _in_order(parts), bad
+    frames = Frames.joined(parts)
+    if len(parts) > 1:  # back to the order of messages; within a message it stands
+        frames = frames.take(np.argsort(frames.message, kind="stable"))
+    return frames, bad
 
 
 def _fast(messages: Sequence[bytes], indices: list[int], size: int) -> tuple[Frames, list[Bad], list[int]]:
@@ -246,21 +213,3 @@ def _counts(blocks: Array) -> tuple[Array, dict[Cause, Array]]:
         exact = base[extreme, :, None].astype(np.int64) + offsets[extreme]
         beyond[extreme] = ((np.abs(exact) > frame.COUNT_LIMIT) & ~holes[extreme]).any(axis=(1, 2))
     return counts, {Cause.BASE: (base == HOLE).any(axis=1), Cause.RANGE: beyond}
-
-
-def _in_order(parts: Sequence[Frames]) -> Frames:
-    """One table, by message; within a message as they stand there."""
-    if not parts:
-        none = np.empty(0, dtype=np.int64)
-        return Frames(none, none, none, none, none, np.empty((0, len(POINTS), frame.SAMPLES), dtype=np.int32))
-    if len(parts) == 1:
-        return parts[0]
-    joined = Frames(
-        np.concatenate([part.message for part in parts]),
-        np.concatenate([part.slot for part in parts]),
-        np.concatenate([part.seq for part in parts]),
-        np.concatenate([part.t0_ms for part in parts]),
-        np.concatenate([part.interval_ms for part in parts]),
-        np.concatenate([part.counts for part in parts]),
-    )
-    return joined.take(np.argsort(joined.message, kind="stable"))
