@@ -104,7 +104,7 @@ class ModbusConnection:
 
     def _drop(self) -> None:
         # Aborted, not closed: a peer that takes no bytes any more would keep a closing socket open for minutes.
-        if self._client.ctx.transport is not None:
+        if isinstance(self._client.ctx.transport, asyncio.WriteTransport):
             self._client.ctx.transport.abort()
         self._client.close()
 

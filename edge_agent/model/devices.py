@@ -67,3 +67,33 @@ class PowerControl(Protocol):
     async def release(self) -> None:
         """Gives the device back to its own default now. Raises DeviceTimeout, DeviceRejected."""
         ...
+
+
+class Device(Protocol):
+    """One device as a driver opened it. A capability that it lacks is None: it does not exist, rather than refusing."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def nameplate(self) -> Nameplate: ...
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What is wrong with the device though it can be used, in words for whoever installs it."""
+        ...
+
+    @property
+    def inverter(self) -> Inverter | None: ...
+
+    @property
+    def meter(self) -> Meter | None: ...
+
+    @property
+    def control(self) -> PowerControl | None:
+        """None where the device has none, or is configured read-only."""
+        ...
+
+    async def close(self) -> None:
+        """Ends the connection. Does not release the device."""
+        ...

@@ -1,1 +1,1 @@
-"""The last check before any write."""
+"""The last check before any write. Nothing reaches a register around it."""

@@ -141,7 +141,10 @@ def count_points(definition: GroupDef) -> dict[str, int]:
 def lay_out(
     model_id: int, definition: GroupDef, *, length: int, counts: Mapping[str, int], address: int = 0
 ) -> ModelMap:
-    """A model's points at their places. `counts` are the values of its `count_points`. Raises LayoutError."""
+    """A model's points at their places. `counts` are the values of its `count_points`.
+
+    Raises LayoutError where no number of groups fits the length.
+    """
     builder = _Builder(model_id, counts, address, address + HEADER + length)
     root = builder.group(definition, "", ())
     inside = {field.path: field for field in builder.fields if field.end <= builder.limit}
@@ -200,7 +203,8 @@ class _Builder:
 
     def _count(self, definition: GroupDef) -> int:
         if isinstance(definition.count, str):
-            return self._counts.get(definition.count, 0)
+            # A count beyond the room that is left shows as a wrong length; it need not be laid out to the end.
+            return min(self._counts.get(definition.count, 0), max(0, self.limit - self.address))
         if definition.count:
             return definition.count
         size = sum(point.size for point in definition.points)

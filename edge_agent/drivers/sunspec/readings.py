@@ -1,0 +1,110 @@
+"""What registers mean: an Image to readings and nameplate. Pure; the one place where a value is called unbelievable."""
+
+import math
+from collections.abc import Iterable
+
+from edge_agent.drivers.sunspec.layout import Field
+from edge_agent.drivers.sunspec.plan import Image
+from edge_agent.drivers.sunspec.points import Points
+from edge_agent.model.devices import InverterReading, MeterReading
+from edge_agent.model.values import Nameplate, Quality, Sample
+
+FREQUENCY_HZ = (40.0, 70.0)  # a meter that shows anything else does not measure a 50 or 60 Hz grid
+DEAD_LINE_PU = 0.5  # below half its nominal voltage a line is dead, and what stands for its frequency is noise
+DEAD_LINE_V = 50.0  # the same where the device does not tell its nominal voltage
+_INSANE_POWER_PU = 2.0  # no inverter delivers twice its rating for longer than a fault lasts
+
+_PORT_PV = 0  # model 714 PrtTyp
+_SPLIT_PHASE, _THREE_PHASE = 1, 2  # model 701 ACType
+# Line to line over line to neutral; model 702 gives VNom line to neutral for single phase, else line to line.
+_LL_PER_LN = {_SPLIT_PHASE: 2.0, _THREE_PHASE: math.sqrt(3.0)}
+
+
+def read_nameplate(image: Image, points: Points, model_ids: tuple[int, ...]) -> Nameplate:
+    """Ratings are the smaller of what the device was built and what it was set up for."""
+    return Nameplate(
+        manufacturer=image.text(points.manufacturer),
+        model=image.text(points.model),
+        serial=image.text(points.serial),
+        sunspec_models=model_ids,
+        rated_power_w=_least(image, points.max_power),
+        max_charge_w=_least(image, points.max_charge),
+        max_discharge_w=_least(image, points.max_discharge),
+        storage_capacity_wh=image.number(points.capacity) or 0.0,
+    )
+
+
+def read_inverter(image: Image, points: Points, at_s: float) -> InverterReading:
+    """Model 701's power is already positive towards the grid; so is model 714's for a generating port."""
+    voltage_v = _inverter_voltage_v(image, points)
+    rated_w = _least(image, points.max_power)
+    soc_pct = image.number(points.soc)
+    return InverterReading(
+        power_w=_sample(image.number(points.power), at_s, _believable_power(rated_w)),
+        frequency_hz=_frequency(image.number(points.frequency), voltage_v, _nominal_ln_v(image, points), at_s),
+        voltage_v=_sample(voltage_v, at_s),
+        pv_power_w=_sample(_pv_power_w(image, points), at_s),
+        soc=_sample(soc_pct / 100.0 if soc_pct is not None else None, at_s, (0.0, 1.0)),
+    )
+
+
+def read_meter(image: Image, points: Points, at_s: float) -> MeterReading:
+    """The models do not fix the sign of a meter's W; as with TotWhExp, export is taken as positive."""
+    voltage_v = image.number(points.meter_voltage_ln)
+    line_to_line_v = image.number(points.meter_voltage_ll)
+    if not voltage_v and line_to_line_v:
+        voltage_v = line_to_line_v / _LL_PER_LN[_THREE_PHASE]
+    return MeterReading(
+        power_w=_sample(image.number(points.meter_power), at_s),
+        frequency_hz=_frequency(image.number(points.meter_frequency), voltage_v, _nominal_ln_v(image, points), at_s),
+        voltage_v=_sample(voltage_v, at_s),
+    )
+
+
+def _sample(value: float | None, at_s: float, inside: tuple[float, float] = (-math.inf, math.inf)) -> Sample:
+    if value is None or not math.isfinite(value):
+        return Sample(math.nan, Quality.BAD, at_s)
+    return Sample(value, Quality.GOOD if inside[0] <= value <= inside[1] else Quality.BAD, at_s)
+
+
+def _believable_power(rated_w: float) -> tuple[float, float]:
+    limit_w = _INSANE_POWER_PU * rated_w if rated_w else math.inf
+    return -limit_w, limit_w
+
+
+def _frequency(value: float | None, voltage_v: float | None, nominal_v: float | None, at_s: float) -> Sample:
+    """Frequency of a live line. Where the device measures no voltage at all, the range alone decides."""
+    dead_below_v = DEAD_LINE_PU * nominal_v if nominal_v else DEAD_LINE_V
+    if voltage_v is not None and voltage_v < dead_below_v:
+        return Sample(value if value is not None else math.nan, Quality.BAD, at_s)
+    return _sample(value, at_s, FREQUENCY_HZ)
+
+
+def _inverter_voltage_v(image: Image, points: Points) -> float | None:
+    """Line to neutral, from line to line where that is all there is."""
+    line_to_neutral_v = image.number(points.voltage_ln)
+    if line_to_neutral_v is not None:
+        return line_to_neutral_v
+    line_to_line_v = image.number(points.voltage_ll)
+    return line_to_line_v / _ll_per_ln(image, points) if line_to_line_v is not None else None
+
+
+def _nominal_ln_v(image: Image, points: Points) -> float | None:
+    nominal = next((v for field in points.nominal_voltage if (v := image.number(field))), None)
+    return nominal / _ll_per_ln(image, points) if nominal is not None else None
+
+
+def _ll_per_ln(image: Image, points: Points) -> float:
+    kind = image.raw(points.ac_type)
+    return _LL_PER_LN.get(kind, 1.0) if isinstance(kind, int) else 1.0
+
+
+def _pv_power_w(image: Image, points: Points) -> float | None:
+    """The sum over the ports that are PV. A sum with a hole in it is no value."""
+    powers = [image.number(power) for kind, power in points.dc_ports if image.raw(kind) == _PORT_PV]
+    known = [power for power in powers if power is not None]
+    return sum(known) if known and len(known) == len(powers) else None
+
+
+def _least(image: Image, fields: Iterable[Field]) -> float:
+    return min((value for field in fields if (value := image.number(field)) is not None), default=0.0)
