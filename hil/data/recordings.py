@@ -1,0 +1,129 @@
+"""Typed readers of the recorded series beside this module.
+
+Recorded local times are naive on purpose: they are labels of a recording, not instants of this run. What ties them to
+the wall clock is `hil.rigs.recorded.RecordedTime`.
+"""
+
+import csv
+import gzip
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from importlib import resources
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+HOMES: Final = 11  # recorded homes in the Fontana data
+_FONTANA_FIRST: Final = datetime(2016, 9, 1)  # noqa: DTZ001  start of the first recorded hour, local
+_FONTANA_FIRST_INDEX: Final = 745  # hour_index of that hour; 0 is the hour that ends 31 July 2016
+
+
+class RecordingError(ValueError):
+    """A recording that is not there or not what it should be; says which and what."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrequencyRecording:
+    """Grid frequency at one bus, as a phasor measurement unit reported it."""
+
+    time_s: Array  # from the recording's first frame
+    frequency_hz: Array
+
+    @property
+    def duration_s(self) -> float:
+        return float(self.time_s[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class HomeRecording:
+    """One home's hours. Row h covers [first + h, first + h + 1 h), local time."""
+
+    first: datetime  # naive local
+    load_wh: Array  # consumed in the hour
+    pv_w_per_kw: Array  # mean over the hour, per kW of installed PV
+
+
+@dataclass(frozen=True, slots=True)
+class RegionRecording:
+    """What the homes share, in the same hours."""
+
+    first: datetime  # naive local
+    temperature_c: Array
+    diffuse_irradiance_w_m2: Array
+    direct_irradiance_w_m2: Array
+    price_usd_per_kwh: tuple[Decimal, ...]  # retail tariff
+
+
+@dataclass(frozen=True, slots=True)
+class ReservePrice:
+    """Synchronised-reserve clearing price of one hour."""
+
+    start: datetime  # UTC
+    subzone: str
+    usd_per_mw_h: Decimal
+
+
+def underfrequency_event(bus: int = 1) -> FrequencyRecording:
+    """The recorded under-frequency event, 30 frames a second, at bus 1 or 2. Raises RecordingError."""
+    if bus not in (1, 2):
+        raise RecordingError(f"us_pmu_underfrequency_event_30fps: bus {bus} is not recorded: 1 or 2")
+    rows = list(_rows("us_pmu_underfrequency_event_30fps.csv.gz"))
+    return FrequencyRecording(_column(rows, "time_s"), _column(rows, f"bus{bus}_f_hz"))
+
+
+def fontana_home(number: int) -> HomeRecording:
+    """Recorded home 1..11. Raises RecordingError."""
+    if not 1 <= number <= HOMES:
+        raise RecordingError(f"citylearn2022_fontana: home {number} is not recorded: 1..{HOMES}")
+    rows = _fontana_rows()
+    return HomeRecording(
+        _FONTANA_FIRST, _column(rows, f"b{number}_load_kwh") * 1000.0, _column(rows, f"b{number}_pv_w_per_kw")
+    )
+
+
+def fontana_region() -> RegionRecording:
+    """Weather and tariff around the homes."""
+    rows = _fontana_rows()
+    return RegionRecording(
+        _FONTANA_FIRST,
+        _column(rows, "outdoor_dry_bulb_temperature"),
+        _column(rows, "diffuse_solar_irradiance"),
+        _column(rows, "direct_solar_irradiance"),
+        tuple(Decimal(row["electricity_pricing"]) for row in rows),
+    )
+
+
+def reserve_prices() -> list[ReservePrice]:
+    """PJM synchronised-reserve prices as recorded, both subzones, in the file's order."""
+    return [
+        ReservePrice(
+            datetime.strptime(row["gmt_hour_ending"], "%m/%d/%Y %H").replace(tzinfo=UTC) - timedelta(hours=1),
+            row["subzone"],
+            Decimal(row["srmcp_usd_mwh"]),
+        )
+        for row in _rows("pjm_sync_reserve_srmcp_hourly_2017-09-15_25.csv.gz")
+    ]
+
+
+def _fontana_rows() -> list[dict[str, str]]:
+    rows = list(_rows("citylearn2022_fontana_hourly_2016-09-01_24.csv.gz"))
+    if int(rows[0]["hour_index"]) != _FONTANA_FIRST_INDEX:
+        raise RecordingError(f"citylearn2022_fontana: first hour_index {rows[0]['hour_index']}, not 745")
+    return rows
+
+
+def _rows(name: str) -> Iterator[dict[str, str]]:
+    with (
+        (resources.files(__package__) / name).open("rb") as packed,
+        gzip.open(packed, "rt", encoding="utf-8", newline="") as text,
+    ):
+        yield from csv.DictReader(text)
+
+
+def _column(rows: list[dict[str, str]], name: str) -> Array:
+    return np.array([float(row[name]) for row in rows])

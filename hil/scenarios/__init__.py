@@ -1,0 +1,1 @@
+"""Scenarios as TOML data; `hil.rigs.scenario` reads them."""
