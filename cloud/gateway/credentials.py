@@ -18,9 +18,9 @@ class CredentialIssuer:
     """Issues credentials for sites of the registry."""
 
     def __init__(
-        self, keyring: Keyring, *, nats_urls: Sequence[str], site_service: str, next_seq: Callable[[str], int]
+        self, keyring: Keyring, *, nats_urls: Sequence[str], site_service: str, next_seq: Callable[[int], int]
     ) -> None:
-        """next_seq: the first frame number a site has not used yet, as far as the history knows."""
+        """next_seq: the first frame number that a site, given by its slot, has not used as far as the history knows."""
         self._keyring = keyring
         self._nats_urls = tuple(nats_urls)
         self._site_service = site_service
@@ -29,7 +29,10 @@ class CredentialIssuer:
     def issue(
         self, site: Site, public_key: ec.EllipticCurvePublicKey, nats_public_key: str, *, now: datetime
     ) -> site_pb2.Credentials:
-        """Credentials for the holder of the two keys. ValueError for a key that is not a NATS user's."""
+        """Credentials for the holder of the two keys. ValueError for a key that is not a NATS user's.
+
+        Reads the history: call it in a thread.
+        """
         keyring = self._keyring
         certificate = certificates.issue_site_certificate(
             keyring.authority, keyring.authority_key, public_key, site.site, now=now, lifetime=LIFETIME
@@ -54,6 +57,6 @@ class CredentialIssuer:
             nats_urls=self._nats_urls,
             site_service=self._site_service,
             command_keys=[keyring.signer.public_key],
-            first_seq=self._next_seq(site.site),
+            first_seq=self._next_seq(site.slot),
             expires_ms=int(expires.timestamp()) * 1000,
         )

@@ -1,4 +1,4 @@
-"""Enrolment: a one-time claim token becomes a site's identity. TLS without client certificate: the token is the proof."""
+"""Enrolment: a one-time claim token becomes a site's identity. No client certificate: the token is the proof."""
 
 import asyncio
 import logging
@@ -52,7 +52,7 @@ class EnrolmentService(site_pb2_grpc.EnrolmentServicer):
         except ClaimError as error:
             log.warning("enrolment refused: peer=%s reason=%s", context.peer(), error)
             await context.abort(_STATUS[error.problem], str(error))
-        credentials = self._issuer.issue(site, public_key, nats_public_key, now=now)
+        credentials = await asyncio.to_thread(self._issuer.issue, site, public_key, nats_public_key, now=now)
         event = EventRecord(
             site=site.site,
             event_id=f"enrolled-{now_ms}",

@@ -68,7 +68,7 @@ class SiteGateway(site_pb2_grpc.SiteServiceServicer):
         except ValueError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         log.info("renewed: site=%s", site.site)
-        return self._issuer.issue(site, public_key, nats_public_key, now=self._now())
+        return await asyncio.to_thread(self._issuer.issue, site, public_key, nats_public_key, now=self._now())
 
     async def _caller(self, context: grpc.aio.ServicerContext[Any, Any]) -> Site:
         """The site of the caller's certificate, unless it left the registry or another gateway took its place."""

@@ -1,0 +1,116 @@
+"""What the `vpp-cloud` commands beside `run` do on a data folder, whether or not a coordinator runs on it."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TextIO
+
+import msgspec
+
+from cloud.data_folder import DataFolder
+from cloud.identity.claims import issue_claim
+from cloud.identity.keyring import read_authority_pem
+from cloud.model.records import AwardRecord, Settlement, SettlementLine, Site
+from cloud.store.ledger import Ledger
+
+
+class CommandError(Exception):
+    """A command that cannot be done: one line with the remedy."""
+
+
+class SettledAward(msgspec.Struct, frozen=True, kw_only=True):
+    """An award, what it came to, and each site's part."""
+
+    award: AwardRecord
+    settlement: Settlement
+    lines: list[SettlementLine]
+
+
+def add_site(data: DataFolder, site: str, groups: Sequence[str], claim_file: Path, lifetime: timedelta) -> str:
+    """Add a site to the registry and write a claim for its agent; what to tell the person.
+
+    Raises CommandError, DataFolderError, KeyringError, LedgerError.
+    """
+    with _ledger(data) as ledger, _claim_file(data, claim_file) as write:
+        added = ledger.add_site(site, tuple(groups), now_ms())
+        write(site, issue_claim(ledger, site, now_ms=now_ms(), lifetime=lifetime))
+    return f"added {site} as slot {added.slot}; give {claim_file} to its agent"
+
+
+def claim_site(data: DataFolder, site: str, claim_file: Path, lifetime: timedelta) -> str:
+    """Write a further claim for a site of the registry: the first was lost or ran out, or its gateway is replaced.
+
+    Raises CommandError, DataFolderError, KeyringError, LedgerError.
+    """
+    with _ledger(data) as ledger, _claim_file(data, claim_file) as write:
+        write(site, issue_claim(ledger, site, now_ms=now_ms(), lifetime=lifetime))
+    return f"give {claim_file} to the agent of {site}"
+
+
+def list_sites(data: DataFolder) -> list[Site]:
+    """The registry. Raises DataFolderError, LedgerError."""
+    with _ledger(data) as ledger:
+        return ledger.sites()
+
+
+def settled_awards(data: DataFolder) -> list[SettledAward]:
+    """All that was settled, in the order of settlement. Raises DataFolderError, LedgerError."""
+    with _ledger(data) as ledger:
+        awards = {award.award_id: award for award in ledger.awards()}
+        return [
+            SettledAward(
+                award=awards[settlement.award_id],
+                settlement=settlement,
+                lines=ledger.settlement_lines(settlement.award_id),
+            )
+            for settlement in ledger.settlements()
+        ]
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@contextmanager
+def _ledger(data: DataFolder) -> Iterator[Ledger]:
+    data.check()
+    with Ledger(data.ledger) as ledger:
+        yield ledger
+
+
+@contextmanager
+def _claim_file(data: DataFolder, path: Path) -> Iterator[Callable[[str, str], None]]:
+    """A function that writes site and token as a claim; the file is made first, so that no claim is issued in vain."""
+    try:
+        address = str(json.loads(data.addresses.read_text())["enrolment"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CommandError(
+            f"{data.addresses}: does not tell where agents enrol; start `vpp-cloud run --data {data.path}` once"
+        ) from error
+    authority = read_authority_pem(data.keys).decode("ascii")
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError as error:
+        raise CommandError(f"{path}: exists; remove it, or give another --claim-file") from error
+    except OSError as error:
+        raise CommandError(f"{path}: cannot be written ({error.strerror}); give another --claim-file") from error
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            yield lambda site, token: _write_claim(file, site, address, token, authority)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _write_claim(file: TextIO, site: str, address: str, token: str, authority: str) -> None:
+    file.write(
+        f"# The right to enrol once as {site}: keep it secret until its agent has used it.\n"
+        f"site = {json.dumps(site)}\n"
+        f"enrolment = {json.dumps(address)}\n"
+        f"token = {json.dumps(token)}\n"
+        f'ca_certificates = """\n{authority}"""\n'
+    )

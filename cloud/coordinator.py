@@ -1,0 +1,166 @@
+"""The coordinator: every part of the cloud wired together, started in order and stopped in the reverse one."""
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from cloud.api.access import first_log_in_link
+from cloud.config import CoordinatorConfig
+from cloud.data_folder import DataFolder, DataFolderError, write_json
+from cloud.gateway import servers
+from cloud.gateway.broker import Broker, bracketed, reachable
+from cloud.gateway.credentials import CredentialIssuer
+from cloud.gateway.enrolment import EnrolmentService
+from cloud.gateway.nats_server import BrokerError
+from cloud.gateway.ports import PortError, Ports
+from cloud.gateway.site_service import SiteGateway
+from cloud.gateway.streams import ensure_streams
+from cloud.identity.keyring import Keyring, KeyringError, open_keyring
+from cloud.parts import PartFailed, Parts
+from cloud.store.errors import StoreError
+from cloud.store.history import History
+from cloud.store.ledger import Ledger
+from protos.vpp.v1 import site_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+_START_S: Final = 30.0
+_FORCED_EXIT_CODE: Final = 1
+
+# What keeps a coordinator from starting and can be mended by whoever starts it: each is one line with its remedy.
+REFUSALS: Final = (BrokerError, DataFolderError, KeyringError, PortError, StoreError)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def utc_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Coordinator:
+    """All roles in one process, on one data folder."""
+
+    def __init__(self, config: CoordinatorConfig, data: DataFolder) -> None:
+        self._config = config
+        self._data = data
+        self._parts = Parts()
+
+    async def run(self, stop: asyncio.Event, say: Callable[[str], None]) -> None:
+        """Serve until `stop`. `say` gets what the person who started it wants to know.
+
+        Raises what the parts raise while they start (each error is one line with a remedy), and PartFailed when one
+        of them ends later.
+        """
+        with self._data.owned():
+            self._data.run.unlink(missing_ok=True)
+            try:
+                await self._start(say)
+                try:
+                    await self._parts.until(stop)
+                except Exception as error:
+                    raise PartFailed(f"a part of the coordinator failed: {error!r}") from error
+            finally:
+                self._data.run.unlink(missing_ok=True)
+                await self._parts.stop()
+                log.info("stopped")
+
+    async def _start(self, say: Callable[[str], None]) -> None:
+        """Start every part. What was started before an error is stopped by the caller."""
+        listen, data, parts = self._config.listen, self._data, self._parts
+        public = listen.advertised_host
+        ports = Ports(data.ports, listen.host)
+        enrolment_port = ports.resolve("enrolment_port", listen.enrolment_port)
+        site_port = ports.resolve("site_port", listen.site_port)
+        broker_port = ports.resolve("broker_port", listen.broker_port)
+        console_port = ports.resolve("console_port", listen.console_port)
+        own_names = (public, reachable(listen.host), "localhost", "127.0.0.1")
+        keyring = open_keyring(data.keys, own_names, now=utc_now())
+
+        ledger = Ledger(data.ledger)
+        parts.on_stop("ledger", partial(asyncio.to_thread, ledger.close))
+        history = History(data.history)
+
+        broker = Broker(data.broker, keyring, host=listen.host, port=broker_port, public_host=public, now=utc_now)
+        parts.on_stop("broker", broker.stop)
+        await broker.start()
+        nc = await broker.connect("coordinator")
+        parts.on_stop("broker connection", nc.close)
+        await ensure_streams(nc.jetstream(timeout=10.0))
+
+        enrolment = f"{bracketed(public)}:{enrolment_port}"
+        site_service = f"{bracketed(public)}:{site_port}"
+        issuer = CredentialIssuer(keyring, nats_urls=[broker.url], site_service=site_service, next_seq=history.next_seq)
+        await self._serve_gateways(keyring, ledger, issuer, enrolment_port, site_port)
+        write_json(data.addresses, {"enrolment": enrolment})
+
+        console = f"http://{bracketed(reachable(listen.host))}:{console_port}"
+        log_in = first_log_in_link(ledger, console, utc_now())
+
+        def announce() -> None:
+            write_json(
+                data.run,
+                {
+                    "pid": os.getpid(),
+                    "broker_pid": broker.pid,
+                    "enrolment": enrolment,
+                    "site_service": site_service,
+                    "broker": broker.url,
+                    "console": console,
+                    "console_log_in": log_in,
+                },
+            )
+
+        parts.run("broker watch", broker.run(on_return=announce))
+        announce()
+        log.info("serves: pid=%d data=%s", os.getpid(), data.path)
+        say(f"console: {console}")
+        if log_in is not None:
+            say(f"first log-in (once, within a day): {log_in}")
+
+    async def _serve_gateways(
+        self, keyring: Keyring, ledger: Ledger, issuer: CredentialIssuer, enrolment_port: int, site_port: int
+    ) -> None:
+        """The two gRPC servers: one where the token is the proof, one where the client certificate is."""
+        host = self._config.listen.host
+        enrolment, sites = servers.make_server(), servers.make_server()
+        site_pb2_grpc.add_EnrolmentServicer_to_server(  # type: ignore[no-untyped-call]
+            EnrolmentService(ledger, issuer, utc_now), enrolment
+        )
+        interval_ms = self._config.telemetry.interval_ms
+        gateway = SiteGateway(ledger, issuer, telemetry_interval_ms=interval_ms, now=utc_now)
+        site_pb2_grpc.add_SiteServiceServicer_to_server(gateway, sites)  # type: ignore[no-untyped-call]
+        for server, port, key, client_certificates in (
+            (enrolment, enrolment_port, "enrolment_port", False),
+            (sites, site_port, "site_port", True),
+        ):
+            servers.bind_tls(server, keyring, host=host, port=port, key=key, client_certificates=client_certificates)
+            self._parts.on_stop(f"gRPC on {key}", partial(server.stop, servers.STOP_S))
+            await server.start()
+
+
+def run(config: CoordinatorConfig, data: Path, say: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT; a second one ends the process at once, and with it the broker."""
+    asyncio.run(_until_signal(Coordinator(config, DataFolder(data.absolute())), say))
+
+
+async def _until_signal(coordinator: Coordinator, say: Callable[[str], None]) -> None:
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            os._exit(_FORCED_EXIT_CODE)
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    await coordinator.run(stop, say)

@@ -1,0 +1,65 @@
+"""Parts of a program that run until they are told to stop, and stop in the reverse order of their start."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
+
+log = logging.getLogger(__name__)
+
+_STOP_S: Final = 5.0
+
+
+class PartFailed(Exception):
+    """A part that should run for ever has ended."""
+
+
+class Parts:
+    """Started parts, last one first out."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[asyncio.Task[Any], str] = {}
+        self._stops: list[tuple[str, Callable[[], Awaitable[object]]]] = []
+
+    def on_stop(self, name: str, stop: Callable[[], Awaitable[object]]) -> None:
+        """Call `stop` when everything that is started later has stopped."""
+        self._stops.append((name, stop))
+
+    def run(self, name: str, work: Coroutine[Any, Any, Any]) -> None:
+        """Run `work` until the stop, which cancels it."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks[task] = name
+        self.on_stop(name, lambda: _cancel(task))
+
+    async def until(self, event: asyncio.Event, *, within_s: float | None = None) -> None:
+        """Wait for `event`. Raises TimeoutError, or what a part raised that ended meanwhile, PartFailed if nothing."""
+        waiting = asyncio.create_task(event.wait())
+        try:
+            done, _ = await asyncio.wait({waiting, *self._tasks}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+        if not done:
+            raise TimeoutError
+        for task in done - {waiting}:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+            raise PartFailed(f"{self._tasks[task]} has ended by itself")
+
+    async def stop(self) -> None:
+        """Stop every part, each within a few seconds; one that fails or hangs does not keep the others."""
+        while self._stops:
+            name, stop = self._stops.pop()
+            try:
+                async with asyncio.timeout(_STOP_S):
+                    await stop()
+            except TimeoutError:
+                log.error("%s does not stop within %.0f s", name, _STOP_S)
+            except Exception:
+                log.exception("%s failed while it stopped", name)
+
+
+async def _cancel(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled() and (error := task.exception()) is not None:
+        raise error
