@@ -1,0 +1,55 @@
+"""`python -m edge_agent.sync --config PATH --fd N`: started by `vpp-agent run`, which holds the other end of N.
+
+Exit codes: 0, control is gone; 2, a person has to act (one line on stderr says how); anything else is a fault, and
+control starts this process again.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+from edge_agent.model.clock import SystemClock
+from edge_agent.model.config import AgentConfig, ConfigError, load
+from edge_agent.sync.ipc import ControlSocket
+from edge_agent.sync.process import Pace, SyncProcess
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m edge_agent.sync", description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="the agent's TOML file")
+    parser.add_argument("--fd", type=int, required=True, help="SEQPACKET socket to the control process")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    os.umask(0o077)
+    try:
+        config = load(arguments.config)
+        asyncio.run(_run(config, arguments.fd))
+    except ConfigError as error:
+        sys.stderr.write(f"vpp-agent: {error}\n")
+        return 2
+    return 0
+
+
+async def _run(config: AgentConfig, fd: int) -> None:
+    try:
+        control = ControlSocket(fd)
+    except OSError as error:
+        raise ConfigError(
+            f"--fd {fd}: is no socket ({error.strerror}); start the agent with `vpp-agent run`"
+        ) from error
+    loop = asyncio.get_running_loop()
+    # Ctrl-C reaches the whole terminal group: control ends first, and its end of the socket tells us.
+    loop.add_signal_handler(signal.SIGINT, lambda: None)
+    loop.add_signal_handler(signal.SIGTERM, control.stop_receiving)
+    try:
+        await SyncProcess(config, control, SystemClock(), Pace()).run()
+    finally:
+        control.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

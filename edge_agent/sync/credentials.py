@@ -1,0 +1,78 @@
+"""What the coordinator made this site to be, kept on the disk: credentials and the last site configuration."""
+
+from pathlib import Path
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from edge_agent.model.config import ConfigError
+from edge_agent.sync.files import write_private
+from edge_agent.sync.keys import Keys
+from protos.vpp.v1.site_pb2 import Credentials, SiteConfiguration
+
+CREDENTIALS_FILE = "credentials.json"
+CONFIGURATION_FILE = "site-configuration.bin"
+
+
+class _Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    received_ms: int
+    credentials: bytes  # serialised vpp.v1.Credentials, base64 in the file
+
+
+class HeldCredentials(msgspec.Struct, frozen=True):
+    """Credentials and since when they are held."""
+
+    received_ms: int  # UTC, milliseconds since 1970
+    message: Credentials
+
+    @property
+    def renew_at_ms(self) -> int:
+        """UTC instant at which two thirds of their life are over."""
+        return self.received_ms + (self.message.expires_ms - self.received_ms) * 2 // 3
+
+
+class CredentialStore:
+    """The files that hold them. A file is replaced whole, so a crash leaves the old or the new credentials."""
+
+    def __init__(self, folder: Path) -> None:
+        self._credentials = folder / CREDENTIALS_FILE
+        self._configuration = folder / CONFIGURATION_FILE
+
+    def load(self, site: str, keys: Keys) -> HeldCredentials | None:
+        """The credentials of `site`; None before enrolment. Raises ConfigError if they are not its own."""
+        path = self._credentials
+        try:
+            stored = msgspec.json.decode(path.read_bytes(), type=_Stored)
+            held = HeldCredentials(stored.received_ms, Credentials.FromString(stored.credentials))
+            certificate = x509.load_pem_x509_certificate(held.message.certificate)
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # of JSON, base64, protobuf, PEM: one cause, one remedy
+            raise ConfigError(f"{path}: is damaged ({error}); remove it and enrol with a new claim file") from error
+        if held.message.site != site:
+            raise ConfigError(
+                f"{path}: belongs to site {held.message.site!r}, but the configuration says site = {site!r}; give each "
+                "site a data_dir of its own"
+            )
+        spki = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        if certificate.public_key().public_bytes(*spki) != keys.client.public_key().public_bytes(*spki):
+            raise ConfigError(
+                f"{path}: was issued for another key than the one beside it; restore the key, or remove this file and "
+                "enrol with a new claim file"
+            )
+        return held
+
+    def save(self, held: HeldCredentials) -> None:
+        stored = _Stored(held.received_ms, held.message.SerializeToString())
+        write_private(self._credentials, msgspec.json.encode(stored))
+
+    def load_configuration(self) -> SiteConfiguration | None:
+        """What the coordinator said last; None if it never did, or the file is damaged."""
+        try:
+            return SiteConfiguration.FromString(self._configuration.read_bytes())
+        except Exception:  # missing or damaged alike: the coordinator says it again at every start
+            return None
+
+    def save_configuration(self, configuration: SiteConfiguration) -> None:
+        write_private(self._configuration, configuration.SerializeToString())

@@ -1,0 +1,53 @@
+"""Files that only the agent may read, replaced whole or not at all."""
+
+import fcntl
+import os
+from pathlib import Path
+
+from edge_agent.model.config import ConfigError
+
+
+def private_folder(path: Path) -> Path:
+    """`path` as a folder of mode 0700, made if missing. Raises ConfigError."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.chmod(0o700)
+    except OSError as error:
+        raise ConfigError(
+            f"data_dir {path}: cannot be made or opened ({error.strerror}); give a folder that the agent's user owns"
+        ) from error
+    return path
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Replaces the file at `path` (mode 0600): a reader, or a power cut, sees the old content or the new one."""
+    fresh = path.with_name(f"{path.name}.new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(fresh, path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)  # the rename itself
+    finally:
+        os.close(folder)
+
+
+class FolderLock:
+    """The right to write in a data folder: one process has it, until `release` or its death."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = os.open(folder / "sync.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def acquire(self) -> bool:
+        """Whether this process has it now; does not wait."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def release(self) -> None:
+        os.close(self._file)

@@ -1,0 +1,305 @@
+"""The sync process: everything between the control process and the coordinator, wired together."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import NoReturn
+
+from edge_agent.model.clock import Clock
+from edge_agent.model.config import AgentConfig, ConfigError
+from edge_agent.sync.backoff import Backoff
+from edge_agent.sync.coordinator import Configured, CoordinatorClient, Refused, Unreachable
+from edge_agent.sync.credentials import CredentialStore, HeldCredentials
+from edge_agent.sync.enrolment import Identity
+from edge_agent.sync.files import FolderLock, private_folder
+from edge_agent.sync.frames import FrameBuilder, FrameDraft
+from edge_agent.sync.intents import CLOCK_TOLERANCE_MS, CommandKeys, IntentDoor
+from edge_agent.sync.ipc import ControlSocket
+from edge_agent.sync.journal import Journal, JournalError, ReportKind
+from edge_agent.sync.keys import Keys, load_or_make_keys
+from edge_agent.sync.session import Session
+from edge_agent.sync.state import State
+from protos.frame import NARROW
+from protos.vpp.v1.local_pb2 import SnapshotReport, ToSync
+from protos.vpp.v1.report_pb2 import Event
+from protos.vpp.v1.site_pb2 import SiteConfiguration, SiteDescription
+
+log = logging.getLogger(__name__)
+
+LOCK_PATIENCE_S = 10.0  # a predecessor may still be sending its last frames
+LOCK_RETRY_S = 0.1
+FINISH_S = 2.0  # for sending the last frames once control is gone
+TICK_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How the process waits for what does not answer."""
+
+    grpc_first_s: float = 1.0
+    grpc_cap_s: float = 60.0
+    nats_first_s: float = 0.5
+    nats_cap_s: float = 15.0
+
+    def grpc(self) -> Backoff:
+        return Backoff(self.grpc_first_s, self.grpc_cap_s)
+
+    def nats(self) -> Backoff:
+        return Backoff(self.nats_first_s, self.nats_cap_s)
+
+
+def agent_version() -> str:
+    return metadata.version("murmuration-vpp")
+
+
+class SyncProcess:
+    """One run of it. `run` returns when control is gone and raises ConfigError where a person has to act."""
+
+    def __init__(self, config: AgentConfig, control: ControlSocket, clock: Clock, pace: Pace) -> None:
+        self._config = config
+        self._control = control
+        self._clock = clock
+        self._pace = pace
+        self._description: SiteDescription | None = None
+        self._described = asyncio.Event()
+        self._held: HeldCredentials | None = None
+        self._builder: FrameBuilder | None = None
+        self._session: Session | None = None
+        self._door: IntentDoor | None = None
+        self._journal_trouble = ""
+
+    async def run(self) -> None:
+        """Works until control is gone. Raises ConfigError."""
+        folder = private_folder(self._config.data_dir)
+        lock = FolderLock(folder)
+        try:
+            await self._take(lock, folder)
+            keys = load_or_make_keys(folder)
+            state = State(folder)
+            journal = Journal(folder, self._config.site, state, self._clock)
+            try:
+                await self._run_with(folder, keys, state, journal)
+            finally:
+                journal.close()
+        finally:
+            lock.release()
+
+    async def _take(self, lock: FolderLock, folder: Path) -> None:
+        deadline_s = self._clock.monotonic_s() + LOCK_PATIENCE_S
+        while not lock.acquire():
+            if self._clock.monotonic_s() > deadline_s:
+                raise ConfigError(
+                    f"data_dir {folder}: another agent works in it; stop that one or give another data_dir"
+                )
+            await asyncio.sleep(LOCK_RETRY_S)
+
+    async def _run_with(self, folder: Path, keys: Keys, state: State, journal: Journal) -> None:
+        self._journal = journal
+        self._state = state
+        self._keys = keys
+        self._store = CredentialStore(folder)
+        self._client = CoordinatorClient(self._config.site, keys, self._clock, agent_version())
+        identity = Identity(self._config, self._store, state, self._client, self._clock, self._pace.grpc)
+        try:
+            async with asyncio.TaskGroup() as group:
+                background = [
+                    group.create_task(self._control.send_all()),
+                    group.create_task(self._tick()),
+                    group.create_task(self._cloud(identity)),
+                ]
+                while (message := await self._control.receive()) is not None:
+                    self._take_in(message)
+                await self._finish()
+                for task in background:
+                    task.cancel()
+        except BaseExceptionGroup as errors:
+            if (wrong := _first(errors, ConfigError)) is not None:
+                raise wrong from None
+            raise
+
+    # --- from control
+
+    def _take_in(self, message: ToSync) -> None:
+        match message.WhichOneof("body"):
+            case "snapshot":
+                self._take_snapshot(message.snapshot)
+            case "description":
+                self._description = message.description
+                self._described.set()
+            case "event":
+                event = message.event
+                event.site = self._config.site
+                self._report(ReportKind.EVENT, event.event_id, event.SerializeToString())
+            case "acknowledgement":
+                done = message.acknowledgement
+                done.site = self._config.site
+                self._report(ReportKind.ACKNOWLEDGEMENT, done.event_id, done.SerializeToString())
+            case _:
+                log.error("message from control of an unknown kind: bytes=%d", message.ByteSize())
+
+    def _take_snapshot(self, snapshot: SnapshotReport) -> None:
+        if self._builder is None:  # not configured yet: nothing says how often, nor who we are
+            return
+        before = self._builder.steps_back
+        self._record(self._builder.add(snapshot))
+        if self._builder.steps_back != before:
+            self._tell(Event.SEVERITY_WARNING, "clock.step", "the gateway's clock went back by more than a minute")
+
+    def _record(self, drafts: list[FrameDraft]) -> None:
+        if self._held is None:
+            return
+        slot = self._held.message.slot
+        for draft in drafts:
+            with self._journal_watched():
+                self._journal.append_frame(lambda seq, d=draft: d.pack(slot, seq), draft.last_sample_ms)  # type: ignore[misc]
+        if drafts and self._session is not None:
+            self._session.wake()
+
+    def _report(self, kind: ReportKind, event_id: str, body: bytes) -> None:
+        with self._journal_watched():
+            self._journal.append_report(kind, event_id, body)
+        if self._session is not None:
+            self._session.wake()
+
+    def _tell(self, severity: "Event.Severity", code: str, text: str) -> None:
+        with self._journal_watched():
+            self._journal.append_event(severity, code, text)
+        if self._session is not None:
+            self._session.wake()
+
+    @contextlib.contextmanager
+    def _journal_watched(self) -> Iterator[None]:
+        """Says once that the journal cannot be written, and once that it can again."""
+        try:
+            yield
+        except JournalError as error:
+            if str(error) != self._journal_trouble:
+                self._journal_trouble = str(error)
+                log.error("journal cannot be written, telemetry is lost meanwhile: %s", error)
+        else:
+            if self._journal_trouble:
+                self._journal_trouble = ""
+                log.info("journal can be written again")
+
+    async def _tick(self) -> NoReturn:
+        while True:
+            await asyncio.sleep(TICK_S)
+            if self._builder is not None:
+                self._record(self._builder.close_due(self._clock.utc_ms()))
+
+    async def _finish(self) -> None:
+        """Control is gone: keeps the frame in the making, and sends what still can be sent."""
+        if self._builder is not None:
+            self._record(self._builder.flush())
+        if self._session is not None:
+            await self._session.finish(FINISH_S)
+
+    # --- from the cloud
+
+    async def _cloud(self, identity: Identity) -> None:
+        held = self._store.load(self._config.site, self._keys)
+        if held is None:
+            held = await identity.enrol()
+        self._held = held
+        self._journal.start_at(held.message.first_seq)
+        configuration = self._store.load_configuration()
+        if configuration is not None:
+            self._apply(configuration)
+        session = self._session = Session(
+            site=self._config.site,
+            keys=self._keys,
+            credentials=held.message,
+            journal=self._journal,
+            on_intent=self._take_intent,
+            on_link=self._control.put_link,
+            backoff=self._pace.nats(),
+        )
+        self._door = IntentDoor(
+            site=self._config.site,
+            keys=CommandKeys(held.message.command_keys),
+            state=self._state,
+            journal=self._journal,
+            clock=self._clock,
+            forward=self._control.put_intent,
+            wake=session.wake,
+        )
+        async with asyncio.TaskGroup() as group:
+            group.create_task(session.run())
+            group.create_task(self._configure())
+            group.create_task(identity.keep_renewed(held, self._use, self._tell_credentials))
+
+    def _take_intent(self, kind: str, data: bytes, live: bool) -> None:
+        if self._door is not None:
+            self._door.receive(kind, data, live=live)
+
+    def _use(self, held: HeldCredentials) -> None:
+        self._held = held
+        self._journal.start_at(held.message.first_seq)
+        if self._door is not None:
+            self._door.keys = CommandKeys(held.message.command_keys)
+        if self._session is not None:
+            self._session.use(held.message)
+
+    def _tell_credentials(self, text: str) -> None:
+        self._tell(Event.SEVERITY_ALARM, "credentials.trouble", text)
+
+    async def _configure(self) -> NoReturn:
+        """Tells the coordinator what stands here, whenever control says it anew."""
+        backoff, told = self._pace.grpc(), ""
+        while True:
+            await self._described.wait()
+            self._described.clear()
+            description, held = self._description, self._held
+            if description is None or held is None:
+                continue
+            description.agent_version = agent_version()
+            try:
+                answer = await self._client.configure(held.message, description)
+            except (Refused, Unreachable) as error:
+                if str(error) != told:
+                    told = str(error)
+                    log.warning("configuration not received, trying on: %s", error)
+                await asyncio.sleep(backoff.next_s())
+                self._described.set()
+                continue
+            told = ""
+            backoff.reset()
+            self._compare_clocks(answer)
+            self._store.save_configuration(answer.configuration)
+            self._apply(answer.configuration)
+
+    def _compare_clocks(self, answer: Configured) -> None:
+        off_ms = abs(answer.clock_offset_ms)
+        if self._door is not None:
+            self._door.clock_error_ms = off_ms + answer.clock_uncertainty_ms
+        if off_ms - answer.clock_uncertainty_ms > CLOCK_TOLERANCE_MS:
+            text = (
+                f"the gateway's clock is {-answer.clock_offset_ms / 1000:+.1f} s off the coordinator's: set it by NTP"
+            )
+            log.warning("clock off: %s", text)
+            self._tell(Event.SEVERITY_WARNING, "clock.offset", text)
+
+    def _apply(self, configuration: SiteConfiguration) -> None:
+        interval_ms = configuration.telemetry_interval_ms
+        if interval_ms not in NARROW:
+            known = " or ".join(str(ms) for ms in sorted(NARROW))
+            log.error("telemetry interval %d ms is not known here, kept as it was: give %s", interval_ms, known)
+            return
+        if self._builder is None or self._builder.interval_ms != interval_ms:
+            if self._builder is not None:
+                self._record(self._builder.flush())
+            self._builder = FrameBuilder(interval_ms, self._journal.last_sample_ms)
+            log.info("telemetry configured: interval_ms=%d groups=%s", interval_ms, ",".join(configuration.groups))
+
+
+def _first(errors: BaseExceptionGroup[BaseException], kind: type[ConfigError]) -> ConfigError | None:
+    """The first error of this kind in a task group's bundle."""
+    for error in errors.exceptions:
+        found = _first(error, kind) if isinstance(error, BaseExceptionGroup) else error
+        if isinstance(found, kind):
+            return found
+    return None

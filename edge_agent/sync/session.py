@@ -1,0 +1,259 @@
+"""The NATS session: drains the journal to the broker and listens for intents, over one connection after another.
+
+nats-py's own reconnecting is switched off: it gives up for good on authentication errors and buffers what is published
+while disconnected, and the journal does that better. Here a lost connection is always answered by a new client.
+"""
+
+import asyncio
+import base64
+import contextlib
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+
+from edge_agent.sync.backoff import Backoff
+from edge_agent.sync.journal import Journal, JournalError, ReportKind
+from edge_agent.sync.keys import Keys
+from protos import frame, subjects
+from protos.vpp.v1.site_pb2 import Credentials
+
+log = logging.getLogger(__name__)
+
+BATCH_FRAMES = 500
+CONNECT_TIMEOUT_S = 10.0
+REQUEST_TIMEOUT_S = 5.0
+CLOSE_TIMEOUT_S = 3.0
+ACK_TIMEOUT_S = 10.0
+ACK_ATTEMPTS = 3  # unanswered; then the connection counts as dead
+PING_INTERVAL_S = 2  # with two outstanding: a frozen broker is noticed after about 6 s
+
+TroubleTypes = (OSError, TimeoutError, ValueError, nats.errors.Error, JournalError)
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A batch on its way. It stays as it is until acknowledged, so that a second copy is known as one by its id."""
+
+    first_seq: int
+    last_seq: int
+    payload: bytes
+    message_id: str
+
+
+class Session:
+    """One site's conversation with the broker."""
+
+    def __init__(
+        self,
+        *,
+        site: str,
+        keys: Keys,
+        credentials: Credentials,
+        journal: Journal,
+        on_intent: Callable[[str, bytes, bool], None],
+        on_link: Callable[[bool], None],
+        backoff: Backoff,
+        ack_timeout_s: float = ACK_TIMEOUT_S,
+    ) -> None:
+        """on_intent: takes kind, bytes, and whether it came live (else from the store); raises JournalError.
+
+        on_link: told each change of whether a session is live.
+        """
+        self._site = site
+        self._keys = keys
+        self._credentials = credentials
+        self._journal = journal
+        self._on_intent = on_intent
+        self._on_link = on_link
+        self._backoff = backoff
+        self._ack_timeout_s = ack_timeout_s
+        self._flight: Flight | None = None
+        self._lanes = {lane: asyncio.Event() for lane in ("telemetry", "reports")}
+        self._drained = {lane: asyncio.Event() for lane in self._lanes}
+        self._renewed = asyncio.Event()
+        self._linked = False
+        self._trouble = ""
+
+    def wake(self) -> None:
+        """Something was added to the journal."""
+        for lane in self._lanes:
+            self._drained[lane].clear()
+            self._lanes[lane].set()
+
+    def use(self, credentials: Credentials) -> None:
+        """Reconnects with new credentials; what is in flight is sent again under the same id."""
+        self._credentials = credentials
+        self._renewed.set()
+
+    async def finish(self, within_s: float) -> None:
+        """Waits until the journal is drained, if there is a session and that is soon enough."""
+        if not self._linked:
+            return
+        self.wake()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                for drained in self._drained.values():
+                    await drained.wait()
+
+    async def run(self) -> None:
+        """Holds a session for ever, through every outage."""
+        while True:
+            planned = await self._one_connection()
+            if planned:
+                continue
+            self._tell_link(False)
+            await asyncio.sleep(self._backoff.next_s())
+
+    async def _one_connection(self) -> bool:
+        """Connects, and works until the connection ends. True if it was ended to reconnect with new credentials."""
+        self._renewed.clear()
+        closed = asyncio.Event()
+        client = Client()
+        try:
+            await self._connect(client, closed)
+            await self._listen(client)
+            self._backoff.reset()
+            self._trouble = ""
+            self._tell_link(True)
+            return await self._work(client, closed)
+        except TroubleTypes as error:
+            self._tell_trouble(error)
+            return False
+        finally:
+            with contextlib.suppress(*TroubleTypes):
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    await client.close()
+
+    async def _connect(self, client: Client, closed: asyncio.Event) -> None:
+        credentials = self._credentials
+
+        def sign(nonce: str) -> bytes:
+            # Before anything secret is said: a server that offers no TLS is not our broker, however it answers.
+            if not client._server_info.get("tls_required"):
+                raise nats.errors.SecureConnRequiredError
+            return base64.b64encode(self._keys.sign_nonce(nonce))
+
+        async def on_closed() -> None:
+            closed.set()
+
+        async def on_error(error: Exception) -> None:
+            self._tell_trouble(error)
+
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            await client.connect(
+                servers=list(credentials.nats_urls),
+                name=self._site,
+                tls=ssl.create_default_context(cadata=credentials.ca_certificates.decode("ascii")),
+                user_jwt_cb=lambda: bytearray(credentials.nats_jwt.encode()),
+                signature_cb=sign,
+                inbox_prefix=subjects.inbox_prefix(self._site),
+                allow_reconnect=False,
+                max_reconnect_attempts=1,  # of one address within this attempt; 0 and less would mean for ever
+                reconnect_time_wait=0,
+                connect_timeout=int(CONNECT_TIMEOUT_S),
+                ping_interval=PING_INTERVAL_S,
+                max_outstanding_pings=2,
+                closed_cb=on_closed,
+                error_cb=on_error,
+            )
+
+    async def _listen(self, client: Client) -> None:
+        """Subscribes to intents first, then reads what is current: nothing falls between the two."""
+        for kind in subjects.INTENT_KINDS:
+            await client.subscribe(subjects.intent(self._site, kind), cb=self._receiver(kind))
+        for kind in subjects.INTENT_KINDS:
+            stored = await client.request(subjects.latest_intent(self._site, kind), b"", timeout=REQUEST_TIMEOUT_S)
+            if (stored.headers or {}).get("Status") is None:
+                self._on_intent(kind, stored.data, False)
+
+    def _receiver(self, kind: str) -> Callable[[Msg], Awaitable[None]]:
+        async def receive(message: Msg) -> None:
+            self._on_intent(kind, message.data, True)
+
+        return receive
+
+    async def _work(self, client: Client, closed: asyncio.Event) -> bool:
+        """Sends until the connection is lost, or new credentials are to be used (True)."""
+        stream = client.jetstream(timeout=self._ack_timeout_s)
+        ends = [asyncio.create_task(event.wait()) for event in (closed, self._renewed)]
+        lanes = [asyncio.create_task(lane(stream)) for lane in (self._send_telemetry, self._send_reports)]
+        try:
+            done, _ = await asyncio.wait([*ends, *lanes], return_when=asyncio.FIRST_COMPLETED)
+            for lane in done.intersection(lanes):
+                lane.result()  # raises what ended it
+            if closed.is_set():
+                raise ConnectionError("the connection was lost")
+            return True
+        finally:
+            for task in (*ends, *lanes):
+                task.cancel()
+            await asyncio.gather(*ends, *lanes, return_exceptions=True)
+
+    async def _send_telemetry(self, stream: JetStreamContext) -> None:
+        subject = subjects.telemetry(self._credentials.partition_token)
+        while True:
+            self._lanes["telemetry"].clear()
+            flight = self._flight = self._flight or self._take_off()
+            if flight is None:
+                self._drained["telemetry"].set()
+                await self._lanes["telemetry"].wait()
+                continue
+            await self._deliver(stream, subject, flight.payload, flight.message_id)
+            self._journal.frames_acknowledged(flight.first_seq, flight.last_seq)
+            self._flight = None
+
+    def _take_off(self) -> Flight | None:
+        rows = self._journal.oldest_frames(BATCH_FRAMES)
+        if not rows:
+            return None
+        first_seq, last_seq = rows[0][0], rows[-1][0]
+        payload = frame.batch(body for _, body in rows)
+        return Flight(first_seq, last_seq, payload, f"{self._site}-{first_seq}-{last_seq}")
+
+    async def _send_reports(self, stream: JetStreamContext) -> None:
+        token = self._credentials.partition_token
+        while True:
+            self._lanes["reports"].clear()
+            report = self._journal.oldest_report()
+            if report is None:
+                self._drained["reports"].set()
+                await self._lanes["reports"].wait()
+                continue
+            of = subjects.event if report.kind is ReportKind.EVENT else subjects.acknowledgement
+            await self._deliver(stream, of(token), report.body, f"{self._site}-{report.event_id}")
+            self._journal.report_acknowledged(report)
+
+    async def _deliver(self, stream: JetStreamContext, subject: str, payload: bytes, message_id: str) -> None:
+        """Publishes until the broker says that it has it on its disk. Raises TimeoutError, nats' errors."""
+        unanswered = 0
+        while True:
+            try:
+                await stream.publish(subject, payload, headers={"Nats-Msg-Id": message_id})
+                return
+            except nats.errors.TimeoutError:
+                unanswered += 1
+                if unanswered == ACK_ATTEMPTS:
+                    raise
+            except nats.js.errors.APIError as error:  # the stream is full, or has no leader now
+                self._tell_trouble(error)
+                await asyncio.sleep(self._backoff.next_s())
+
+    def _tell_link(self, connected: bool) -> None:
+        if connected != self._linked:
+            self._linked = connected
+            log.info("session %s: site=%s", "live" if connected else "lost", self._site)
+            self._on_link(connected)
+
+    def _tell_trouble(self, error: Exception) -> None:
+        """Logs a trouble when it begins or changes, not each time it is met."""
+        text = str(error) or type(error).__name__
+        if text != self._trouble:
+            self._trouble = text
+            log.warning("broker trouble: site=%s error=%s", self._site, text)
