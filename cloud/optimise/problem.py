@@ -21,8 +21,8 @@ class Storage:
     capacity_wh: float
     soc_min: float
     soc_max: float
-    charge_efficiency: float = 0.95
-    discharge_efficiency: float = 0.95
+    charge_efficiency: float = 0.95  # both low figures: a device does not say its own
+    discharge_efficiency: float = 0.9
     wear_per_kwh: float = 0.01
     """Cost of passing a kWh through the storage: without one, equal prices make a plan cycle it for nothing."""
 

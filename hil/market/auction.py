@@ -33,8 +33,8 @@ def rival_ladder(demand_w: int, recorded_price: Decimal) -> list[Bid]:
     """Synthetic rivals that make the recorded price the marginal one.
 
     Who bid what in the recorded hour was never published, only where it cleared. So three rivals of a fifth of the
-    demand each stand below the recorded price and one of the whole demand stands at it: whoever else offers less than two
-    fifths of the demand below the recorded price is taken whole and is paid the recorded price; more of it drives
+    demand each stand below the recorded price and one of the whole demand stands at it: whoever else offers less than
+    two fifths of the demand below the recorded price is taken whole and is paid the recorded price; more of it drives
     the price down, as it would.
     """
     cheap = [

@@ -12,9 +12,10 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from hil.data.recordings import fontana_region, reserve_prices
+from hil.rigs.recorded import RecordedTime
 
-TARIFF_START = datetime(2016, 9, 21, 14)  # noqa: DTZ001 (a recording's local label): what the run's start stands for
-RESERVE_START = datetime(2017, 9, 21, 18, tzinfo=UTC)  # likewise, in the reserve prices
+RESERVE_START = datetime(2017, 9, 21, 18, tzinfo=UTC)
+"""What the scenario's recorded start stands for in the reserve prices, which are of another year and place."""
 SUBZONE = "PJM Mid Atlantic Dominion (MAD)"
 HOUR = timedelta(hours=1)
 
@@ -32,17 +33,16 @@ class PriceRow:
 
 
 class RecordedPrices:
-    """The two recorded series on this run's clock."""
+    """The two recorded series on this run's clock, which begins with the rig's."""
 
     def __init__(self, start_utc: datetime) -> None:
-        region = fontana_region()
+        time, region = RecordedTime(start_utc), fontana_region()
         self._tariff = [
-            PriceRow(start_utc + (region.first - TARIFF_START) + hour * HOUR, price)
-            for hour, price in enumerate(region.price_usd_per_kwh)
+            PriceRow(time.utc(region.first + hour * HOUR), price) for hour, price in enumerate(region.price_usd_per_kwh)
         ]
         self._reserve = sorted(
             (
-                PriceRow(start_utc + (row.start - RESERVE_START), row.usd_per_mw_h)
+                PriceRow(time.start_utc + (row.start - RESERVE_START), row.usd_per_mw_h)
                 for row in reserve_prices()
                 if row.subzone == SUBZONE
             ),

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--recorded-start-utc",
         type=_instant,
         required=True,
-        help="ISO instant that stands for the beginning of the scenario's recorded hour",
+        help="ISO instant at which the rig started: its quarter hour stands for the scenario's recorded start",
     )
 
 

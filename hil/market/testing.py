@@ -20,7 +20,7 @@ DEADLINE_S = 30.0
 class MarketProcess:
     url: str
     process: subprocess.Popen[bytes]
-    started: datetime  # stands for the beginning of the recorded hour
+    started: datetime  # its quarter hour stands for the scenario's recorded start
 
     def stop(self) -> int:
         """Asks it to end; the exit code."""

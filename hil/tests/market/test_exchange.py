@@ -9,6 +9,7 @@ from hil.market.exchange import Exchange, Refused, Session
 from hil.market.recorded import OutsideRecording, RecordedPrices
 
 T0 = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+BEGIN = T0.replace(minute=0, second=0)  # of the quarter hour in which the rig started: the recorded hour's beginning
 SECOND = timedelta(seconds=1)
 
 
@@ -23,20 +24,20 @@ def prices() -> RecordedPrices:
 
 def test_recorded_prices_stand_at_the_scenario_hour(prices: RecordedPrices) -> None:
     hour = timedelta(hours=1)
-    assert [row.price for row in prices.reserve(T0, T0 + hour)] == [Decimal("465.3")]
-    assert [row.price for row in prices.reserve(T0 - hour, T0)] == [Decimal("10.79")]
+    assert [row.price for row in prices.reserve(BEGIN, BEGIN + hour)] == [Decimal("465.3")]
+    assert [row.price for row in prices.reserve(BEGIN - hour, BEGIN)] == [Decimal("10.79")]
     # CityLearn: 0.22 from 14:00, 0.54 from 15:00 to 20:00 local
-    day = prices.tariff(T0, T0 + 7 * hour)
+    day = prices.tariff(BEGIN, BEGIN + 7 * hour)
     assert [row.price for row in day] == [Decimal("0.22"), *[Decimal("0.54")] * 5, Decimal("0.22")]
-    assert day[0].start == T0
-    assert len(prices.tariff(T0 + 59 * timedelta(minutes=1), T0 + 61 * timedelta(minutes=1))) == 2
+    assert day[0].start == BEGIN
+    assert len(prices.tariff(BEGIN + 59 * timedelta(minutes=1), BEGIN + 61 * timedelta(minutes=1))) == 2
     with pytest.raises(OutsideRecording, match="recorded from"):
         prices.tariff(T0, T0 + timedelta(days=30))
 
 
 def test_reserve_prices_of_running_hours_are_not_told(prices: RecordedPrices) -> None:
     hour = timedelta(hours=1)
-    rows = prices.reserve_before(T0 - 2 * hour, T0 + 2 * hour, T0 + timedelta(minutes=30))
+    rows = prices.reserve_before(BEGIN - 2 * hour, BEGIN + 2 * hour, BEGIN + timedelta(minutes=30))
     assert [row.price for row in rows] == [Decimal("8.43"), Decimal("10.79")]
 
 

@@ -53,7 +53,7 @@ async def test_offer_before_and_award_after_gate_closure(market: MarketProcess) 
 async def test_prices_as_recorded(market: MarketProcess) -> None:
     hour = timedelta(hours=1)
     async with MarketClient(market.url, "murmuration") as client:
-        tariff = await client.tariff(market.started, market.started + 24 * hour)
+        tariff = await client.tariff(market.started, market.started + 23 * hour)
         assert (tariff.mtu_s, tariff.currency, len(tariff.rows)) == (3600, "USD", 24)
         assert sorted({row.import_price for row in tariff.rows}) == [Decimal("0.22"), Decimal("0.54")]
         past = await client.reserve_prices("ffr", market.started - 3 * hour, market.started + hour)
