@@ -61,7 +61,7 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     driver: Annotated[Literal["sunspec"], Meta(description='"sunspec"')]
     host: Annotated[str, Meta(min_length=1, description='address of the device, e.g. host = "192.168.1.20"')]
     port: Annotated[int, Meta(ge=1, le=65535, description="TCP port, 1 to 65535; Modbus' own is 502")] = 502
-    unit_id: Annotated[int, Meta(ge=1, le=247, description="Modbus unit, 1 to 247")] = 1
+    unit_id: Annotated[int, Meta(ge=0, le=255, description="Modbus unit, 0 to 255")] = 1
     # Of one Modbus transaction; sized from the device's own response time, well below a second.
     timeout_s: Annotated[float, Meta(ge=0.02, le=5.0, description="seconds, 0.02 to 5")] = 0.25
     read_only: Annotated[bool, Meta(description="true or false")] = False

@@ -1,0 +1,131 @@
+"""From a frozen picture to one wish: the controllers in their order, merged.
+
+From the strongest: services (armed, or letting go), the schedule, the owner's default. What a service has promised is
+held back from everything below it.
+"""
+
+from dataclasses import dataclass
+
+from edge_agent.control import idle, self_consumption
+from edge_agent.control import schedule as schedule_control
+from edge_agent.control.arbiter import Merged, merge
+from edge_agent.control.bounds import Storage, keeping_energy
+from edge_agent.control.frequency_response import Phase, ResponseLaw, ResponseState, law
+from edge_agent.control.self_consumption import LoadState
+from edge_agent.model.config import ControlConfig
+from edge_agent.model.intent import ArmService
+from edge_agent.model.values import Proposal, Snapshot
+from edge_agent.runtime.intents import Intents
+from edge_agent.runtime.messages import Reporter, Severity
+
+
+@dataclass(slots=True)
+class _Running:
+    """A service in force, or one that still lets go."""
+
+    arm: ArmService
+    law: ResponseLaw
+    state: ResponseState
+
+
+class Decision:
+    """All controllers of one site, and what they remember from cycle to cycle."""
+
+    def __init__(self, config: ControlConfig, intents: Intents, reporter: Reporter) -> None:
+        self._config = config
+        self._intents = intents
+        self._reporter = reporter
+        self._running: list[_Running] = []
+        self._load = LoadState()
+
+    @property
+    def services(self) -> list[tuple[ArmService, ResponseState]]:
+        """Services in force or letting go, for those who watch."""
+        return [(running.arm, running.state) for running in self._running]
+
+    def decide(self, snapshot: Snapshot, storage: Storage | None) -> Merged | None:
+        """The merged wish of this cycle; None: nobody has one, or what the inverter can hold is not known."""
+        now_s = snapshot.at_s
+        self._intents.advance(now_s)
+        if storage is None:
+            return None
+        self._match_services(now_s, storage)
+        proposals = [self._step(running, snapshot, storage) for running in self._running]
+        self._running = [running for running in self._running if running.state.phase is not Phase.ENDED]
+        if self._intents.schedule is not None:
+            proposals.append(schedule_control.propose(self._intents.schedule, now_s))
+        proposals.extend(self._defaults(snapshot, storage))
+        if snapshot.bounds is None:
+            return None
+        return merge(proposals, snapshot.bounds, expires_s=now_s + self._config.setpoint_lifetime_s)
+
+    def _defaults(self, snapshot: Snapshot, storage: Storage) -> list[Proposal]:
+        proposals: list[Proposal] = []
+        if self._config.default == "self-consumption":
+            self._load, proposal = self_consumption.propose(self._load, snapshot, storage)
+            proposals.append(proposal)
+        # An armed service needs a baseline under which its headroom is real; the device's own default is none.
+        if self._config.default != "release" or self._running:
+            proposals.append(idle.propose(snapshot, storage))
+        return proposals
+
+    def _match_services(self, now_s: float, storage: Storage) -> None:
+        """What is in force runs; what no longer is, is recalled and lets go."""
+        armed = self._intents.service
+        for running in self._running:
+            if running.arm is armed or running.state.recalled:
+                continue
+            if armed is not None and _same_promise(running.arm, armed):
+                running.arm = armed  # the same award said again, with another expiry: nothing moves
+            else:
+                running.state = running.law.recall(running.state, now_s)
+        if armed is None or any(running.arm is armed and not running.state.recalled for running in self._running):
+            return
+        new_law = law(
+            armed.service,
+            contracted_w=armed.contracted_w,
+            rated_power_w=storage.nameplate.rated_power_w,
+        )
+        self._running.insert(0, _Running(armed, new_law, new_law.start(now_s)))
+        self._reporter.event(
+            "service.armed",
+            Severity.INFO,
+            f"{armed.service.id} armed with {armed.contracted_w:.0f} W, award {armed.award_id}",
+        )
+
+    def _step(self, running: _Running, snapshot: Snapshot, storage: Storage) -> Proposal:
+        arm, before = running.arm, running.state
+        state = running.law.step(before, snapshot.frequency_hz, snapshot.at_s)
+        running.state = state
+        if before.phase is Phase.READY and state.phase is Phase.DELIVERING:
+            self._reporter.event(
+                "service.triggered",
+                Severity.WARNING,
+                f"{arm.service.id} triggered at {state.seen_hz:.3f} Hz, award {arm.award_id}",
+            )
+        elif before.phase is not state.phase and (
+            state.phase in (Phase.RECOVERING, Phase.ENDED)
+            or (before.phase is Phase.DELIVERING and state.phase is Phase.READY)
+        ):
+            self._reporter.event("service.released", Severity.INFO, f"{arm.service.id} released, award {arm.award_id}")
+        up, down = running.law.direction
+        held_w = 0.0 if state.phase is Phase.ENDED else arm.contracted_w
+        if state.recalled:
+            held_w = abs(state.share) * arm.contracted_w
+        return Proposal(
+            source=arm.service.id,
+            offset_w=state.share * arm.contracted_w,
+            reserve_up_w=held_w if up else 0.0,
+            reserve_down_w=held_w if down else 0.0,
+            bounds=keeping_energy(
+                storage,
+                snapshot.soc,
+                snapshot.pv_power_w,
+                arm.contracted_w * running.law.hold_left_s(state, snapshot.at_s) / 3600.0,
+            ),
+            note=state.note,
+        )
+
+
+def _same_promise(one: ArmService, other: ArmService) -> bool:
+    return (one.award_id, one.service, one.contracted_w) == (other.award_id, other.service, other.contracted_w)

@@ -1,0 +1,96 @@
+"""The coordinator's word, kept: what is in force now, what comes, and what became of it.
+
+Two kinds live side by side, schedule and service. Of one kind the newest sequence that has begun is in force; an older
+one ends when a newer begins, and each ends at its expiry, whether anybody is there to say so or not.
+"""
+
+from collections.abc import Callable
+
+from edge_agent.model.intent import ArmService, Intent, Release, Schedule
+from edge_agent.runtime.messages import AckState
+
+Acknowledge = Callable[[str, int, AckState, str], None]
+
+
+class Intents:
+    """All intents of the site. `advance` once a cycle, then read `schedule` and `service`."""
+
+    def __init__(self, acknowledge: Acknowledge, ended: Callable[[Intent, AckState], None]) -> None:
+        """ended: called once for each intent that was in force and no longer is."""
+        self._acknowledge = acknowledge
+        self._ended = ended
+        self._newest: dict[str, int] = {}
+        self._coming: list[Intent] = []  # by sequence
+        self._in_force: dict[str, Intent] = {}
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """The schedule in force."""
+        intent = self._in_force.get("schedule")
+        return intent.body if intent is not None and isinstance(intent.body, Schedule) else None
+
+    @property
+    def service(self) -> ArmService | None:
+        """The service armed now."""
+        intent = self._in_force.get("service")
+        return intent.body if intent is not None and isinstance(intent.body, ArmService) else None
+
+    def in_force(self) -> list[Intent]:
+        return list(self._in_force.values())
+
+    def offer(self, intent: Intent) -> None:
+        """Takes an intent. What is not newer than what came before is a repetition (sync restarted) and is ignored."""
+        if intent.sequence <= self._newest.get(intent.kind, -1):
+            return
+        self._newest[intent.kind] = intent.sequence
+        self._coming.append(intent)
+
+    def advance(self, now_s: float) -> None:
+        """Begins and ends what is due."""
+        for kind, intent in list(self._in_force.items()):
+            if now_s >= intent.ends_s:
+                self._end(kind, AckState.EXPIRED, "")
+        if not self._coming:
+            return
+        for intent in list(self._coming):
+            if now_s >= intent.ends_s:
+                self._coming.remove(intent)
+                self._acknowledge(intent.kind, intent.sequence, AckState.EXPIRED, "expired before it was in force")
+        for intent in [i for i in self._coming if now_s >= i.starts_s]:
+            if intent in self._coming:
+                self._begin(intent)
+
+    def _begin(self, intent: Intent) -> None:
+        self._coming.remove(intent)
+        match intent.body:
+            case Release():
+                self._release(intent, intent.body)
+            case _:
+                for older in [i for i in self._coming if i.kind == intent.kind and i.sequence < intent.sequence]:
+                    self._coming.remove(older)
+                    self._acknowledge(older.kind, older.sequence, AckState.RELEASED, f"replaced by {intent.sequence}")
+                self._end(intent.kind, AckState.RELEASED, f"replaced by {intent.sequence}")
+                self._in_force[intent.kind] = intent
+                self._acknowledge(intent.kind, intent.sequence, AckState.ACTIVE, "")
+
+    def _release(self, intent: Intent, release: Release) -> None:
+        def meant(other: Intent) -> bool:
+            return isinstance(other.body, ArmService) and release.award_id in ("", other.body.award_id)
+
+        reason = f"released by {intent.sequence}"
+        found = False
+        for older in [i for i in self._coming if i.sequence < intent.sequence and meant(i)]:
+            self._coming.remove(older)
+            self._acknowledge(older.kind, older.sequence, AckState.RELEASED, reason)
+            found = True
+        armed = self._in_force.get(intent.kind)
+        if armed is not None and meant(armed):
+            self._end(intent.kind, AckState.RELEASED, reason)
+            found = True
+        self._acknowledge(intent.kind, intent.sequence, AckState.ACTIVE, "" if found else "nothing of that was armed")
+
+    def _end(self, kind: str, state: AckState, reason: str) -> None:
+        intent = self._in_force.pop(kind, None)
+        if intent is not None:
+            self._acknowledge(intent.kind, intent.sequence, state, reason)
+            self._ended(intent, state)

@@ -1,0 +1,219 @@
+"""The control loop: read, freeze, decide, merge, check, write, report, at a fixed rate.
+
+The inverter is read, decided upon and written to without anything in between, because its reading carries the grid's
+frequency; the grid meter is read after the write and serves the next decision. A cycle that is late is not caught up
+with: ticks that have passed are counted and skipped.
+"""
+
+import asyncio
+import gc
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+from edge_agent.control.arbiter import Merged
+from edge_agent.control.believe import Belief, believe
+from edge_agent.control.bounds import Storage, available
+from edge_agent.model.clock import Clock
+from edge_agent.model.devices import DeviceRejected, DeviceTimeout, InverterReading, MeterReading, PowerControl
+from edge_agent.model.values import Applied, Clipped, Refused, Setpoint, Snapshot, admitted
+from edge_agent.runtime.decision import Decision
+from edge_agent.runtime.sources import GUARD_S, Source, aged
+from edge_agent.runtime.statistics import LoopStatistics
+from edge_agent.safety.gate import admit
+
+RELEASE_AFTER_S = 1.0  # of nothing that may be written: the device gets its own default back
+RETRY_RELEASE_S = 1.0
+
+_NO_METER = MeterReading()
+_NO_INVERTER = InverterReading()
+
+
+@dataclass(slots=True)
+class Plant:
+    """What the loop drives: the devices of the site, as far as they have been found."""
+
+    inverter: Source[InverterReading] | None = None
+    meter: Source[MeterReading] | None = None
+    control: PowerControl | None = None
+    storage: Storage | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outbox:
+    """Where the loop's results go."""
+
+    snapshot: Callable[[Snapshot], None]  # each cycle's picture
+    refused: Callable[[str], None]  # why nothing could be written
+    exchange: Callable[[], None]  # takes what sync sent
+    kick: Callable[[], None]  # a cycle is complete
+
+
+class ControlLoop:
+    """One site's loop."""
+
+    def __init__(
+        self,
+        *,
+        plant: Plant,
+        decision: Decision,
+        outbox: Outbox,
+        statistics: LoopStatistics,
+        clock: Clock,
+        rate_hz: float,
+        lifetime_s: float,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """lifetime_s: how long the device obeys after the last word [s]."""
+        self._plant = plant
+        self._decision = decision
+        self._outbox = outbox
+        self._statistics = statistics
+        self._clock = clock
+        self._period_s = 1.0 / rate_hz
+        self._lifetime_s = lifetime_s
+        self._sleep = sleep
+        self._belief = Belief()
+        self._previous: tuple[float, float] | None = None  # power last written [W], and when
+        # A setpoint of an earlier life may still stand in the device.
+        self._held = True
+        self._written_s = clock.monotonic_s()
+        self._next_release_s = 0.0
+        self.merged: Merged | None = None  # of the last cycle, for those who watch
+        self.snapshot: Snapshot | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Cycles until told to stop."""
+        gc.collect()
+        gc.freeze()  # what lives as long as the process is not looked at again
+        due_s = self._clock.monotonic_s()
+        while not stop.is_set():
+            due_s += self._period_s
+            await self._sleep(max(0.0, due_s - self._clock.monotonic_s()))
+            begin_s = self._clock.monotonic_s()
+            late_s = begin_s - due_s
+            self._statistics.late.add(max(0.0, late_s))
+            if late_s > self._period_s:
+                self._statistics.missed += int(late_s / self._period_s)
+                due_s = begin_s
+            await self.cycle()
+            self._statistics.cycle.add(self._clock.monotonic_s() - begin_s)
+            self._outbox.kick()
+
+    async def cycle(self) -> None:
+        """One cycle."""
+        plant = self._plant
+        if plant.inverter is not None:
+            await plant.inverter.refresh()
+        snapshot = self._freeze()
+        self.snapshot = snapshot
+        self.merged = self._decision.decide(snapshot, plant.storage)
+        if plant.control is not None:
+            await self._act(plant.control, snapshot, self.merged)
+        if plant.meter is not None:
+            await plant.meter.refresh()
+            grid = aged(self._meter_reading().power_w, healthy=plant.meter.healthy, now_s=self._clock.monotonic_s())
+            snapshot = replace(snapshot, grid_power_w=grid)
+        self._outbox.snapshot(snapshot)
+        self._outbox.exchange()
+
+    async def release(self) -> None:
+        """Gives the device its own default back, if it can be reached; its reversion timer does, if not."""
+        if self._plant.control is not None and self._held:
+            await self._let_go(self._plant.control, self._clock.monotonic_s())
+
+    def _freeze(self) -> Snapshot:
+        plant, now_s = self._plant, self._clock.monotonic_s()
+        inverter = plant.inverter.reading if plant.inverter is not None else None
+        inverter = inverter or _NO_INVERTER
+        meter = self._meter_reading()
+        inverter_ok = plant.inverter is not None and plant.inverter.healthy
+        meter_ok = plant.meter is not None and plant.meter.healthy
+
+        frequency_hz = aged(inverter.frequency_hz, healthy=inverter_ok, now_s=now_s)
+        if frequency_hz.good is None:
+            metered_hz = aged(meter.frequency_hz, healthy=meter_ok, now_s=now_s)
+            frequency_hz = frequency_hz if metered_hz.good is None else metered_hz
+        self._belief, frequency_hz = believe(self._belief, frequency_hz)
+        voltage_v = aged(inverter.voltage_v, healthy=inverter_ok, now_s=now_s)
+        if voltage_v.good is None:
+            voltage_v = aged(meter.voltage_v, healthy=meter_ok, now_s=now_s)
+        soc = aged(inverter.soc, healthy=inverter_ok, now_s=now_s)
+        pv_power_w = aged(inverter.pv_power_w, healthy=inverter_ok, now_s=now_s)
+        return Snapshot(
+            at_s=now_s,
+            utc_ms=self._clock.utc_ms(),
+            frequency_hz=frequency_hz,
+            voltage_v=voltage_v,
+            inverter_power_w=aged(inverter.power_w, healthy=inverter_ok, now_s=now_s),
+            pv_power_w=pv_power_w,
+            soc=soc,
+            grid_power_w=aged(meter.power_w, healthy=meter_ok, now_s=now_s),
+            bounds=available(plant.storage, soc, pv_power_w) if plant.storage is not None and inverter_ok else None,
+        )
+
+    def _meter_reading(self) -> MeterReading:
+        return (self._plant.meter.reading if self._plant.meter is not None else None) or _NO_METER
+
+    async def _act(self, control: PowerControl, snapshot: Snapshot, merged: Merged | None) -> None:
+        inverter = self._plant.inverter
+        if inverter is None or not inverter.healthy:
+            return  # it could not be reached; what it holds ends by its own timer
+        now_s = snapshot.at_s
+        if merged is not None:
+            await self._write(control, merged.setpoint, snapshot)
+        elif snapshot.bounds is None:
+            self._refuse("what the inverter can hold is not known: its state of charge or its rating cannot be used")
+        # Nobody has a wish: at once. Somebody has, but nothing may be written: after a moment.
+        patience_s = 0.0 if merged is None and snapshot.bounds is not None else RELEASE_AFTER_S
+        if self._held and now_s - self._written_s >= patience_s and now_s >= self._next_release_s:
+            await self._let_go(control, now_s)
+
+    async def _write(self, control: PowerControl, setpoint: Setpoint, snapshot: Snapshot) -> None:
+        now_s = snapshot.at_s
+        previous_w, previous_s = self._previous or (None, now_s)
+        verdict = admit(
+            setpoint,
+            snapshot.bounds,
+            previous_w=previous_w,
+            ramp_w_per_s=None,
+            dt_s=now_s - previous_s,
+            now_s=now_s,
+        )
+        match verdict:
+            case Applied():
+                self._statistics.applied += 1
+            case Clipped():
+                self._statistics.clipped += 1
+            case Refused():
+                self._refuse(verdict.reason)
+        passed = admitted(verdict)
+        if passed is None:
+            return
+        try:
+            async with asyncio.timeout(GUARD_S):
+                await control.write_power(passed, self._lifetime_s)
+        except (DeviceTimeout, TimeoutError):
+            self._statistics.write_failures += 1  # the next reading tells whether the device has gone
+            return
+        except DeviceRejected as error:
+            self._statistics.write_failures += 1
+            self._outbox.refused(str(error))
+            return
+        self._held = True
+        self._written_s = now_s
+        self._previous = (passed.setpoint.power_w, now_s)
+
+    async def _let_go(self, control: PowerControl, now_s: float) -> None:
+        self._next_release_s = now_s + RETRY_RELEASE_S
+        try:
+            async with asyncio.timeout(GUARD_S):
+                await control.release()
+        except (DeviceTimeout, DeviceRejected, TimeoutError):
+            self._statistics.write_failures += 1
+            return
+        self._held = False
+        self._previous = None
+
+    def _refuse(self, reason: str) -> None:
+        self._statistics.refused += 1
+        self._outbox.refused(reason)

@@ -1,0 +1,160 @@
+"""Between the agent's values and the messages of protos/vpp/v1: generated classes go no further in than here."""
+
+from collections.abc import Callable, Iterable
+from enum import Enum
+
+from edge_agent.model.clock import Clock
+from edge_agent.model.intent import ArmService, Intent, Release, Schedule
+from edge_agent.model.values import Nameplate, Snapshot
+from protos import services
+from protos.vpp.v1 import intent_pb2, local_pb2, report_pb2, site_pb2
+
+
+class IntentError(ValueError):
+    """An intent that this site cannot carry out; says why."""
+
+
+class Severity(Enum):
+    """How much an event matters to a person."""
+
+    INFO = report_pb2.Event.SEVERITY_INFO
+    WARNING = report_pb2.Event.SEVERITY_WARNING
+    ALARM = report_pb2.Event.SEVERITY_ALARM
+
+
+class AckState(Enum):
+    """What became of an intent, as far as control knows."""
+
+    ACTIVE = report_pb2.Acknowledgement.STATE_ACTIVE
+    EXPIRED = report_pb2.Acknowledgement.STATE_EXPIRED
+    RELEASED = report_pb2.Acknowledgement.STATE_RELEASED
+    REFUSED = report_pb2.Acknowledgement.STATE_REFUSED
+
+
+class Reporter:
+    """Tells sync, and through it the coordinator, what happened here."""
+
+    def __init__(self, *, site: str, boot_id: str, clock: Clock, send: Callable[[bytes], None]) -> None:
+        """boot_id: unlike that of any other start of this agent; makes the ids that are sent unique."""
+        self._site = site
+        self._boot_id = boot_id
+        self._clock = clock
+        self._send = send
+        self._count = 0
+
+    def event(self, code: str, severity: Severity, text: str) -> None:
+        event = report_pb2.Event(
+            site=self._site,
+            event_id=self._next_id(),
+            at_ms=self._clock.utc_ms(),
+            severity=severity.value,
+            code=code,
+            text=text,
+        )
+        self._send(local_pb2.ToSync(event=event).SerializeToString())
+
+    def acknowledge(self, kind: str, sequence: int, state: AckState, reason: str = "") -> None:
+        acknowledgement = report_pb2.Acknowledgement(
+            site=self._site,
+            kind=kind,
+            sequence=sequence,
+            state=state.value,
+            reason=reason,
+            at_ms=self._clock.utc_ms(),
+            event_id=self._next_id(),
+        )
+        self._send(local_pb2.ToSync(acknowledgement=acknowledgement).SerializeToString())
+
+    def _next_id(self) -> str:
+        self._count += 1
+        return f"{self._boot_id}-{self._count}"
+
+
+def snapshot_message(snapshot: Snapshot) -> bytes:
+    """One cycle's picture for sync; what is not good is absent."""
+    report = local_pb2.SnapshotReport(
+        at_ms=snapshot.utc_ms,
+        grid_power_w=snapshot.grid_power_w.good,
+        inverter_power_w=snapshot.inverter_power_w.good,
+        soc=snapshot.soc.good,
+        frequency_hz=snapshot.frequency_hz.good,
+        voltage_v=snapshot.voltage_v.good,
+        pv_power_w=snapshot.pv_power_w.good,
+    )
+    return local_pb2.ToSync(snapshot=report).SerializeToString()
+
+
+def description_message(
+    devices: Iterable[tuple[str, Nameplate | None]],
+    inverter: Nameplate | None,
+    *,
+    soc_min: float,
+    soc_max: float,
+) -> bytes:
+    """What stands at the site; a device that has not been found yet bears its name only. Sync adds its version."""
+    description = site_pb2.SiteDescription(soc_min=soc_min, soc_max=soc_max)
+    for name, plate in devices:
+        device = description.devices.add(name=name)
+        if plate is not None:
+            device.manufacturer, device.model, device.serial = plate.manufacturer, plate.model, plate.serial
+            device.sunspec_models.extend(plate.sunspec_models)
+    if inverter is not None:
+        description.rated_power_w = inverter.rated_power_w
+        description.max_charge_w = inverter.max_charge_w
+        description.max_discharge_w = inverter.max_discharge_w
+        description.storage_capacity_wh = inverter.storage_capacity_wh
+    return local_pb2.ToSync(description=description).SerializeToString()
+
+
+def intent_kind(message: intent_pb2.Intent) -> str:
+    return "schedule" if message.WhichOneof("body") == "schedule" else "service"
+
+
+def read_intent(message: intent_pb2.Intent, clock: Clock) -> Intent:
+    """The intent with its instants on the monotonic clock. Raises IntentError."""
+    now_s, utc_ms = clock.monotonic_s(), clock.utc_ms()
+
+    def monotonic(ms: int) -> float:
+        return now_s + (ms - utc_ms) / 1e3
+
+    body: Schedule | ArmService | Release
+    match message.WhichOneof("body"):
+        case "schedule":
+            if message.schedule.mtu_s == 0:
+                raise IntentError("schedule: mtu_s is 0")
+            body = Schedule(
+                start_s=monotonic(message.schedule.start_ms),
+                mtu_s=float(message.schedule.mtu_s),
+                power_w=tuple(float(power_w) for power_w in message.schedule.inverter_power_w),
+                plan_id=message.schedule.plan_id,
+            )
+        case "arm":
+            body = _read_arm(message.arm)
+        case "release":
+            body = Release(award_id=message.release.award_id)
+        case _:
+            raise IntentError("the intent has no body that this agent knows; update the agent")
+    if message.expires_ms <= message.valid_from_ms:
+        raise IntentError("expires_ms is not after valid_from_ms")
+    return Intent(
+        kind=intent_kind(message),
+        sequence=message.sequence,
+        starts_s=monotonic(message.valid_from_ms),
+        ends_s=monotonic(message.expires_ms),
+        body=body,
+    )
+
+
+def _read_arm(message: intent_pb2.ArmService) -> ArmService:
+    try:
+        service = services.parse(message.service_toml)
+    except services.ServiceError as error:
+        raise IntentError(str(error)) from error
+    if (service.id, service.version) != (message.service_id, message.service_version):
+        raise IntentError(
+            f"service text is {service.id} version {service.version}, "
+            f"the intent names {message.service_id} version {message.service_version}"
+        )
+    if message.contracted_w == 0:
+        raise IntentError("contracted_w is 0")
+    return ArmService(award_id=message.award_id, service=service, contracted_w=float(message.contracted_w))

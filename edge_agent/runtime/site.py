@@ -1,0 +1,147 @@
+"""The devices of the site: opened at the start, looked for again while they cannot be reached."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from edge_agent.control.bounds import Storage
+from edge_agent.model.clock import Clock
+from edge_agent.model.config import AgentConfig, DeviceConfig
+from edge_agent.model.devices import Device, DeviceFault, DeviceTimeout
+from edge_agent.model.values import Nameplate
+from edge_agent.runtime.loop import Plant
+from edge_agent.runtime.messages import Reporter, Severity
+from edge_agent.runtime.sources import Source
+
+log = logging.getLogger(__name__)
+
+OPEN_TIMEOUT_S = 10.0  # discovery reads many blocks, each with its own time-out
+_FIRST_RETRY_S = 1.0
+_LAST_RETRY_S = 30.0
+_DISCOVERY = "discovery"
+
+
+OpenDevice = Callable[[DeviceConfig], Awaitable[Device]]
+
+
+class Site:
+    """Fills the Plant as devices are found, and tells when one goes or comes back."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        open_device: OpenDevice,
+        *,
+        clock: Clock,
+        reporter: Reporter,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._config = config
+        self._open_device = open_device
+        self._clock = clock
+        self._reporter = reporter
+        self._sleep = sleep
+        self._devices: dict[str, Device] = {}
+        self._silent: dict[str, set[str]] = {}  # device -> halves that do not answer
+        self.plant = Plant()
+
+    @property
+    def nameplates(self) -> list[tuple[str, Nameplate | None]]:
+        """Every configured device, with what it says it is once it has been found."""
+        found = self._devices
+        return [(d.name, found[d.name].nameplate if d.name in found else None) for d in self._config.devices]
+
+    @property
+    def silent(self) -> list[str]:
+        """Devices that do not answer now."""
+        return sorted(device for device, halves in self._silent.items() if halves)
+
+    async def open_all(self) -> None:
+        """One attempt at every device. Raises DeviceFault; a device that cannot be reached is only noted."""
+        results = await asyncio.gather(*(self._open(d) for d in self._config.devices), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, DeviceTimeout):
+                raise result
+        for device, result in zip(self._config.devices, results, strict=True):
+            if isinstance(result, DeviceTimeout):
+                self.lost(device.name, _DISCOVERY, str(result))
+
+    async def find_missing(self, tell: Callable[[], None]) -> None:
+        """Looks for the devices that were not reached, until all are found; calls `tell` after each."""
+        wait_s, complained = _FIRST_RETRY_S, set[str]()
+        while missing := [d for d in self._config.devices if d.name not in self._devices]:
+            await self._sleep(wait_s)
+            wait_s = min(2 * wait_s, _LAST_RETRY_S)
+            for device in missing:
+                try:
+                    await self._open(device)
+                except DeviceTimeout:
+                    continue
+                except DeviceFault as error:
+                    if device.name not in complained:
+                        complained.add(device.name)
+                        log.error("device cannot be used: %s", error)
+                        self._reporter.event("device.fault", Severity.ALARM, str(error))
+                    continue
+                self.found(device.name, _DISCOVERY)
+                tell()
+
+    async def close(self) -> None:
+        """Closes every connection."""
+        for source in (self.plant.inverter, self.plant.meter):
+            if source is not None:
+                await source.close()
+        for device in self._devices.values():
+            await device.close()
+
+    def lost(self, device: str, what: str, reason: str) -> None:
+        """A half of a device has stopped answering. Told once, however many halves go."""
+        silent = self._silent.setdefault(device, set())
+        if not silent:
+            log.warning("device lost: device=%s reason=%s; the site runs without it", device, reason)
+            self._reporter.event("device.lost", Severity.WARNING, f"{device}: {reason}")
+        silent.add(what)
+
+    def found(self, device: str, what: str) -> None:
+        """A half of a device answers again. Told once all do."""
+        silent = self._silent.setdefault(device, set())
+        silent.discard(what)
+        if not silent:
+            log.info("device found: device=%s", device)
+            self._reporter.event("device.found", Severity.INFO, f"{device} answers")
+
+    async def _open(self, config: DeviceConfig) -> None:
+        try:
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
+                device = await self._open_device(config)
+        except TimeoutError as error:
+            raise DeviceTimeout(
+                f"{config.name} at {config.host}:{config.port}: discovery did not end within {OPEN_TIMEOUT_S:.0f} s"
+            ) from error
+        try:
+            self._install(device)
+        except DeviceFault:
+            await device.close()
+            raise
+
+    def _install(self, device: Device) -> None:
+        plant, limits = self.plant, self._config.control
+        if device.inverter is not None:
+            self._alone(device.name, "an inverter", plant.inverter is not None)
+        if device.meter is not None:
+            self._alone(device.name, "a grid meter", plant.meter is not None)
+        self._devices[device.name] = device
+        if device.meter is not None:
+            plant.meter = Source(device.name, "meter", device.meter.read_meter, self._clock, self)
+        if device.inverter is not None:
+            plant.storage = Storage(nameplate=device.nameplate, soc_min=limits.soc_min, soc_max=limits.soc_max)
+            plant.inverter = Source(device.name, "inverter", device.inverter.read_inverter, self._clock, self)
+            plant.control = device.control
+
+    @staticmethod
+    def _alone(name: str, what: str, taken: bool) -> None:
+        if taken:
+            raise DeviceFault(
+                f"device {name}: is {what}, and the site has one already; an agent drives one inverter behind one grid "
+                "meter: give the other device an agent of its own, or remove it from [[devices]]"
+            )
