@@ -12,6 +12,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 POINTS: Final = tuple(name for name, _ in frame.POINTS)
 SCALES: Final = np.array([scale for _, scale in frame.POINTS])  # value = count * scale, in the point's unit
 SAMPLES: Final = frame.SAMPLES  # in a frame
+FIRST_SEQ: Final = 1  # of a site's first frame; what is missing is counted from here
 HOLE: Final = frame.HOLE_32
 
 

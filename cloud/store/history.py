@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from cloud.model.telemetry import POINTS, SAMPLES, SCALES, Array, Frames
+from cloud.model.telemetry import FIRST_SEQ, POINTS, SAMPLES, SCALES, Array, Frames
 from cloud.store import segments
 from cloud.store.errors import HistoryError
 from cloud.store.quarters import QUARTER_MS, QuarterHours, Quarters
@@ -45,7 +45,7 @@ class SlotCount:
 
     @property
     def missing(self) -> int:
-        return self.last_seq - self.first_seq + 1 - self.distinct
+        return self.last_seq - min(self.first_seq, FIRST_SEQ) + 1 - self.distinct
 
     @property
     def duplicate(self) -> int:
@@ -103,10 +103,10 @@ class History:
         return _patiently(collect)
 
     def next_seq(self, slot: int) -> int:
-        """The number after the site's last stored frame; 0 when none is stored."""
+        """The number after the site's last stored frame; FIRST_SEQ when none is stored."""
         runs = self.runs()
         of_slot = runs[runs[:, 0] == slot, 2]
-        return int(of_slot.max()) + 1 if len(of_slot) else 0
+        return int(of_slot.max()) + 1 if len(of_slot) else FIRST_SEQ
 
     def append(self, part: int, position: Position, first: int, frames: Frames) -> Segment:
         """Commits frames, and with them that the part's stream was read from `first` to `position.last_sequence`.
