@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 
 from pymodbus.client import AsyncModbusTcpClient
-from pymodbus.exceptions import ModbusException
+from pymodbus.exceptions import ConnectionException, ModbusException
 from pymodbus.pdu import ModbusPDU
 
 from edge_agent.model.devices import DeviceRejected, DeviceTimeout
@@ -100,7 +100,20 @@ class ModbusConnection:
 
     def _new_client(self) -> AsyncModbusTcpClient:
         # pymodbus' own retries and reconnection would hold up or hide what the control loop must know at once.
-        return AsyncModbusTcpClient(self._host, port=self._port, timeout=self._timeout_s, retries=0, reconnect_delay=0)
+        return AsyncModbusTcpClient(
+            self._host,
+            port=self._port,
+            timeout=self._timeout_s,
+            retries=0,
+            reconnect_delay=0,
+            trace_connect=self._connection_changed,
+        )
+
+    def _connection_changed(self, connected: bool) -> None:
+        # pymodbus would wait out the time-out of a request whose connection has gone.
+        answer = self._client.ctx.response_future
+        if not connected and self._lock.locked() and not answer.done():
+            answer.set_exception(ConnectionException("connection lost"))
 
     def _drop(self) -> None:
         # Aborted, not closed: a peer that takes no bytes any more would keep a closing socket open for minutes.
