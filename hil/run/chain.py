@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
-from cloud.store.history import History
-from edge_agent.sync.journal import JournalStatus, read_status
 
 from cloud.model.records import AwardRecord, AwardState, IntentState
-from cloud.store.ledger import Ledger
+from cloud.store.history import History
+from cloud.store.ledger import LEDGER_FILE, Ledger
+from edge_agent.sync.journal import JournalStatus, read_status
 from hil.rigs.history import write_history_csv
 from hil.run.processes import ChainError, Processes, command, running, wait_until
 
@@ -167,7 +167,7 @@ class Chain:
     @property
     def ledger(self) -> Ledger:
         if self._ledger is None:
-            self._ledger = Ledger(self.cloud)
+            self._ledger = Ledger(self.cloud / LEDGER_FILE)
         return self._ledger
 
     @property
