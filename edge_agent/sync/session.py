@@ -79,7 +79,7 @@ class Session:
         self._drained = {lane: asyncio.Event() for lane in self._lanes}
         self._renewed = asyncio.Event()
         self._linked = False
-        self._trouble = ""
+        self._troubles: set[str] = set()
 
     def wake(self) -> None:
         """Something was added to the journal."""
@@ -120,7 +120,7 @@ class Session:
             await self._connect(client, closed)
             await self._listen(client)
             self._backoff.reset()
-            self._trouble = ""
+            self._troubles.clear()
             self._tell_link(True)
             return await self._work(client, closed)
         except TroubleTypes as error:
@@ -252,8 +252,8 @@ class Session:
             self._on_link(connected)
 
     def _tell_trouble(self, error: Exception) -> None:
-        """Logs a trouble when it begins or changes, not each time it is met."""
+        """Logs each trouble of an outage once, not each time it is met."""
         text = str(error) or type(error).__name__
-        if text != self._trouble:
-            self._trouble = text
+        if text not in self._troubles:
+            self._troubles.add(text)
             log.warning("broker trouble: site=%s error=%s", self._site, text)

@@ -1,17 +1,63 @@
-"""The whole sync process against a real broker and real gRPC."""
+"""The whole sync process, as control starts it, against a real broker and real gRPC."""
 
 import asyncio
 import stat
+from pathlib import Path
+
+import pytest
 
 from edge_agent.sync.journal import read_status
 from edge_agent.tests.sync.agent import Agent
-from edge_agent.tests.sync.counterparts import DEADLINE_S, Broker, Coordinator
-from protos import subjects
+from edge_agent.tests.sync.counterparts import DEADLINE_S, Authority, Broker, Coordinator, utc_ms
+from protos import services, subjects
+from protos.vpp.v1.intent_pb2 import ArmService, Intent
+from protos.vpp.v1.report_pb2 import Acknowledgement, Event
 
 T0_MS = 1_700_000_000_000
+TOKEN = subjects.partition_token("home-01")
 
 
-async def test_enrols_once_configures_and_delivers(agent: Agent, broker: Broker, coordinator: Coordinator) -> None:
+def arm(sequence: int) -> Intent:
+    text = (Path(services.__file__).parent / "ercot-ffr.toml").read_text(encoding="utf-8")
+    service = services.parse(text)
+    now_ms = utc_ms()
+    return Intent(
+        site="home-01",
+        sequence=sequence,
+        issued_ms=now_ms,
+        valid_from_ms=now_ms,
+        expires_ms=now_ms + 600_000,
+        arm=ArmService(
+            award_id="a",
+            service_id=service.id,
+            service_version=service.version,
+            contracted_w=3000,
+            service_toml=text,
+        ),
+    )
+
+
+async def configured(agent: Agent, coordinator: Coordinator) -> None:
+    """Starts the agent and waits until it samples and has a session."""
+    await agent.start()
+    await agent.describe()
+    assert await agent.link() is True
+    async with asyncio.timeout(DEADLINE_S):
+        await coordinator.descriptions.get()
+        while not (agent.data_dir / "site-configuration.bin").exists():
+            await asyncio.sleep(0.01)
+
+
+async def acknowledgements(broker: Broker) -> list[Acknowledgement]:
+    return [
+        Acknowledgement.FromString(data)
+        for subject, data in await broker.stored("REPORT")
+        if subject == subjects.acknowledgement(TOKEN)
+    ]
+
+
+async def test_enrols_configures_and_delivers(agent: Agent, broker: Broker, coordinator: Coordinator) -> None:
+    coordinator.first_seq = 500
     agent.claim_file.write_text(coordinator.claim("home-01"))
     await agent.start()
     await agent.describe(rated_power_w=5000.0)
@@ -19,13 +65,200 @@ async def test_enrols_once_configures_and_delivers(agent: Agent, broker: Broker,
     async with asyncio.timeout(DEADLINE_S):
         site, description = await coordinator.descriptions.get()
     assert (site, description.rated_power_w) == ("home-01", 5000.0)
+    assert description.agent_version
     await agent.event("e1")
+    await agent.acknowledge("a1", sequence=3)
     code, stderr = await agent.control_goes()
     assert code == 0, stderr
-    assert [subject for subject, _ in await broker.stored("REPORT")] == [
-        subjects.event(subjects.partition_token("home-01"))
-    ]
-    for name in ("client.key", "nats.nk", "credentials.json", "journal.db"):
-        assert stat.S_IMODE((agent.data_dir / name).stat().st_mode) == 0o600
+    reports = await broker.stored("REPORT")
+    assert [subject for subject, _ in reports] == [subjects.event(TOKEN), subjects.acknowledgement(TOKEN)]
+    assert Event.FromString(reports[0][1]).site == Acknowledgement.FromString(reports[1][1]).site == "home-01"
+    assert coordinator.enrolments[0].nats_public_key.startswith("U")
+    for name in ("client.key", "nats.nk", "credentials.json", "state.json", "journal.db"):
+        assert stat.S_IMODE((agent.data_dir / name).stat().st_mode) == 0o600, name
     assert stat.S_IMODE(agent.data_dir.stat().st_mode) == 0o700
     assert read_status(agent.data_dir).events_waiting == 0
+
+
+async def test_snapshots_become_frames_in_the_stream(agent: Agent, broker: Broker, coordinator: Coordinator) -> None:
+    coordinator.first_seq = 500
+    agent.claim_file.write_text(coordinator.claim("home-01"))
+    await configured(agent, coordinator)
+    for ms in range(0, 2550, 50):
+        await agent.snapshot(T0_MS + ms, 50.0 + ms / 10_000)
+    code, stderr = await agent.control_goes()
+    assert code == 0, stderr
+    frames = await broker.frames()
+    assert [(f.site, f.seq, f.t0_ms) for f in frames] == [(7, 500 + i, T0_MS + 1000 * i) for i in range(3)]
+    status = read_status(agent.data_dir)
+    assert (status.frames_created, status.frames_acknowledged, status.frames_waiting) == (3, 3, 0)
+
+
+async def test_credentials_serve_the_next_start_without_a_claim_file(
+    agent: Agent, broker: Broker, coordinator: Coordinator
+) -> None:
+    agent.claim_file.write_text(coordinator.claim("home-01"))
+    await configured(agent, coordinator)
+    assert (await agent.control_goes())[0] == 0
+    agent.claim_file.unlink()
+    await configured(agent, coordinator)
+    assert (await agent.control_goes())[0] == 0
+    assert len(coordinator.enrolments) == 1
+
+
+@pytest.mark.parametrize(
+    ("prepare", "expected"),
+    [
+        pytest.param(lambda c: c.used.add("token-1"), "its token was used before", id="used twice"),
+        pytest.param(lambda c: c.tokens.clear(), "does not know its token", id="unknown"),
+        pytest.param(lambda c: c.expired.add("token-1"), "its token has expired", id="expired"),
+        pytest.param(lambda c: setattr(c, "authority", Authority("another")), "does not prove", id="wrong CA"),
+    ],
+)
+async def test_a_refused_enrolment_ends_in_one_line(agent: Agent, coordinator: Coordinator, prepare, expected) -> None:  # type: ignore[no-untyped-def]
+    text = coordinator.claim("home-01")
+    prepare(coordinator)
+    if "prove" in expected:
+        text = coordinator.claim("home-01")
+    agent.claim_file.write_text(text)
+    if "know" in expected:
+        coordinator.tokens.clear()
+    await agent.start()
+    code, stderr = await agent.ended()
+    assert code == 2
+    [line] = [line for line in stderr.splitlines() if line.startswith("vpp-agent: ")]
+    assert expected in line
+    assert f"claim file {agent.claim_file}" in line
+    assert "vpp-cloud site add home-01" in line or "new claim file" in line
+    assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param(None, "cannot be read", id="missing"),
+        pytest.param("site = ", "is damaged", id="not TOML"),
+        pytest.param('site = "home-01"\n', "is damaged", id="incomplete"),
+        pytest.param("other site", "is for site 'home-02'", id="another site's"),
+        pytest.param("no pem", "holds no PEM certificate", id="no certificate"),
+    ],
+)
+async def test_a_claim_file_that_cannot_be_used_ends_in_one_line(
+    agent: Agent, coordinator: Coordinator, text: str | None, expected: str
+) -> None:
+    made = {"other site": coordinator.claim("home-02"), "no pem": coordinator.claim("home-01", ca_certificates="x")}
+    if text is not None:
+        agent.claim_file.write_text(made.get(text, text))
+    await agent.start()
+    code, stderr = await agent.ended()
+    assert (code, stderr.count("\n")) == (2, 1), stderr
+    assert stderr.startswith(f"vpp-agent: claim file {agent.claim_file}: ")
+    assert expected in stderr
+
+
+async def test_an_absent_coordinator_is_waited_for(
+    agent: Agent, authority: Authority, broker: Broker, coordinator: Coordinator
+) -> None:
+    address = coordinator.enrolment_address
+    await coordinator.stop()
+    agent.claim_file.write_text(coordinator.claim("home-01"))
+    await agent.start()
+    await agent.describe()
+    await agent.event("before")  # kept although there is no identity yet
+    async with asyncio.timeout(DEADLINE_S):
+        while read_status(agent.data_dir).events_waiting == 0:
+            await asyncio.sleep(0.01)
+    await coordinator.start(int(address.rpartition(":")[2]))
+    assert await agent.link() is True
+    code, stderr = await agent.control_goes()
+    assert code == 0, stderr
+    assert stderr.count("coordinator unreachable") <= 1
+    assert [Event.FromString(data).event_id for _, data in await broker.stored("REPORT")] == ["before"]
+
+
+async def test_intents_are_checked_forwarded_and_told_again_after_a_restart(
+    agent: Agent, broker: Broker, coordinator: Coordinator
+) -> None:
+    agent.claim_file.write_text(coordinator.claim("home-01"))
+    await configured(agent, coordinator)
+    await coordinator.publish("service", arm(5))
+    assert (await agent.intent()).sequence == 5
+    assert (await agent.control_goes())[0] == 0
+    await agent.start()
+    assert (await agent.intent()).sequence == 5
+    await coordinator.publish("service", arm(4))
+    await coordinator.publish("service", arm(6))
+    assert (await agent.intent()).sequence == 6
+    code, stderr = await agent.control_goes()
+    assert code == 0, stderr
+    said = [(a.sequence, a.state) for a in await acknowledgements(broker)]
+    assert said == [
+        (5, Acknowledgement.STATE_ACCEPTED),
+        (4, Acknowledgement.STATE_REFUSED),
+        (6, Acknowledgement.STATE_ACCEPTED),
+    ]
+
+
+async def test_renews_at_two_thirds_of_the_life_and_stays_connected(
+    agent: Agent, broker: Broker, coordinator: Coordinator
+) -> None:
+    coordinator.life_s = 6.0
+    agent.claim_file.write_text(coordinator.claim("home-01"))
+    await configured(agent, coordinator)
+    coordinator.life_s = 3600.0
+    async with asyncio.timeout(DEADLINE_S):
+        assert await coordinator.renewed.get() == "home-01"
+    await coordinator.publish("service", arm(1))  # proves a live session, by the new credentials or the old
+    assert (await agent.intent()).sequence == 1
+    code, stderr = await agent.control_goes()
+    assert code == 0, stderr
+    assert (coordinator.renewals, len(coordinator.enrolments)) == (1, 1)
+    assert "session lost" not in stderr
+
+
+async def test_a_wrong_clock_is_said(agent: Agent, broker: Broker, coordinator: Coordinator) -> None:
+    coordinator.clock_offset_ms = 60_000
+    agent.claim_file.write_text(coordinator.claim("home-01"))
+    await configured(agent, coordinator)
+    code, stderr = await agent.control_goes()
+    assert code == 0, stderr
+    events = [Event.FromString(data) for _, data in await broker.stored("REPORT")]
+    assert [event.code for event in events] == ["clock.offset"]
+    assert "-60.0 s" in events[0].text
+
+
+async def test_killed_and_started_again_it_repeats_and_loses_nothing(
+    agent: Agent, broker: Broker, coordinator: Coordinator
+) -> None:
+    agent.claim_file.write_text(coordinator.claim("home-01"))
+    await configured(agent, coordinator)
+    await broker.kill()
+    for ms in range(0, 10_050, 50):
+        await agent.snapshot(T0_MS + ms, 50.0)
+    async with asyncio.timeout(DEADLINE_S):
+        while read_status(agent.data_dir).frames_waiting < 10:
+            await asyncio.sleep(0.01)
+    await agent.kill()
+    await broker.start()
+    await agent.start()
+    assert await agent.link() is True
+    for ms in range(10_000, 12_050, 50):
+        await agent.snapshot(T0_MS + ms, 50.0)
+    code, stderr = await agent.control_goes()
+    assert code == 0, stderr
+    frames = await broker.frames()
+    assert [f.seq for f in frames] == list(range(1, 1 + len(frames)))
+    assert [f.t0_ms for f in frames] == [T0_MS + 1000 * i for i in range(len(frames))]
+    assert len(frames) == 13
+
+
+async def test_two_agents_in_one_folder_are_refused(agent: Agent, tmp_path: Path, coordinator: Coordinator) -> None:
+    agent.claim_file.write_text(coordinator.claim("home-01"))
+    await configured(agent, coordinator)
+    second = Agent(tmp_path)
+    await second.start()
+    code, stderr = await second.ended()
+    second.hang_up()
+    assert code == 2
+    assert "another agent works in it" in stderr
+    assert (await agent.control_goes())[0] == 0

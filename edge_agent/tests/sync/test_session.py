@@ -1,0 +1,223 @@
+"""The session against a real broker: in order, once, through outages."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from edge_agent.model.clock import SystemClock
+from edge_agent.sync.backoff import Backoff
+from edge_agent.sync.journal import Journal, ReportKind, read_status
+from edge_agent.sync.keys import Keys, load_or_make_keys
+from edge_agent.sync.session import Session
+from edge_agent.sync.state import State
+from edge_agent.tests.sync.counterparts import DEADLINE_S, Broker, Coordinator, Proxy
+from protos import frame, subjects
+from protos.vpp.v1.site_pb2 import Credentials
+
+T0_MS = 1_700_000_000_000
+COLUMNS = [[1.0] * 10] * 6
+
+
+class Site:
+    """A session with its journal, and what it says."""
+
+    def __init__(self, folder: Path, keys: Keys, credentials: Credentials) -> None:
+        self.folder = folder
+        self.journal = Journal(folder, "home-01", State(folder), SystemClock())
+        self.links: asyncio.Queue[bool] = asyncio.Queue()
+        self.intents: asyncio.Queue[tuple[str, bytes, bool]] = asyncio.Queue()
+        self.session = Session(
+            site="home-01",
+            keys=keys,
+            credentials=credentials,
+            journal=self.journal,
+            on_intent=lambda *what: self.intents.put_nowait(what),
+            on_link=self.links.put_nowait,
+            backoff=Backoff(0.05, 0.2),
+            ack_timeout_s=2.0,
+        )
+
+    def measure(self, frames: int) -> None:
+        for _ in range(frames):
+            seq = self.journal.next_seq
+            self.journal.append_frame(lambda s: frame.pack(7, s, T0_MS + 1000 * s, 100, COLUMNS), T0_MS + 1000 * seq)
+        self.session.wake()
+
+    async def link(self) -> bool:
+        return await asyncio.wait_for(self.links.get(), DEADLINE_S)
+
+    async def drained(self) -> None:
+        await self.session.finish(DEADLINE_S)
+        assert read_status(self.folder).frames_waiting == 0
+
+
+@pytest.fixture
+async def proxy(broker: Broker) -> AsyncIterator[Proxy]:
+    proxy = Proxy(broker.port)
+    yield proxy
+    await proxy.stop()
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    return load_or_make_keys(tmp_path)
+
+
+@contextlib.asynccontextmanager
+async def running(site: Site) -> AsyncIterator[Site]:
+    task = asyncio.create_task(site.session.run())
+    try:
+        yield site
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        site.journal.close()
+
+
+def credentials(coordinator: Coordinator, keys: Keys, url: str = "") -> Credentials:
+    coordinator.nats_url = url
+    return coordinator.credentials(keys.certificate_request("home-01"), keys.nats_public)
+
+
+async def test_a_backlog_is_sent_in_order_and_forgotten(
+    tmp_path: Path, keys: Keys, broker: Broker, coordinator: Coordinator
+) -> None:
+    async with running(Site(tmp_path, keys, credentials(coordinator, keys))) as site:
+        site.measure(1203)
+        assert await site.link() is True
+        await site.drained()
+        assert [f.seq for f in await broker.frames()] == list(range(1, 1204))
+        assert [subject for subject, _ in await broker.stored("TEL_0")] == [
+            subjects.telemetry(subjects.partition_token("home-01"))
+        ] * 3
+
+
+async def test_a_lost_acknowledgement_stores_nothing_twice(
+    tmp_path: Path, keys: Keys, broker: Broker, coordinator: Coordinator, proxy: Proxy
+) -> None:
+    url = await proxy.start()
+    async with running(Site(tmp_path, keys, credentials(coordinator, keys, url))) as site, broker.backend() as backend:
+        assert await site.link() is True
+        seen = await backend.subscribe("vpp.tel.>")
+        await backend.flush()
+        proxy.answers.clear()
+        site.measure(3)
+        await seen.next_msg(timeout=DEADLINE_S)  # the broker has the batch
+        site.measure(2)  # must not change what is in flight
+        proxy.cut()
+        proxy.answers.set()
+        assert await site.link() is False
+        assert await site.link() is True
+        await site.drained()
+        assert [f.seq for f in await broker.frames()] == [1, 2, 3, 4, 5]
+        assert read_status(tmp_path).frames_acknowledged == 5
+        assert proxy.connections == 2
+
+
+async def test_a_broker_killed_in_mid_stream_costs_nothing(
+    tmp_path: Path, keys: Keys, broker: Broker, coordinator: Coordinator
+) -> None:
+    async with running(Site(tmp_path, keys, credentials(coordinator, keys))) as site:
+        assert await site.link() is True
+        for _ in range(2):
+            site.measure(40)
+            site.journal.append_report(ReportKind.EVENT, f"e{site.journal.next_seq}", b"event")
+            await asyncio.sleep(0)
+            await broker.kill()
+            site.measure(700)
+            assert await site.link() is False
+            await broker.start()
+            assert await site.link() is True
+        site.measure(1)
+        await site.drained()
+        assert [f.seq for f in await broker.frames()] == list(range(1, 1482))
+        assert [data for _, data in await broker.stored("REPORT")] == [b"event", b"event"]
+
+
+async def test_a_stream_that_is_not_there_yet_is_waited_for(
+    tmp_path: Path, keys: Keys, broker: Broker, coordinator: Coordinator
+) -> None:
+    async with broker.backend() as backend:
+        await backend.jetstream().delete_stream("TEL_0")
+        await backend.jetstream().delete_stream("REPORT")
+        async with running(Site(tmp_path, keys, credentials(coordinator, keys))) as site:
+            tries = await backend.subscribe("vpp.tel.>")
+            await backend.flush()
+            site.measure(2)
+            await tries.next_msg(timeout=DEADLINE_S)
+            assert read_status(tmp_path).frames_waiting == 2
+            await broker.make_streams()
+            await site.drained()
+            assert [f.seq for f in await broker.frames()] == [1, 2]
+
+
+async def test_the_current_intent_and_live_ones_arrive(
+    tmp_path: Path, keys: Keys, broker: Broker, coordinator: Coordinator
+) -> None:
+    async with broker.backend() as backend:
+        stream = backend.jetstream()
+        await stream.publish("vpp.intent.home-01.service", b"old")
+        await stream.publish("vpp.intent.home-01.service", b"current")
+        await stream.publish("vpp.intent.home-02.service", b"another site's")
+        async with running(Site(tmp_path, keys, credentials(coordinator, keys))) as site:
+            assert await asyncio.wait_for(site.intents.get(), DEADLINE_S) == ("service", b"current", False)
+            assert await site.link() is True
+            await stream.publish("vpp.intent.home-01.schedule", b"live")
+            assert await asyncio.wait_for(site.intents.get(), DEADLINE_S) == ("schedule", b"live", True)
+            assert site.intents.empty()
+
+
+async def test_credentials_that_run_out_are_replaced_without_loss(
+    tmp_path: Path, keys: Keys, broker: Broker, coordinator: Coordinator
+) -> None:
+    coordinator.life_s = 3.0  # whole seconds in a JWT: two to three
+    async with running(Site(tmp_path, keys, credentials(coordinator, keys))) as site:
+        assert await site.link() is True
+        site.measure(5)
+        assert await site.link() is False  # the broker ended it
+        site.measure(5)
+        coordinator.life_s = 3600.0
+        site.session.use(credentials(coordinator, keys))
+        assert await site.link() is True
+        await site.drained()
+        assert [f.seq for f in await broker.frames()] == list(range(1, 11))
+
+
+async def test_renewed_credentials_are_taken_up_without_an_interruption_to_be_seen(
+    tmp_path: Path, keys: Keys, broker: Broker, coordinator: Coordinator, proxy: Proxy
+) -> None:
+    url = await proxy.start()
+    async with running(Site(tmp_path, keys, credentials(coordinator, keys, url))) as site:
+        assert await site.link() is True
+        site.measure(5)
+        site.session.use(credentials(coordinator, keys, broker.url))  # elsewhere: around the proxy
+        site.measure(5)
+        while proxy.connections and not await _told(broker, 10):
+            pass
+        await site.drained()
+        assert [f.seq for f in await broker.frames()] == list(range(1, 11))
+        assert site.links.empty()
+
+
+async def _told(broker: Broker, frames: int) -> bool:
+    return len(await broker.frames()) >= frames
+
+
+async def test_a_broker_without_tls_gets_no_credentials(tmp_path: Path, keys: Keys, coordinator: Coordinator) -> None:
+    said: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def impostor(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"server_id":"x","version":"2.10.0","nonce":"abc","auth_required":true,"headers":true}\r\n')
+        said.put_nowait(await reader.read())
+        writer.close()
+
+    server = await asyncio.start_server(impostor, "127.0.0.1", 0)
+    async with server:
+        url = f"tls://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with running(Site(tmp_path, keys, credentials(coordinator, keys, url))) as site:
+            assert await asyncio.wait_for(said.get(), DEADLINE_S) == b""
+            assert site.links.empty()
