@@ -6,7 +6,6 @@ with: ticks that have passed are counted and skipped.
 """
 
 import asyncio
-import gc
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
@@ -83,8 +82,6 @@ class ControlLoop:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Cycles until told to stop."""
-        gc.collect()
-        gc.freeze()  # what lives as long as the process is not looked at again
         due_s = self._clock.monotonic_s()
         while not stop.is_set():
             due_s += self._period_s

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import secrets
 import signal
@@ -111,6 +112,8 @@ class ControlProcess:
                     group.create_task(self._site.find_missing(self._describe)),
                     group.create_task(self._keep_statistics()),
                 ]
+                gc.collect()
+                gc.freeze()  # what lives as long as the process is not looked at again
                 try:
                     await self._loop.run(stop)
                 finally:

@@ -1,0 +1,106 @@
+"""A configuration is read whole or refused with file, key and remedy."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge_agent.model.config import ConfigError, load
+
+GOOD = """\
+site = "home-01"
+data_dir = "state/home-01"
+
+[coordinator]
+claim_file = "home-01.claim.toml"
+
+[control]
+rate_hz = 20.0
+soc_min = 0.2
+
+[[devices]]
+name = "hybrid"
+driver = "sunspec"
+host = "127.0.0.1"
+port = 15020
+"""
+
+Change = Callable[[str], str]
+
+
+def swap(old: str, new: str) -> Change:
+    def change(text: str) -> str:
+        assert old in text
+        return text.replace(old, new)
+
+    return change
+
+
+def test_paths_are_relative_to_the_file_and_defaults_apply(tmp_path: Path) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text(GOOD)
+    config = load(file)
+    assert config.data_dir == tmp_path / "state/home-01"
+    assert config.coordinator.claim_file == tmp_path / "home-01.claim.toml"
+    assert (config.control.rate_hz, config.control.soc_min, config.control.soc_max) == (20.0, 0.2, 0.95)
+    assert config.control.default == "self-consumption"
+    device = config.devices[0]
+    assert (device.port, device.unit_id, device.timeout_s, device.read_only) == (15020, 1, 0.25, False)
+
+
+def test_absolute_paths_stay(tmp_path: Path) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text(GOOD.replace('"state/home-01"', '"/var/lib/vpp/home-01"'))
+    assert load(file).data_dir == Path("/var/lib/vpp/home-01")
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "remedy"),
+    [
+        pytest.param(swap("rate_hz", "rate_hs"), "$.control.rate_hs", "did you mean rate_hz?", id="typing error"),
+        pytest.param(swap("site =", "sight ="), "$.sight", "did you mean site?", id="typing error at the top"),
+        pytest.param(swap("host =", "adress ="), "$.devices[0].adress", "known here: name, driver, host", id="unknown"),
+        pytest.param(swap("rate_hz = 20.0", "rate_hz = 100"), "$.control.rate_hz", "10 to 50", id="too fast"),
+        pytest.param(swap("rate_hz = 20.0", "rate_hz = nan"), "$.control.rate_hz", "10 to 50", id="not a number"),
+        pytest.param(swap("20.0", '"fast"'), "$.control.rate_hz", "cycles a second", id="wrong type"),
+        pytest.param(swap('"home-01"', '"Home 1"'), "$.site", "a-z 0-9", id="site name that a subject cannot hold"),
+        pytest.param(swap('data_dir = "state/home-01"\n', ""), "$.data_dir", "is missing", id="missing key"),
+        pytest.param(swap('"state/home-01"', "7"), "$.data_dir", "a folder", id="path that is none"),
+        pytest.param(swap('"sunspec"', '"modbus"'), "$.devices[0].driver", '"sunspec"', id="unknown driver"),
+        pytest.param(swap("15020", "150200"), "$.devices[0].port", "1 to 65535", id="port out of range"),
+        pytest.param(swap("soc_min = 0.2", "soc_min = 0.97"), "$.control.soc_min", "soc_max 0.95", id="limits crossed"),
+        pytest.param(lambda text: text.split("[[")[0], "$.devices", "at least one table", id="no device"),
+        pytest.param(
+            lambda text: text + text[text.index("[[") :], "$.devices[...].name", "given twice", id="two of one name"
+        ),
+        pytest.param(
+            lambda text: text + text[text.index("[[") :].replace("hybrid", "other"),
+            "$.devices[...].host",
+            "127.0.0.1:15020 unit 1",
+            id="two at one address",
+        ),
+        pytest.param(swap("[control]", "[control"), "line 7", "is not TOML", id="not TOML"),
+    ],
+)
+def test_refusal_names_file_key_and_remedy(tmp_path: Path, change: Change, key: str, remedy: str) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text(change(GOOD))
+    with pytest.raises(ConfigError) as refused:
+        load(file)
+    message = str(refused.value)
+    assert message.startswith(f"{file}: ")
+    assert key in message
+    assert remedy in message
+    assert "\n" not in message
+
+
+def test_missing_file_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: cannot be read \(No such file"):
+        load(tmp_path / "nowhere.toml")
+
+
+def test_file_that_is_no_text(tmp_path: Path) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        load(file)
