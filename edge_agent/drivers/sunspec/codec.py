@@ -81,13 +81,13 @@ class _Text:
 
     decode: Callable[[bytes], str | None]
     encode: Callable[[Value, int], bytes]
-    absent: bytes  # of one register
+    absent: str  # what a point that is not implemented would say
 
 
 _TEXTS = {
-    "string": _Text(_decode_string, _encode_string, b"\0\0"),
-    "eui48": _Text(_decode_eui48, _encode_eui48, b"\xff\xff"),
-    "ipv6addr": _Text(_decode_ipv6, _encode_ipv6, b"\0\0"),
+    "string": _Text(_decode_string, _encode_string, ""),
+    "eui48": _Text(_decode_eui48, _encode_eui48, "FF:FF:FF:FF:FF:FF"),
+    "ipv6addr": _Text(_decode_ipv6, _encode_ipv6, ""),
 }
 
 
@@ -123,7 +123,7 @@ def encode(point_type: str, size: int, value: Value | None) -> bytes:
     if point_type == "pad":
         return bytes(size * 2)
     text = _TEXTS[point_type]
-    return text.absent * size if value is None else text.encode(value, size)
+    return text.encode(text.absent if value is None else value, size)
 
 
 def scaled(raw: int | float, scale: int) -> float:
