@@ -16,7 +16,8 @@ class Sequences:
 
     def __init__(self) -> None:
         self._last = np.empty(0, dtype=np.int64)  # by slot: the highest seen, -1: none
-        self._missing: dict[int, list[tuple[int, int]]] = {}  # by slot: first and last of each range, ascending
+        self._gaps: dict[int, list[tuple[int, int]]] = {}  # by slot: first and last of each missing range, ascending
+        self._missing = np.empty(0, dtype=np.int64)  # by slot: how many frames the gaps hold
 
     def restore(self, runs: Iterable[tuple[int, int, int]]) -> None:
         """Takes frames first..last of a slot as seen."""
@@ -52,37 +53,40 @@ class Sequences:
         """The highest number seen of the slot, -1 for none."""
         return int(self._last[slot]) if slot < len(self._last) else -1
 
-    def missing(self, slot: int) -> int:
-        """How many frames below the highest were not seen."""
-        return sum(max(0, last - max(first, FIRST_SEQ) + 1) for first, last in self._missing.get(slot, ()))
+    def missing(self, slots: Array) -> Array:
+        """How many frames below the highest were not seen, of slots that were named before."""
+        counts: Array = self._missing[slots]
+        return counts
 
     def _grow(self, slot: int) -> None:
-        if slot >= len(self._last):
-            grown = np.full(max(slot + 1, 2 * len(self._last)), -1, dtype=np.int64)
-            grown[: len(self._last)] = self._last
-            self._last = grown
+        more = slot + 1 - len(self._last)
+        if more > 0:
+            more = max(more, len(self._last))
+            self._last = np.append(self._last, np.full(more, -1, dtype=np.int64))
+            self._missing = np.append(self._missing, np.zeros(more, dtype=np.int64))
 
     def _see(self, slot: int, first: int, last: int) -> bool:
         """Notes first..last as seen; whether any of them was new."""
-        missing = self._missing.setdefault(slot, [])
+        gaps = self._gaps.setdefault(slot, [])
         new = False
         highest = int(self._last[slot])
         if last > highest:
             if first > highest + 1:
-                missing.append((highest + 1, first - 1))
+                gaps.append((highest + 1, first - 1))
             self._last[slot] = last
             new = True
-        index = bisect.bisect_left(missing, first, key=lambda gap: gap[1])
-        while index < len(missing) and missing[index][0] <= last:
-            gap_first, gap_last = missing.pop(index)
+        index = bisect.bisect_left(gaps, first, key=lambda gap: gap[1])
+        while index < len(gaps) and gaps[index][0] <= last:
+            gap_first, gap_last = gaps.pop(index)
             if last < gap_last:
-                missing.insert(index, (last + 1, gap_last))
+                gaps.insert(index, (last + 1, gap_last))
             if gap_first < first:
-                missing.insert(index, (gap_first, first - 1))
+                gaps.insert(index, (gap_first, first - 1))
                 index += 1
             if last < gap_last:
                 index += 1
             new = new or max(gap_first, first) <= min(gap_last, last)
-        if not missing:
-            del self._missing[slot]
+        self._missing[slot] = sum(gap_last - max(gap_first, FIRST_SEQ) + 1 for gap_first, gap_last in gaps)
+        if not gaps:
+            del self._gaps[slot]
         return new
