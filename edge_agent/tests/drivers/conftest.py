@@ -15,7 +15,9 @@ from pymodbus.pdu import ModbusPDU
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
+from edge_agent.drivers import open_device
 from edge_agent.model.config import DeviceConfig
+from hil.contract import Truth
 
 BASE = 40000
 MARKER = [0x5375, 0x6E53]
@@ -207,8 +209,6 @@ async def serve(clock: ManualClock) -> AsyncIterator[Callable[..., Any]]:
 @pytest.fixture
 async def opened(clock: ManualClock) -> AsyncIterator[Callable[..., Any]]:
     """Opens devices by the product's own driver; all are closed with the test."""
-    from edge_agent.drivers import open_device
-
     async with AsyncExitStack() as stack:
 
         async def start(server: SunSpecServer, **changes: Any) -> Any:
@@ -217,6 +217,56 @@ async def opened(clock: ManualClock) -> AsyncIterator[Callable[..., Any]]:
             return device
 
         yield start
+
+
+class OracleBench:
+    """The device as the device contract wants it (hil/contract.py): it follows setpoints at once, load is 2 kW."""
+
+    rated_power_w, max_charge_w, max_discharge_w, storage_capacity_wh = 4800.0, 4000.0, 4500.0, 13_500.0
+    _DEFAULT_W, _LOAD_W = 1200, 2000
+
+    def __init__(self, server: SunSpecServer) -> None:
+        self._server = server
+        self.clock = server.clock
+
+    @property
+    def commanded_w(self) -> float | None:
+        self._server.revert()
+        return float(self._server.get(704, "WSet")) if self._server.get(704, "WSetEna") == 1 else None
+
+    @property
+    def writes(self) -> int:
+        return len(self._server.writes)
+
+    @property
+    def truth(self) -> Truth:
+        commanded_w = self.commanded_w
+        power_w = commanded_w if commanded_w is not None else self._DEFAULT_W
+        return Truth(
+            inverter_power_w=power_w,
+            meter_power_w=power_w - self._LOAD_W,
+            pv_power_w=900.0,
+            frequency_hz=60.01,
+            voltage_v=240.0,
+            soc=0.625,
+        )
+
+    def config(self, *, timeout_s: float, read_only: bool) -> DeviceConfig:
+        return self._server.config(timeout_s=timeout_s, read_only=read_only)
+
+    def pass_time(self, seconds: float) -> None:
+        self.clock.now_s += seconds
+        truth = self.truth
+        self._server.put(701, W=int(truth.inverter_power_w))
+        self._server.put(203, W=round(truth.meter_power_w / 10), PhV=2400)
+
+    def keep_silent(self, silent: bool) -> None:
+        self._server.silent = silent
+
+
+@pytest.fixture
+async def oracle_bench(serve: Any) -> OracleBench:
+    return OracleBench(await serve())
 
 
 @pytest.fixture
