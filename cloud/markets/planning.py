@@ -48,6 +48,10 @@ class Window:
         return cls(start_ms=start_ms, delivery_start_ms=delivery_start_ms, delivery_end_ms=delivery_end_ms)
 
     @property
+    def mtu_s(self) -> int:
+        return MTU_S
+
+    @property
     def delivery_h(self) -> float:
         return (self.delivery_end_ms - self.delivery_start_ms) / 3_600_000
 
