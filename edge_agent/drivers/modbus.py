@@ -57,6 +57,7 @@ class ModbusConnection:
         self._client = self._new_client()
         self._lock = asyncio.Lock()
         self._silent = 0  # time-outs in a row
+        self._lost = False  # told so, and not yet told that it answers again
         self._reconnecting: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -141,6 +142,9 @@ class ModbusConnection:
                 f"within {self._timeout_s} s"
             ) from error
         self._silent = 0
+        if self._lost:
+            self._lost = False
+            _log.info("device answers again: device=%s at=%s", self._name, self._where)
 
     def _check(self, reply: ModbusPDU, doing: str) -> None:
         if reply.isError():
@@ -149,8 +153,10 @@ class ModbusConnection:
             raise ModbusRejected(f"device {self._name}: {doing}: exception {code}, {meaning}", code)
 
     def _lose(self, why: str) -> None:
-        if self._reconnecting is None or self._reconnecting.done():
+        if not self._lost:
+            self._lost = True
             _log.warning("device lost: device=%s at=%s because=%s", self._name, self._where, why)
+        if self._reconnecting is None or self._reconnecting.done():
             self._drop()
             self._reconnecting = asyncio.create_task(self._reconnect(), name=f"reconnect {self._name}")
 
@@ -159,7 +165,6 @@ class ModbusConnection:
         while not await self._dial():
             await asyncio.sleep(delay_s)
             delay_s = min(2 * delay_s, _RECONNECT_LAST_S)
-        _log.info("device connected again: device=%s at=%s", self._name, self._where)
 
     async def _dial(self) -> bool:
         # A new client each time: the old one would take the end of its old socket for the end of the new one.

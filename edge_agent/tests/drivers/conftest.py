@@ -134,7 +134,7 @@ class SunSpecServer:
 
     async def stop(self) -> None:
         assert self.server is not None
-        await self.server.shutdown()
+        await self.server.shutdown()  # type: ignore[no-untyped-call]
 
     async def _action(
         self, function: int, start: int, address: int, count: int, held: list[int], written: Any

@@ -20,16 +20,19 @@ async def until_answered(read: Any) -> Any:
                 await asyncio.sleep(0.01)
 
 
-async def test_silence_is_a_timeout_and_an_answer_ends_it(serve: Any, opened: Any) -> None:
+async def test_silence_is_a_timeout_told_once_and_an_answer_ends_it(serve: Any, opened: Any, caplog: Any) -> None:
+    caplog.set_level(logging.INFO)
     server = await serve()
     device = await opened(server, timeout_s=0.05)
     server.silent = True
-    for _ in range(5):  # more than it takes to try a fresh connection
+    for _ in range(9):  # three times what it takes to try a fresh connection
         with pytest.raises(DeviceTimeout, match="hybrid"):
             await device.inverter.read_inverter()
     server.silent = False
     reading = await until_answered(device.inverter.read_inverter)
     assert reading.power_w.good == 1200.0
+    told = [record.getMessage().split(":")[0] for record in caplog.records]
+    assert [told.count("device lost"), told.count("device answers again")] == [1, 1]
 
 
 async def test_a_device_that_went_away_is_found_again(serve: Any, opened: Any, caplog: Any) -> None:
@@ -47,7 +50,7 @@ async def test_a_device_that_went_away_is_found_again(serve: Any, opened: Any, c
     assert reading.power_w.good == 300.0
     told = [record.getMessage() for record in caplog.records if "device lost" in record.getMessage()]
     assert len(told) == 1
-    assert "device connected again: device=hybrid" in caplog.text
+    assert "device answers again: device=hybrid" in caplog.text
 
 
 async def test_a_lost_connection_fails_at_once(serve: Any, opened: Any) -> None:
