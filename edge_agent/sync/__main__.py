@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("--fd", type=int, required=True, help="SEQPACKET socket to the control process")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("asyncio").addFilter(_worth_logging)
     os.umask(0o077)
     try:
         config = load(arguments.config)
@@ -32,6 +33,11 @@ def main() -> int:
         sys.stderr.write(f"vpp-agent: {error}\n")
         return 2
     return 0
+
+
+def _worth_logging(record: logging.LogRecord) -> bool:
+    """False for what asyncio says at the end of every connection that was upgraded to TLS, as the broker's is."""
+    return not record.getMessage().startswith("returning true from eof_received()")
 
 
 async def _run(config: AgentConfig, fd: int) -> None:

@@ -80,7 +80,7 @@ class CoordinatorClient:
         """Exchanges the claim for credentials. Raises Unreachable, Refused, Untrusted."""
         request = EnrolRequest(
             claim_token=claim.token,
-            certificate_request=self._keys.certificate_request(self._site),
+            certificate_request=await self._keys.certificate_request(self._site),
             nats_public_key=self._keys.nats_public,
             agent_version=self._agent_version,
         )
@@ -99,7 +99,7 @@ class CoordinatorClient:
     async def renew(self, credentials: Credentials) -> Credentials:
         """New credentials for the same keys. Raises Unreachable, Refused, Untrusted."""
         request = RenewRequest(
-            certificate_request=self._keys.certificate_request(self._site), nats_public_key=self._keys.nats_public
+            certificate_request=await self._keys.certificate_request(self._site), nats_public_key=self._keys.nats_public
         )
         return await self._as_site(credentials, lambda stub: stub.Renew, request)
 

@@ -3,8 +3,6 @@
 from pathlib import Path
 
 import msgspec
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from edge_agent.model.config import ConfigError
 from edge_agent.sync.files import write_private
@@ -17,6 +15,7 @@ CONFIGURATION_FILE = "site-configuration.bin"
 
 class _Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     received_ms: int
+    client_key: str  # Keys.client_digest of the key they were issued for
     credentials: bytes  # serialised vpp.v1.Credentials, base64 in the file
 
 
@@ -45,26 +44,24 @@ class CredentialStore:
         try:
             stored = msgspec.json.decode(path.read_bytes(), type=_Stored)
             held = HeldCredentials(stored.received_ms, Credentials.FromString(stored.credentials))
-            certificate = x509.load_pem_x509_certificate(held.message.certificate)
         except FileNotFoundError:
             return None
-        except Exception as error:  # of JSON, base64, protobuf, PEM: one cause, one remedy
+        except Exception as error:  # of JSON, base64, protobuf: one cause, one remedy
             raise ConfigError(f"{path}: is damaged ({error}); remove it and enrol with a new claim file") from error
         if held.message.site != site:
             raise ConfigError(
                 f"{path}: belongs to site {held.message.site!r}, but the configuration says site = {site!r}; give each "
                 "site a data_dir of its own"
             )
-        spki = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        if certificate.public_key().public_bytes(*spki) != keys.client.public_key().public_bytes(*spki):
+        if stored.client_key != keys.client_digest:
             raise ConfigError(
                 f"{path}: was issued for another key than the one beside it; restore the key, or remove this file and "
                 "enrol with a new claim file"
             )
         return held
 
-    def save(self, held: HeldCredentials) -> None:
-        stored = _Stored(held.received_ms, held.message.SerializeToString())
+    def save(self, held: HeldCredentials, keys: Keys) -> None:
+        stored = _Stored(held.received_ms, keys.client_digest, held.message.SerializeToString())
         write_private(self._credentials, msgspec.json.encode(stored))
 
     def load_configuration(self) -> SiteConfiguration | None:

@@ -13,6 +13,7 @@ from edge_agent.sync.backoff import Backoff
 from edge_agent.sync.claim import Claim, load_claim
 from edge_agent.sync.coordinator import CoordinatorClient, Refused, Unreachable, Untrusted
 from edge_agent.sync.credentials import CredentialStore, HeldCredentials
+from edge_agent.sync.keys import Keys
 from edge_agent.sync.state import State
 from protos.vpp.v1.site_pb2 import Credentials
 
@@ -28,6 +29,7 @@ class Identity:
         self,
         config: AgentConfig,
         store: CredentialStore,
+        keys: Keys,
         state: State,
         client: CoordinatorClient,
         clock: Clock,
@@ -36,6 +38,7 @@ class Identity:
         self._site = config.site
         self._claim_file: Path = config.coordinator.claim_file
         self._store = store
+        self._keys = keys
         self._state = state
         self._client = client
         self._clock = clock
@@ -110,7 +113,7 @@ class Identity:
                 f"{message.site!r}, not {self._site!r}; {self._again()}"
             )
         held = HeldCredentials(self._clock.utc_ms(), message)
-        self._store.save(held)
+        self._store.save(held, self._keys)
         return held
 
     async def _until(self, utc_ms: int) -> None:

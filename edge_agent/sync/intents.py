@@ -10,9 +10,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from google.protobuf.message import DecodeError
+from nacl.exceptions import BadSignatureError
+from nacl.signing import VerifyKey
 
 from edge_agent.model.clock import Clock
 from edge_agent.sync.journal import Journal, ReportKind
@@ -37,7 +37,7 @@ class CommandKeys:
 
     def __init__(self, raw_keys: Iterable[bytes]) -> None:
         """raw_keys: raw Ed25519 public keys, as in Credentials.command_keys. Raises ValueError for anything else."""
-        self._keys = {hashlib.sha256(raw).digest()[:8]: Ed25519PublicKey.from_public_bytes(raw) for raw in raw_keys}
+        self._keys = {hashlib.sha256(raw).digest()[:8]: VerifyKey(raw) for raw in raw_keys}
 
     def verify(self, signed: SignedIntent) -> str | None:
         """Why the signature is not the coordinator's; None if it is."""
@@ -45,8 +45,8 @@ class CommandKeys:
         if key is None:
             return f"signed with the unknown key {signed.key_id.hex() or '(none)'}"
         try:
-            key.verify(signed.signature, signed.intent)
-        except InvalidSignature:
+            key.verify(signed.intent, signed.signature)
+        except (BadSignatureError, ValueError):  # ValueError: a signature of another length
             return "the signature is wrong"
         return None
 

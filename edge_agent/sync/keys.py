@@ -1,88 +1,77 @@
 """The agent's own keys. They are made on the gateway and never leave it."""
 
+import asyncio
+import hashlib
 import os
-import stat
-from dataclasses import dataclass, field
+import sys
 from pathlib import Path
 
 import nkeys
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
-from cryptography.x509.oid import NameOID
 
 from edge_agent.model.config import ConfigError
 from edge_agent.sync.files import write_private
 
 CLIENT_KEY_FILE = "client.key"
 NATS_SEED_FILE = "nats.nk"
+REQUEST_TIMEOUT_S = 60.0  # a small gateway loads a large library for it
 
 
-@dataclass(frozen=True, slots=True)
 class Keys:
-    """An ECDSA P-256 key for gRPC's client certificate and a NATS user key."""
+    """An ECDSA P-256 key for gRPC's client certificate, and a NATS user key. Each made when first needed."""
 
-    client: ec.EllipticCurvePrivateKey = field(repr=False)
-    nats_seed: bytes = field(repr=False)
-
-    @property
-    def client_pem(self) -> bytes:
-        return self.client.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-    @property
-    def nats_public(self) -> str:
-        """The user nkey, "U..."."""
-        public: bytes = nkeys.from_seed(bytearray(self.nats_seed)).public_key
-        return public.decode()
+    def __init__(self, folder: Path) -> None:
+        """The keys in the data folder. Raises ConfigError where a file is not what it was."""
+        self._client = folder / CLIENT_KEY_FILE
+        seed = folder / NATS_SEED_FILE
+        if not seed.exists():
+            write_private(seed, nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER))
+        self._nats_seed = _read(seed).strip()
+        try:
+            self.nats_public: str = nkeys.from_seed(bytearray(self._nats_seed)).public_key.decode()  # "U..."
+        except Exception as error:  # nkeys lets binascii's, nacl's and its own errors through
+            raise _damaged(seed, error) from error
 
     def sign_nonce(self, nonce: str) -> bytes:
         """The broker's challenge, signed with the user nkey."""
-        signature: bytes = nkeys.from_seed(bytearray(self.nats_seed)).sign(nonce.encode())
+        signature: bytes = nkeys.from_seed(bytearray(self._nats_seed)).sign(nonce.encode())
         return signature
 
-    def certificate_request(self, site: str) -> bytes:
-        """PKCS#10, DER, with the site as common name; its signature proves possession of the key."""
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site)])
-        request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(self.client, hashes.SHA256())
-        return request.public_bytes(Encoding.DER)
+    @property
+    def client_pem(self) -> bytes:
+        """The client certificate's private key, PEM. Raises ConfigError."""
+        return _read(self._client)
 
+    @property
+    def client_digest(self) -> str:
+        """SHA-256 of the private key's file, hex: tells whether it is still the key a certificate was made for."""
+        return hashlib.sha256(self.client_pem).hexdigest()
 
-def load_or_make_keys(folder: Path) -> Keys:
-    """The keys in the data folder, made at the first start. Raises ConfigError where a file is not what it was."""
-    client_path, seed_path = folder / CLIENT_KEY_FILE, folder / NATS_SEED_FILE
-    if not client_path.exists():
-        fresh = ec.generate_private_key(ec.SECP256R1())
-        write_private(client_path, fresh.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    if not seed_path.exists():
-        write_private(seed_path, nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER))
-    return Keys(client=_client_key(client_path), nats_seed=_nats_seed(seed_path))
-
-
-def _client_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    try:
-        key = load_pem_private_key(_read(path), password=None)
-    except ValueError as error:
-        raise _damaged(path) from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise _damaged(path)
-    return key
-
-
-def _nats_seed(path: Path) -> bytes:
-    seed = _read(path).strip()
-    try:
-        nkeys.from_seed(bytearray(seed))
-    except Exception as error:  # nkeys lets binascii's, nacl's and its own errors through
-        raise _damaged(path) from error
-    return seed
+    async def certificate_request(self, site: str) -> bytes:
+        """PKCS#10, DER, signed by the client key, which is made if there is none. Raises ConfigError."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "edge_agent.sync.certificate_request", "--key", str(self._client), "--site", site),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                request, finding = await process.communicate()
+        except BaseException:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+            raise
+        if process.returncode != 0:
+            raise _damaged(self._client, finding.decode(errors="replace").strip())
+        return request
 
 
 def _read(path: Path) -> bytes:
-    """Content of a private file; one that others could read is made private, loudly refused if that fails."""
+    """Content of a private file; one that others could read is made private first."""
     try:
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            path.chmod(0o600)
+        path.chmod(0o600)
         return path.read_bytes()
     except OSError as error:
         raise ConfigError(
@@ -90,8 +79,8 @@ def _read(path: Path) -> bytes:
         ) from error
 
 
-def _damaged(path: Path) -> ConfigError:
+def _damaged(path: Path, finding: object) -> ConfigError:
     return ConfigError(
-        f"{path}: is not the key this agent made; restore it, or remove the folder's keys and credentials and enrol "
-        "again with a new claim file"
+        f"{path}: is not the key this agent made ({finding}); restore it, or remove {CLIENT_KEY_FILE}, "
+        f"{NATS_SEED_FILE} and credentials.json and enrol again with a new claim file"
     )

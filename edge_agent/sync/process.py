@@ -20,7 +20,7 @@ from edge_agent.sync.frames import FrameBuilder, FrameDraft
 from edge_agent.sync.intents import CLOCK_TOLERANCE_MS, CommandKeys, IntentDoor
 from edge_agent.sync.ipc import ControlSocket
 from edge_agent.sync.journal import Journal, JournalError, ReportKind
-from edge_agent.sync.keys import Keys, load_or_make_keys
+from edge_agent.sync.keys import Keys
 from edge_agent.sync.session import Session
 from edge_agent.sync.state import State
 from protos.frame import NARROW
@@ -30,7 +30,7 @@ from protos.vpp.v1.site_pb2 import SiteConfiguration, SiteDescription
 
 log = logging.getLogger(__name__)
 
-LOCK_PATIENCE_S = 10.0  # a predecessor may still be sending its last frames
+LOCK_PATIENCE_S = 6.0  # a predecessor may still be sending its last frames
 LOCK_RETRY_S = 0.1
 FINISH_S = 2.0  # for sending the last frames once control is gone
 TICK_S = 1.0
@@ -78,7 +78,7 @@ class SyncProcess:
         lock = FolderLock(folder)
         try:
             await self._take(lock, folder)
-            keys = load_or_make_keys(folder)
+            keys = Keys(folder)
             state = State(folder)
             journal = Journal(folder, self._config.site, state, self._clock)
             try:
@@ -103,7 +103,7 @@ class SyncProcess:
         self._keys = keys
         self._store = CredentialStore(folder)
         self._client = CoordinatorClient(self._config.site, keys, self._clock, agent_version())
-        identity = Identity(self._config, self._store, state, self._client, self._clock, self._pace.grpc)
+        identity = Identity(self._config, self._store, keys, state, self._client, self._clock, self._pace.grpc)
         try:
             async with asyncio.TaskGroup() as group:
                 background = [

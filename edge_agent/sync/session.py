@@ -188,9 +188,7 @@ class Session:
             done, _ = await asyncio.wait([*ends, *lanes], return_when=asyncio.FIRST_COMPLETED)
             for lane in done.intersection(lanes):
                 lane.result()  # raises what ended it
-            if closed.is_set():
-                raise ConnectionError("the connection was lost")
-            return True
+            return not closed.is_set()
         finally:
             for task in (*ends, *lanes):
                 task.cancel()
@@ -253,6 +251,8 @@ class Session:
 
     def _tell_trouble(self, error: Exception) -> None:
         """Logs each trouble of an outage once, not each time it is met."""
+        if isinstance(error, nats.errors.NoServersError) and self._troubles:
+            return  # says only that what was told before ended the attempt
         text = str(error) or type(error).__name__
         if text not in self._troubles:
             self._troubles.add(text)

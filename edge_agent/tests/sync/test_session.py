@@ -10,7 +10,7 @@ import pytest
 from edge_agent.model.clock import SystemClock
 from edge_agent.sync.backoff import Backoff
 from edge_agent.sync.journal import Journal, ReportKind, read_status
-from edge_agent.sync.keys import Keys, load_or_make_keys
+from edge_agent.sync.keys import Keys
 from edge_agent.sync.session import Session
 from edge_agent.sync.state import State
 from edge_agent.tests.sync.counterparts import DEADLINE_S, Broker, Coordinator, Proxy
@@ -63,7 +63,7 @@ async def proxy(broker: Broker) -> AsyncIterator[Proxy]:
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Keys:
-    return load_or_make_keys(tmp_path)
+    return Keys(tmp_path)
 
 
 @contextlib.asynccontextmanager
@@ -78,15 +78,15 @@ async def running(site: Site) -> AsyncIterator[Site]:
         site.journal.close()
 
 
-def credentials(coordinator: Coordinator, keys: Keys, url: str = "") -> Credentials:
+async def credentials(coordinator: Coordinator, keys: Keys, url: str = "") -> Credentials:
     coordinator.nats_url = url
-    return coordinator.credentials(keys.certificate_request("home-01"), keys.nats_public)
+    return coordinator.credentials(await keys.certificate_request("home-01"), keys.nats_public)
 
 
 async def test_a_backlog_is_sent_in_order_and_forgotten(
     tmp_path: Path, keys: Keys, broker: Broker, coordinator: Coordinator
 ) -> None:
-    async with running(Site(tmp_path, keys, credentials(coordinator, keys))) as site:
+    async with running(Site(tmp_path, keys, await credentials(coordinator, keys))) as site:
         site.measure(1203)
         assert await site.link() is True
         await site.drained()
@@ -100,7 +100,10 @@ async def test_a_lost_acknowledgement_stores_nothing_twice(
     tmp_path: Path, keys: Keys, broker: Broker, coordinator: Coordinator, proxy: Proxy
 ) -> None:
     url = await proxy.start()
-    async with running(Site(tmp_path, keys, credentials(coordinator, keys, url))) as site, broker.backend() as backend:
+    async with (
+        running(Site(tmp_path, keys, await credentials(coordinator, keys, url))) as site,
+        broker.backend() as backend,
+    ):
         assert await site.link() is True
         seen = await backend.subscribe("vpp.tel.>")
         await backend.flush()
@@ -121,7 +124,7 @@ async def test_a_lost_acknowledgement_stores_nothing_twice(
 async def test_a_broker_killed_in_mid_stream_costs_nothing(
     tmp_path: Path, keys: Keys, broker: Broker, coordinator: Coordinator
 ) -> None:
-    async with running(Site(tmp_path, keys, credentials(coordinator, keys))) as site:
+    async with running(Site(tmp_path, keys, await credentials(coordinator, keys))) as site:
         assert await site.link() is True
         for _ in range(2):
             site.measure(40)
@@ -144,7 +147,7 @@ async def test_a_stream_that_is_not_there_yet_is_waited_for(
     async with broker.backend() as backend:
         await backend.jetstream().delete_stream("TEL_0")
         await backend.jetstream().delete_stream("REPORT")
-        async with running(Site(tmp_path, keys, credentials(coordinator, keys))) as site:
+        async with running(Site(tmp_path, keys, await credentials(coordinator, keys))) as site:
             tries = await backend.subscribe("vpp.tel.>")
             await backend.flush()
             site.measure(2)
@@ -163,7 +166,7 @@ async def test_the_current_intent_and_live_ones_arrive(
         await stream.publish("vpp.intent.home-01.service", b"old")
         await stream.publish("vpp.intent.home-01.service", b"current")
         await stream.publish("vpp.intent.home-02.service", b"another site's")
-        async with running(Site(tmp_path, keys, credentials(coordinator, keys))) as site:
+        async with running(Site(tmp_path, keys, await credentials(coordinator, keys))) as site:
             assert await asyncio.wait_for(site.intents.get(), DEADLINE_S) == ("service", b"current", False)
             assert await site.link() is True
             await stream.publish("vpp.intent.home-01.schedule", b"live")
@@ -175,13 +178,13 @@ async def test_credentials_that_run_out_are_replaced_without_loss(
     tmp_path: Path, keys: Keys, broker: Broker, coordinator: Coordinator
 ) -> None:
     coordinator.life_s = 3.0  # whole seconds in a JWT: two to three
-    async with running(Site(tmp_path, keys, credentials(coordinator, keys))) as site:
+    async with running(Site(tmp_path, keys, await credentials(coordinator, keys))) as site:
         assert await site.link() is True
         site.measure(5)
         assert await site.link() is False  # the broker ended it
         site.measure(5)
         coordinator.life_s = 3600.0
-        site.session.use(credentials(coordinator, keys))
+        site.session.use(await credentials(coordinator, keys))
         assert await site.link() is True
         await site.drained()
         assert [f.seq for f in await broker.frames()] == list(range(1, 11))
@@ -191,10 +194,10 @@ async def test_renewed_credentials_are_taken_up_without_an_interruption_to_be_se
     tmp_path: Path, keys: Keys, broker: Broker, coordinator: Coordinator, proxy: Proxy
 ) -> None:
     url = await proxy.start()
-    async with running(Site(tmp_path, keys, credentials(coordinator, keys, url))) as site:
+    async with running(Site(tmp_path, keys, await credentials(coordinator, keys, url))) as site:
         assert await site.link() is True
         site.measure(5)
-        site.session.use(credentials(coordinator, keys, broker.url))  # elsewhere: around the proxy
+        site.session.use(await credentials(coordinator, keys, broker.url))  # elsewhere: around the proxy
         site.measure(5)
         while proxy.connections and not await _told(broker, 10):
             pass
@@ -218,6 +221,6 @@ async def test_a_broker_without_tls_gets_no_credentials(tmp_path: Path, keys: Ke
     server = await asyncio.start_server(impostor, "127.0.0.1", 0)
     async with server:
         url = f"tls://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        async with running(Site(tmp_path, keys, credentials(coordinator, keys, url))) as site:
+        async with running(Site(tmp_path, keys, await credentials(coordinator, keys, url))) as site:
             assert await asyncio.wait_for(said.get(), DEADLINE_S) == b""
             assert site.links.empty()
