@@ -106,8 +106,8 @@ class Desk:
                 text = f"session {session.session_id} is not settled, the next start tries again: {error}"
                 await self._office.tell(session, "desk.not-settled", text, Severity.ALARM)
                 return
+            text = f"session {session.session_id}: {error}"
+            await self._office.tell(session, "desk.passed", text, Severity.WARNING)
             # The step may have kept a plan already: the ledger's row is the newer one.
             kept = await asyncio.to_thread(ledger.market_session, session.session_id) or session
             await asyncio.to_thread(ledger.put_market_session, replace(kept, stage=SessionStage.PASSED))
-            text = f"session {session.session_id}: {error}"
-            await self._office.tell(session, "desk.passed", text, Severity.WARNING)

@@ -67,8 +67,15 @@ def opportunity_cost(problem: Problem, reserve_w: float, *, time_limit_s: float 
     return max(0.0, held.cost - free.cost)
 
 
+class _Solver(highspy.Highs):
+    """HiGHS without a word on standard output, which is the program's own."""
+
+    def enableCallbacks(self) -> None:  # noqa: N802 (its name there)
+        """Callbacks are not used here, and enabling them prints a banner before it could be silenced."""
+
+
 def _solver(time_limit_s: float) -> highspy.Highs:
-    solver: highspy.Highs = highspy.Highs()  # type: ignore[no-untyped-call]
+    solver = _Solver()  # type: ignore[no-untyped-call]
     for option, value in (("output_flag", False), ("threads", 1), ("time_limit", time_limit_s)):
         solver.setOptionValue(option, value)
     return solver
