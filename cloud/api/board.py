@@ -8,12 +8,15 @@ import numpy.typing as npt
 
 from cloud.api import frames
 from cloud.api.asked import Asked
-from cloud.fleet.state import LATE_MS, SILENT_MS, FleetState
+from cloud.fleet.state import FleetState
 from cloud.model.records import IntentState, Site
 from protos import services
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
+
+LATE_MS: Final = 5_000  # since the newest sample: an agent reports every second
+SILENT_MS: Final = 30_000
 
 
 class Board:

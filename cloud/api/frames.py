@@ -9,12 +9,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from cloud.fleet.state import Link
 from cloud.model.records import EventRecord
 
 Whole = list[int | None]
 
-LINKS: Final = (Link.LIVE, Link.LATE, Link.SILENT, Link.NEVER)
+LINKS: Final = ("live", "late", "silent", "never")
 LIVE, LATE, SILENT, NEVER = range(4)
 SERVICE_STATES: Final = ("sent", "accepted", "armed", "active", "refused")
 SENT, ACCEPTED, ARMED, ACTIVE, REFUSED = range(5)
@@ -61,7 +60,7 @@ class System(msgspec.Struct, frozen=True):
     nominal_hz: float | None
     services: list[str]
     states: tuple[str, ...] = SERVICE_STATES
-    links: tuple[Link, ...] = LINKS
+    links: tuple[str, ...] = LINKS
 
 
 class Samples(msgspec.Struct, frozen=True):

@@ -1,6 +1,5 @@
 """The session cookie, and the checks that stand before every page and call."""
 
-from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request, Response
@@ -46,7 +45,6 @@ async def find_session(request: Request) -> LogInSession | None:
     return await run_in_threadpool(access.session, request.cookies.get(cookie_name(request.url.scheme)))
 
 
-@dataclass(frozen=True, slots=True)
 class LogInNeeded(Exception):
     """A page without a session: the browser is sent to the log-in."""
 

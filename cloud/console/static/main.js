@@ -6,12 +6,14 @@ import { SiteTable } from "/static/sites.js";
 import { StripChart } from "/static/strip.js";
 
 const SILENT_MS = 3000;
+const OFF_TARGET = 0.1; // of what is armed, from which the difference is marked
 const FREQUENCY_SPAN_HZ = 0.1; // at least, so that a calm grid is not drawn as a storm
 
 const $ = (id) => document.getElementById(id);
 
 let unit = powerUnit(0);
 let nominal_hz = null;
+let armed_w = 0;
 let clockOffset_ms = 0;
 let heard_ms = performance.now();
 let newest_ms = null;
@@ -80,10 +82,11 @@ function showSystem(system) {
   state("online", `${system.online} of ${system.sites}`, missing > 0 ? "bad" : system.sites ? "good" : "unknown");
   const armed = system.armed.map(({ service, sites, contracted_w }) => {
     const size = powerUnit(contracted_w);
-    return `${service} ${number(contracted_w / size.watts, 1)} ${size.name} at ${sites}`;
+    return `${service} ${number(contracted_w / size.watts, 1)} ${size.name} at ${sites} ${sites === 1 ? "site" : "sites"}`;
   });
   state("armed", armed.join(" · ") || "none", armed.length ? "good" : "unknown");
   nominal_hz = system.nominal_hz;
+  armed_w = system.armed.reduce((sum, { contracted_w }) => sum + contracted_w, 0);
   const lines = system.armed.flatMap(({ service, thresholds_hz }) =>
     thresholds_hz.map((value) => ({ value, text: `${service} ${number(value, 3)}`, color: "threshold" })),
   );
@@ -111,7 +114,9 @@ function draw() {
   $("power").textContent = scaled(power, true);
   $("power-unit").textContent = unit.name;
   $("target").textContent = scaled(target, true);
-  $("off-target").textContent = scaled(power === null || target === null ? null : power - target, true);
+  const off_w = power === null || target === null ? null : power - target;
+  $("off-target").textContent = scaled(off_w, true);
+  $("off-target").dataset.state = armed_w > 0 && Math.abs(off_w ?? 0) > OFF_TARGET * armed_w ? "warning" : "good";
 }
 
 function state(id, text, kind) {

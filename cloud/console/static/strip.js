@@ -29,7 +29,7 @@ export class StripChart {
     this.plot = new uPlot(
       {
         ...size(host),
-        padding: [8, 10, 0, 0],
+        padding: [8, 30, 0, 0],
         legend: { show: false },
         cursor: { y: false, drag: { setScale: false, x: false, y: false }, points: { show: false } },
         scales: {

@@ -1,0 +1,16 @@
+import os
+import shutil
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    """Debian's Chromium. The only thing a test may be skipped for, and under CI=true it may not."""
+    path = shutil.which("chromium")
+    if path is None:
+        text = "chromium is not on PATH; enable this test with: sudo apt-get install chromium"
+        if os.environ.get("CI") == "true":
+            pytest.fail(text)
+        pytest.skip(text)
+    return path
