@@ -62,8 +62,12 @@ class ReportWorker:
         async with aclosing(reader.arrivals()) as arrivals:
             async for arrival in arrivals:
                 if arrival.messages or arrival.anew or arrival.expired:
-                    # A transaction that has begun is awaited also when the worker is cancelled meanwhile.
-                    await asyncio.shield(asyncio.to_thread(self._keep, arrival))
+                    keeping = asyncio.create_task(asyncio.to_thread(self._keep, arrival))
+                    try:
+                        await asyncio.shield(keeping)
+                    except asyncio.CancelledError:
+                        await asyncio.wait({keeping})  # the ledger is not closed in the middle of a transaction
+                        raise
 
     def _keep(self, arrival: Arrival) -> None:
         """All of the arrival and the new offset in one transaction: after a crash both are there, or neither."""
@@ -102,7 +106,7 @@ class ReportWorker:
         self._ledger.add_event(
             EventRecord(
                 site=site,
-                event_id=_line("event_id", event.event_id),
+                event_id=event.event_id,
                 at_ms=_instant(event.at_ms),
                 severity=_SEVERITY.get(event.severity, Severity.WARNING),
                 code=_line("code", event.code),
@@ -124,7 +128,7 @@ class ReportWorker:
             self._ledger.add_event(
                 EventRecord(
                     site=site,
-                    event_id=_line("event_id", ack.event_id),
+                    event_id=ack.event_id,
                     at_ms=at_ms,
                     severity=Severity.WARNING,
                     code="intent.refused",
@@ -165,8 +169,8 @@ def _parsed(report: Report, data: bytes) -> Report:
 def _check_sender(site: str, named: str, event_id: str) -> None:
     if named != site:
         raise _Bad(f"it names another site: {_line('code', named)!r}")
-    if not event_id:
-        raise _Bad("it has no event_id")
+    if not 0 < len(event_id) <= MOST_CHARACTERS["event_id"]:
+        raise _Bad(f"its event_id has {len(event_id)} characters: 1 to {MOST_CHARACTERS['event_id']}")
 
 
 def _instant(utc_ms: int) -> int:

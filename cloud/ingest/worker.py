@@ -86,7 +86,7 @@ class IngestWorker:
         self._stopping = False
         self._flushed = asyncio.Condition()
         self._flushes = 0
-        self._flush_fails = False
+        self.flush_fails = False  # the disk refuses: telemetry waits
         self.refused_by_cause: Counter[Cause] = Counter()
         self.refused: deque[Refused] = deque(maxlen=KEPT_ASIDE)
 
@@ -180,7 +180,7 @@ class IngestWorker:
         self._fleet.count(
             "refused", np.array([slot for one in bad if (slot := owner[one.message]) >= 0], dtype=np.int64)
         )
-        for one in bad:
+        for one in sorted(bad, key=lambda one: one.message):
             message = messages[one.message]
             self.refused.append(Refused(one.cause, message.subject, message.sequence, message.data))
             if self.refused_by_cause[one.cause] == 0:
@@ -239,12 +239,12 @@ class IngestWorker:
             if self._flushes % FLUSHES_PER_COMPACTION == 0 and not self._stopping:
                 await asyncio.to_thread(self._history.compact, self._part)
         except (OSError, HistoryError) as error:
-            if not self._flush_fails:
+            if not self.flush_fails:
                 log.error("history cannot be written, telemetry waits: %s", error)
-            self._flush_fails = True
+            self.flush_fails = True
         else:
-            if self._flush_fails:
+            if self.flush_fails:
                 log.info("history is written again")
-            self._flush_fails = False
+            self.flush_fails = False
         async with self._flushed:
             self._flushed.notify_all()

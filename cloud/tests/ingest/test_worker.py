@@ -1,0 +1,275 @@
+"""The ingest worker against a real broker: every frame once, whatever dies in between."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nats.aio.client import Client
+
+from cloud.fleet.state import FleetState
+from cloud.ingest.decode import Cause
+from cloud.ingest.testing import DEADLINE_S, Publisher, Server, WorkerProcess, eventually, packed
+from cloud.ingest.worker import IngestWorker
+from cloud.model.records import Severity
+from cloud.store.history import History
+from cloud.store.ledger import LEDGER_FILE, Ledger
+from protos import frame
+
+STREAM = "TEL_0"
+SITES = tuple(f"home-{number:02}" for number in range(1, 5))
+
+
+def utc_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+NOON_MS = 1_790_000_000_000
+
+
+class Plant:
+    """A coordinator's data folder with its sites, and the workers that a test runs on it."""
+
+    def __init__(self, folder: Path, connection: Client) -> None:
+        self.folder = folder
+        self.ledger = Ledger(folder / LEDGER_FILE)
+        for site in SITES:
+            self.ledger.add_site(site, (), now_ms=1)
+        self.history = History(folder / "history")
+        self.fleet = FleetState()
+        self.connection = connection
+        self.sites = Publisher(connection, STREAM)
+
+    def worker(self, **more: float) -> IngestWorker:
+        return IngestWorker(
+            self.connection,
+            STREAM,
+            0,
+            history=self.history,
+            fleet=self.fleet,
+            ledger=self.ledger,
+            utc_ms=utc_ms,
+            **more,
+        )
+
+    @asynccontextmanager
+    async def running(self, worker: IngestWorker) -> AsyncIterator[IngestWorker]:
+        """The worker at work; stopped, and all it has on disk, afterwards."""
+        task = asyncio.create_task(worker.run())
+        try:
+            yield worker
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait_for(task, DEADLINE_S)
+
+    async def shown(self, frames: int) -> None:
+        """Returns when the fleet state has taken so many frames."""
+        await eventually(lambda: int(self.fleet.frames.sum()) == frames, f"{frames} frames shown")
+
+    @property
+    def on_disk(self) -> int:
+        """The stream's last sequence in the history."""
+        position = self.history.position(0)
+        return position.last_sequence if position else 0
+
+    async def stored(self, sequence: int) -> None:
+        """Returns when the history has come to the sequence."""
+        await eventually(lambda: self.on_disk >= sequence, f"message {sequence} on disk")
+
+
+@pytest.fixture
+async def plant(tmp_path: Path, connection: Client) -> AsyncIterator[Plant]:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    plant = Plant(folder, connection)
+    await plant.sites.make_stream()
+    yield plant
+    plant.ledger.close()
+
+
+def a_batch(slot: int, first: int, last: int) -> bytes:
+    return frame.batch([packed(slot, seq, NOON_MS + 1000 * seq) for seq in range(first, last + 1)])
+
+
+async def test_what_sites_send_is_shown_and_then_stored(plant: Plant) -> None:
+    async with plant.running(plant.worker(flush_s=3600)):
+        for slot, site in enumerate(SITES):
+            await plant.sites.send(site, a_batch(slot, 1, 5))
+        await plant.shown(20)
+        assert plant.history.counts() == {}  # shown before they are written
+        assert plant.fleet.gaps.tolist() == [0, 0, 0, 0]
+    counts = plant.history.counts()
+    assert list(counts) == [0, 1, 2, 3]
+    assert {(count.stored, count.missing, count.duplicate) for count in counts.values()} == {(5, 0, 0)}
+    read = plant.history.read([2], NOON_MS + 1000, NOON_MS + 6000)
+    assert read.columns["inverter_power_w"][0].tolist() == [float(seq) for seq in range(1, 6) for _ in range(10)]
+    assert read.columns["grid_power_w"][0, :10].tolist() == [200.0 + sample for sample in range(10)]
+    assert np.isnan(read.columns["voltage_v"][0]).sum() == 5 * 9
+
+
+async def test_a_batch_sent_again_under_another_id_is_stored_once(plant: Plant) -> None:
+    async with plant.running(plant.worker(flush_s=0.02)):
+        for message_id in ("a", "b", "c"):
+            await plant.sites.send(SITES[0], a_batch(0, 1, 5), message_id=message_id)
+        await plant.sites.send(SITES[0], a_batch(0, 4, 8), message_id="d")  # cut differently by a restarted agent
+        await eventually(lambda: plant.fleet.duplicates.sum() == 12, "12 duplicates counted")
+    count = plant.history.counts()[0]
+    assert (count.stored, count.distinct, count.missing) == (8, 8, 0)
+
+
+async def test_duplicates_are_known_after_a_restart(plant: Plant) -> None:
+    async with plant.running(plant.worker()):
+        await plant.sites.send(SITES[0], a_batch(0, 1, 5))
+        await plant.shown(5)
+    async with plant.running(plant.worker()):
+        await plant.sites.send(SITES[0], a_batch(0, 1, 6))
+        await plant.shown(6)
+    count = plant.history.counts()[0]
+    assert (count.stored, count.duplicate, count.missing) == (6, 0, 0)
+
+
+async def test_late_frames_fill_their_gap_and_are_no_duplicates(plant: Plant) -> None:
+    async with plant.running(plant.worker()):
+        await plant.sites.send(SITES[1], a_batch(1, 1, 2))
+        await plant.sites.send(SITES[1], a_batch(1, 6, 7))
+        await plant.shown(4)
+        assert plant.fleet.gaps[1] == 3
+        await plant.sites.send(SITES[1], a_batch(1, 3, 5))
+        await plant.shown(7)
+        assert plant.fleet.gaps[1] == 0
+        assert plant.fleet.duplicates[1] == 0
+    count = plant.history.counts()[1]
+    assert (count.stored, count.missing) == (7, 0)
+
+
+async def test_what_a_subject_does_not_own_and_what_does_not_parse_is_refused_and_told(plant: Plant) -> None:
+    worker = plant.worker()
+    async with plant.running(worker):
+        await plant.sites.send(SITES[0], a_batch(1, 1, 3))  # speaks for another slot
+        await plant.sites.send("stranger", a_batch(0, 4, 4))
+        await plant.sites.send(SITES[0], b"\x0a\xff\xff\xff\xff\xff nothing")
+        await plant.sites.send(SITES[0], a_batch(0, 1, 2))
+        await plant.shown(2)
+    assert worker.refused_by_cause == {Cause.OWNER: 1, Cause.SITE: 1, Cause.NOT_A_BATCH: 1}
+    assert [refused.sequence for refused in worker.refused] == [1, 2, 3]
+    assert plant.fleet.refused[0] == 2
+    assert list(plant.history.counts()) == [0]
+    told = [event for event in plant.ledger.events() if event.code == "telemetry.refused"]
+    assert len(told) == 3
+    assert all(event.severity is Severity.WARNING for event in told)
+
+
+async def test_a_killed_worker_loses_nothing_and_doubles_nothing(plant: Plant, server: Server) -> None:
+    """SIGKILL at random instants while four sites send 300 batches each: the files hold each frame once."""
+    dice = random.Random(7)
+    per_site, in_batch, kills = 300, 3, 8
+    total = per_site * len(SITES)
+
+    async def send(slot: int, site: str) -> None:
+        for number in range(per_site):
+            first = 1 + number * in_batch
+            await plant.sites.send(site, a_batch(slot, first, first + in_batch - 1))
+
+    process = WorkerProcess(server.url, plant.folder, STREAM)
+    sending = [asyncio.create_task(send(slot, site)) for slot, site in enumerate(SITES)]
+    try:
+        process.start()
+        for kill in range(kills):
+            await plant.stored(total * kill // kills + dice.randrange(1, total // kills))
+            process.kill()
+            process.start()
+        await asyncio.gather(*sending)
+        await plant.stored(total)
+        assert process.alive, process.said
+    finally:
+        process.kill()
+        for task in sending:
+            task.cancel()
+    counts = plant.history.counts()
+    each = per_site * in_batch
+    assert list(counts) == [0, 1, 2, 3]
+    assert {(count.stored, count.distinct, count.missing) for count in counts.values()} == {(each, each, 0)}
+
+
+async def test_a_broker_that_is_killed_and_returns_is_read_on(plant: Plant, server: Server) -> None:
+    async with plant.running(plant.worker(flush_s=0.02)):
+        await plant.sites.send(SITES[0], a_batch(0, 1, 5))
+        await plant.shown(5)
+        for round_ in range(1, 4):
+            server.kill()
+            await server.start()
+            await eventually(lambda: plant.connection.is_connected, "connected again")
+            await plant.sites.send(SITES[0], a_batch(0, 1 + 5 * round_, 5 + 5 * round_))
+            shown = 5 * (round_ + 1)
+            await plant.shown(shown)
+    count = plant.history.counts()[0]
+    assert (count.stored, count.duplicate, count.missing) == (20, 0, 0)
+
+
+async def test_a_consumer_that_is_taken_away_is_replaced(plant: Plant) -> None:
+    manager = plant.connection.jsm()
+    async with plant.running(plant.worker(flush_s=0.02)):
+        await plant.sites.send(SITES[0], a_batch(0, 1, 5))
+        await plant.shown(5)
+        for consumer in await manager.consumers_info(STREAM):
+            await manager.delete_consumer(STREAM, consumer.name)
+        await plant.sites.send(SITES[0], a_batch(0, 6, 9))
+        await plant.shown(9)
+    count = plant.history.counts()[0]
+    assert (count.stored, count.duplicate, count.missing) == (9, 0, 0)
+
+
+@pytest.mark.parametrize("while_running", [True, False], ids=["while the worker runs", "while no worker runs"])
+async def test_a_stream_made_anew_raises_an_alarm_and_loses_no_history(plant: Plant, while_running: bool) -> None:
+    async def first_life() -> None:
+        for number in range(1, 8):
+            await plant.sites.send(SITES[0], a_batch(0, number, number))
+        await plant.shown(7)
+
+    async def second_life() -> None:
+        await plant.sites.send(SITES[0], a_batch(0, 7, 9))
+        await plant.shown(9)
+
+    async def new_stream() -> None:
+        await plant.sites.delete_stream()
+        await plant.sites.make_stream()
+
+    if while_running:
+        async with plant.running(plant.worker(flush_s=3600)):
+            await first_life()
+            await new_stream()
+            await second_life()
+    else:
+        async with plant.running(plant.worker()):
+            await first_life()
+        await new_stream()
+        async with plant.running(plant.worker()):
+            await second_life()
+    count = plant.history.counts()[0]
+    assert (count.stored, count.duplicate, count.missing) == (9, 0, 0)
+    position = plant.history.position(0)
+    assert position is not None
+    assert (position.epoch, position.last_sequence) == (1, 1)
+    assert [event.code for event in plant.ledger.events(least=Severity.ALARM)] == ["stream.anew"]
+    async with plant.running(plant.worker()):  # reads on in the second life, without another alarm
+        await plant.sites.send(SITES[0], a_batch(0, 10, 10))
+        await plant.shown(10)
+    assert plant.history.counts()[0].stored == 10
+    assert len(plant.ledger.events(least=Severity.ALARM)) == 1
+
+
+async def test_telemetry_waits_while_the_disk_refuses(plant: Plant) -> None:
+    blocker = plant.folder / "history"
+    worker = plant.worker(flush_s=0.02)
+    async with plant.running(worker):
+        blocker.write_text("in the way")
+        await plant.sites.send(SITES[0], a_batch(0, 1, 5))
+        await eventually(lambda: worker.flush_fails, "writing fails")
+        blocker.unlink()
+        await plant.stored(1)
+    assert plant.history.counts()[0].stored == 5
