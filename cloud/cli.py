@@ -87,6 +87,11 @@ def _site_row(site: Site) -> tuple[str, ...]:
     )
 
 
+def _history_import(options: argparse.Namespace) -> int:
+    print(commands.import_history(_data(options), options.site, options.file))
+    return 0
+
+
 def _settlement_show(options: argparse.Namespace) -> int:
     settled = commands.settled_awards(_data(options))
     if options.json:
@@ -164,6 +169,11 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--claim-file", type=Path, required=True, metavar="FILE", help="to be written")
         command.add_argument("--expires-hours", type=_hours, default=72.0, metavar="H", help="72 unless given")
     _command(site, "list", _site_list, "every site, its groups and what its agent told of it")
+
+    history = groups.add_parser("history", help="what sites consumed").add_subparsers(required=True, metavar="COMMAND")
+    load = _command(history, "import", _history_import, "keep a site's energy of before its agent measured it")
+    load.add_argument("--site", required=True, metavar="SITE")
+    load.add_argument("file", type=Path, metavar="FILE.csv", help="columns utc_start, interval_s, load_wh, pv_wh")
 
     settlement = groups.add_parser("settlement", help="what was earned").add_subparsers(
         required=True, metavar="COMMAND"

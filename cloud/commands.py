@@ -57,6 +57,19 @@ def list_sites(data: DataFolder) -> list[Site]:
         return ledger.sites()
 
 
+def import_history(data: DataFolder, site: str, file: Path) -> str:
+    """Keep a site's past energy from a CSV file. Raises CommandError, DataFolderError, HistoryError, LedgerError."""
+    from cloud.store.history import History
+    from cloud.store.imports import import_csv
+
+    with _ledger(data) as ledger:
+        known = ledger.site(site)
+    if known is None:
+        raise CommandError(f"site {site!r} is unknown; add it with `vpp-cloud site add`")
+    rows = import_csv(History(data.history), known.slot, file)
+    return f"imported {rows} intervals of {site} from {file}"
+
+
 def settled_awards(data: DataFolder) -> list[SettledAward]:
     """All that was settled, in the order of settlement. Raises DataFolderError, LedgerError."""
     with _ledger(data) as ledger:

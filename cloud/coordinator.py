@@ -11,22 +11,35 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from fastapi import FastAPI
+
 from cloud.api.access import first_log_in_link
+from cloud.api.app import create_app
+from cloud.api.live import Live
+from cloud.api.serve import ListenError, serve
+from cloud.api.target import FleetTarget
 from cloud.config import CoordinatorConfig
 from cloud.data_folder import DataFolder, DataFolderError, write_json
+from cloud.fleet.state import FleetState
 from cloud.gateway import servers
 from cloud.gateway.broker import Broker, bracketed, reachable
 from cloud.gateway.credentials import CredentialIssuer
 from cloud.gateway.enrolment import EnrolmentService
+from cloud.gateway.intents import IntentSender
 from cloud.gateway.nats_server import BrokerError
 from cloud.gateway.ports import PortError, Ports
 from cloud.gateway.site_service import SiteGateway
-from cloud.gateway.streams import ensure_streams
+from cloud.gateway.streams import TELEMETRY_GROUPS, ensure_streams
 from cloud.identity.keyring import Keyring, KeyringError, open_keyring
+from cloud.ingest.reports import ReportWorker
+from cloud.ingest.worker import IngestWorker
+from cloud.markets.client import MarketClient
+from cloud.markets.desk import PARTICIPANT, Desk
 from cloud.parts import PartFailed, Parts
 from cloud.store.errors import StoreError
 from cloud.store.history import History
 from cloud.store.ledger import Ledger
+from protos import subjects
 from protos.vpp.v1 import site_pb2_grpc
 
 log = logging.getLogger(__name__)
@@ -35,7 +48,7 @@ _START_S: Final = 30.0
 _FORCED_EXIT_CODE: Final = 1
 
 # What keeps a coordinator from starting and can be mended by whoever starts it: each is one line with its remedy.
-REFUSALS: Final = (BrokerError, DataFolderError, KeyringError, PortError, StoreError)
+REFUSALS: Final = (BrokerError, DataFolderError, KeyringError, ListenError, PortError, StoreError)
 
 
 def utc_now() -> datetime:
@@ -92,8 +105,8 @@ class Coordinator:
         broker = Broker(data.broker, keyring, host=listen.host, port=broker_port, public_host=public, now=utc_now)
         parts.on_stop("broker", broker.stop)
         await broker.start()
-        nc = await broker.connect("coordinator")
-        parts.on_stop("broker connection", nc.close)
+        nc = await broker.connect("intents")
+        parts.on_stop("connection of intents", nc.close)
         await ensure_streams(nc.jetstream(timeout=10.0))
 
         enrolment = f"{bracketed(public)}:{enrolment_port}"
@@ -102,8 +115,19 @@ class Coordinator:
         await self._serve_gateways(keyring, ledger, issuer, enrolment_port, site_port)
         write_json(data.addresses, {"enrolment": enrolment})
 
+        fleet = FleetState()
+        await self._ingest(broker, ledger, history, fleet)
+        sender = IntentSender(nc, keyring.signer, ledger, utc_ms)
+
         console = f"http://{bracketed(reachable(listen.host))}:{console_port}"
         log_in = first_log_in_link(ledger, console, utc_now())
+        live = Live(fleet, ledger, FleetTarget(), broker_connected=lambda: nc.is_connected, utc_ms=utc_ms)
+        await self._serve_console(create_app(ledger, live), console_port)
+        if self._config.market is not None:
+            market = MarketClient(self._config.market.url, PARTICIPANT)
+            parts.on_stop("market client", market.close)
+            desk = Desk(self._config.market, ledger, history, fleet, sender, market, utc_ms)
+            parts.run("desk", desk.run())
 
         def announce() -> None:
             write_json(
@@ -145,6 +169,23 @@ class Coordinator:
             servers.bind_tls(server, keyring, host=host, port=port, key=key, client_certificates=client_certificates)
             self._parts.on_stop(f"gRPC on {key}", partial(server.stop, servers.STOP_S))
             await server.start()
+
+    async def _ingest(self, broker: Broker, ledger: Ledger, history: History, fleet: FleetState) -> None:
+        """One reader for each telemetry stream and one for the reports, each on a connection of its own."""
+        for group in range(TELEMETRY_GROUPS):
+            stream = subjects.telemetry_stream(group)
+            connection = await broker.connect(f"ingest-{stream}")
+            self._parts.on_stop(f"connection of {stream}", connection.close)
+            worker = IngestWorker(connection, stream, group, history=history, fleet=fleet, ledger=ledger, utc_ms=utc_ms)
+            self._parts.run(f"ingest of {stream}", worker.run())
+        connection = await broker.connect("reports")
+        self._parts.on_stop("connection of reports", connection.close)
+        self._parts.run("reports", ReportWorker(connection, ledger=ledger, utc_ms=utc_ms).run())
+
+    async def _serve_console(self, app: FastAPI, port: int) -> None:
+        listening = asyncio.Event()
+        self._parts.run("console", serve(app, self._config.listen.host, port, listening=lambda _: listening.set()))
+        await self._parts.until(listening, within_s=_START_S)
 
 
 def run(config: CoordinatorConfig, data: Path, say: Callable[[str], None]) -> None:

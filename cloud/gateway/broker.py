@@ -227,6 +227,8 @@ class _LinkLog:
         self._connected, self._last = True, ""
 
     async def error(self, error: Exception) -> None:
+        if isinstance(error, (OSError, nats.errors.UnexpectedEOF, nats.errors.StaleConnectionError)):
+            return  # a loss, which is told above
         text = repr(error)
         if self._connected and text != self._last:
             log.warning("broker connection: role=%s error=%s", self._role, text)

@@ -1,11 +1,35 @@
 """Helpers of the gateway's tests."""
 
+import asyncio
+import os
+import select
 from dataclasses import dataclass, field
-from typing import Protocol
+from datetime import UTC, datetime
+from typing import Final, Protocol
 
 from nats.aio.client import Client
 
 from cloud.identity.nkey import Nkey
+
+HOST: Final = "127.0.0.1"
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def gone(pid: int, within_s: float) -> None:
+    """Returns when the process has ended. Raises TimeoutError."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        ready, _, _ = await asyncio.to_thread(select.select, [descriptor], [], [], within_s)
+    finally:
+        os.close(descriptor)
+    if not ready:
+        raise TimeoutError(f"process {pid} still runs")
 
 
 @dataclass

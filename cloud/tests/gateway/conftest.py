@@ -2,7 +2,6 @@
 
 import ssl
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,17 +10,11 @@ from nats.aio.client import Client, RawCredentials
 from cloud.gateway.broker import Broker
 from cloud.gateway.ports import free_port
 from cloud.gateway.streams import ensure_streams
-from cloud.gateway.testing import SiteClient, SiteConnect
+from cloud.gateway.testing import HOST, SiteClient, SiteConnect, utc_now
 from cloud.identity import jwt, nkey
 from cloud.identity.keyring import Keyring, open_keyring
 from cloud.identity.nkey import Nkey
 from protos import subjects
-
-HOST = "127.0.0.1"
-
-
-def utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 @pytest.fixture
