@@ -1,0 +1,196 @@
+"""A site's agent without its processes: devices, loop, intents and the conversation with sync, wired together."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any, assert_never
+
+from google.protobuf.message import DecodeError
+
+from edge_agent.model.clock import Clock
+from edge_agent.model.config import AgentConfig
+from edge_agent.model.intent import ArmService, Intent, Release, Schedule
+from edge_agent.model.values import Snapshot
+from edge_agent.runtime import messages
+from edge_agent.runtime.decision import Decision
+from edge_agent.runtime.intents import Intents
+from edge_agent.runtime.ipc import Channel
+from edge_agent.runtime.loop import ControlLoop, Outbox
+from edge_agent.runtime.messages import AckState, IntentError, Reporter, Severity
+from edge_agent.runtime.site import OpenDevice, Site
+from edge_agent.runtime.statistics import LoopStatistics
+from protos.vpp.v1 import intent_pb2, local_pb2
+
+log = logging.getLogger(__name__)
+
+REFUSALS_PERIOD_S = 60.0  # a setpoint refused in every cycle is told once in so long
+
+
+class Agent:
+    """What one control process does; whoever owns it runs `loop` and brings sync to the channel's other end."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        *,
+        open_device: OpenDevice,
+        clock: Clock,
+        kick: Callable[[], None],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """kick: called after each completed cycle."""
+        self._config = config
+        self._clock = clock
+        self._linked: bool | None = None  # until sync has said so: not known
+        self.channel = Channel()
+        self.reporter = Reporter(site=config.site, boot_id=secrets.token_hex(6), clock=clock, send=self.channel.send)
+        self._intents = Intents(self._acknowledge, self._intent_ended)
+        self._decision = Decision(config.control, self._intents, self.reporter)
+        self._statistics = LoopStatistics(clock)
+        self.site = Site(config, open_device, clock=clock, reporter=self.reporter, sleep=sleep)
+        self.loop = ControlLoop(
+            plant=self.site.plant,
+            decision=self._decision,
+            outbox=Outbox(
+                snapshot=self._send_snapshot,
+                refused=_Refusals(self.reporter, clock).add,
+                exchange=self._exchange,
+                kick=kick,
+            ),
+            statistics=self._statistics,
+            clock=clock,
+            rate_hz=config.control.rate_hz,
+            lifetime_s=config.control.setpoint_lifetime_s,
+            sleep=sleep,
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """What the agent is doing, for people and for the bench."""
+        merged, snapshot, schedule = self.loop.merged, self.loop.snapshot, self._intents.schedule
+        return {
+            "site": self._config.site,
+            "written_utc_ms": self._clock.utc_ms(),
+            **self._statistics.summary(),
+            "silent_devices": self.site.silent,
+            "default": self._config.control.default,
+            "setpoint_w": merged.setpoint.power_w if merged is not None else None,
+            "setpoint_source": merged.setpoint.source if merged is not None else None,
+            "frequency_hz": snapshot.frequency_hz.good if snapshot is not None else None,
+            "soc": snapshot.soc.good if snapshot is not None else None,
+            "plan_id": schedule.plan_id if schedule is not None else None,
+            "services": [
+                {
+                    "service": arm.service.id,
+                    "award_id": arm.award_id,
+                    "contracted_w": arm.contracted_w,
+                    "phase": state.phase.value,
+                    "share": round(state.share, 4),
+                    "note": state.note,
+                }
+                for arm, state in self._decision.services
+            ],
+            "linked": self._linked,
+            "snapshots_sent": self.channel.snapshots_sent,
+            "snapshots_dropped": self.channel.snapshots_dropped,
+            "messages_waiting": self.channel.waiting,
+            "messages_dropped": self.channel.messages_dropped,
+        }
+
+    def describe(self) -> None:
+        """Tells a new sync, or one that knows less, what stands here."""
+        storage, limits = self.site.plant.storage, self._config.control
+        self.channel.send(
+            messages.description_message(
+                self.site.nameplates,
+                storage.nameplate if storage is not None else None,
+                soc_min=limits.soc_min,
+                soc_max=limits.soc_max,
+            )
+        )
+
+    def _send_snapshot(self, snapshot: Snapshot) -> None:
+        self.channel.send_snapshot(messages.snapshot_message(snapshot))
+
+    def _exchange(self) -> None:
+        for data in self.channel.receive():
+            try:
+                message = local_pb2.ToControl.FromString(data)
+            except DecodeError:
+                log.error("message from sync does not parse: bytes=%d", len(data))
+                continue
+            match message.WhichOneof("body"):
+                case "intent":
+                    self._take_intent(message.intent)
+                case "link":
+                    self._take_link(message.link.connected)
+                case _:
+                    log.error("message from sync of an unknown kind: bytes=%d", len(data))
+
+    def _take_intent(self, message: intent_pb2.Intent) -> None:
+        try:
+            intent = messages.read_intent(message, self._clock)
+            self._check_possible(intent)
+        except IntentError as error:
+            kind = messages.intent_kind(message)
+            log.warning("intent refused: kind=%s sequence=%d reason=%s", kind, message.sequence, error)
+            self.reporter.acknowledge(kind, message.sequence, AckState.REFUSED, str(error))
+            return
+        self._intents.offer(intent)
+
+    def _check_possible(self, intent: Intent) -> None:
+        """Refuses what this site cannot do. A device that is not there yet may come. Raises IntentError."""
+        plant, body = self.site.plant, intent.body
+        if plant.storage is None or isinstance(body, Release):
+            return
+        if plant.control is None:
+            raise IntentError("the inverter is read-only here: its power cannot be set")
+        match body:
+            case ArmService():
+                rated_w = plant.storage.nameplate.rated_power_w
+                if body.contracted_w > rated_w:
+                    raise IntentError(f"{body.contracted_w:.0f} W are more than the inverter's {rated_w:.0f} W")
+                if not plant.storage.present:
+                    raise IntentError("the inverter has no storage to hold power back with")
+            case Schedule():
+                pass
+            case _:
+                assert_never(body)
+
+    def _take_link(self, connected: bool) -> None:
+        if self._linked is not None and connected is not self._linked:
+            if connected:
+                self.reporter.event("link.restored", Severity.INFO, "the coordinator can be reached again")
+            else:
+                log.warning("link lost: intents run to their expiry")
+                self.reporter.event("link.lost", Severity.WARNING, "the coordinator cannot be reached")
+        self._linked = connected
+
+    def _acknowledge(self, kind: str, sequence: int, state: AckState, reason: str) -> None:
+        log.info("intent: kind=%s sequence=%d state=%s %s", kind, sequence, state.name.lower(), reason)
+        self.reporter.acknowledge(kind, sequence, state, reason)
+
+    def _intent_ended(self, intent: Intent, state: AckState) -> None:
+        if state is AckState.EXPIRED:
+            what = intent.body.service.id if isinstance(intent.body, ArmService) else intent.kind
+            self.reporter.event("intent.expired", Severity.INFO, f"{what}, sequence {intent.sequence}, has run out")
+
+
+class _Refusals:
+    """Tells that setpoints are refused, without telling every cycle."""
+
+    def __init__(self, reporter: Reporter, clock: Clock) -> None:
+        self._reporter = reporter
+        self._clock = clock
+        self._next_s = float("-inf")
+        self._untold = 0
+
+    def add(self, reason: str) -> None:
+        now_s = self._clock.monotonic_s()
+        if now_s < self._next_s:
+            self._untold += 1
+            return
+        before = f" ({self._untold} more before)" if self._untold else ""
+        log.warning("setpoint refused: %s%s", reason, before)
+        self._reporter.event("setpoint.refused", Severity.WARNING, f"{reason}{before}")
+        self._next_s, self._untold = now_s + REFUSALS_PERIOD_S, 0

@@ -1,0 +1,282 @@
+"""A home without hardware and a clock without waiting: the real loop runs on them in tests."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from edge_agent.model.config import AgentConfig, ControlConfig, CoordinatorConfig, DeviceConfig
+from edge_agent.model.devices import (
+    DeviceFault,
+    DeviceRejected,
+    DeviceTimeout,
+    Inverter,
+    InverterReading,
+    Meter,
+    MeterReading,
+    PowerControl,
+)
+from edge_agent.model.values import Admitted, Nameplate, Quality, Sample
+from edge_agent.runtime.agent import Agent
+from protos import services
+from protos.vpp.v1 import intent_pb2, local_pb2, report_pb2
+
+PLATE = Nameplate(
+    manufacturer="Example",
+    model="Hybrid 5",
+    serial="1",
+    sunspec_models=(1, 701, 702, 704, 713, 714, 203),
+    rated_power_w=5000.0,
+    max_charge_w=5000.0,
+    max_discharge_w=5000.0,
+    storage_capacity_wh=10_000.0,
+)
+
+
+class VirtualClock:
+    """Time that passes only when somebody sleeps, or a device takes its time."""
+
+    def __init__(self) -> None:
+        self.now_s = 1_000.0
+        self._utc_0_ms = 1_790_000_000_000 - 1_000_000
+
+    def monotonic_s(self) -> float:
+        return self.now_s
+
+    def utc_ms(self) -> int:
+        return self._utc_0_ms + round(self.now_s * 1e3)
+
+    async def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+        await asyncio.sleep(0)
+
+
+class FakeHome:
+    """An ideal hybrid with its own reversion timer, a load, and a meter between them and the grid."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self.nameplate = PLATE
+        self.frequency_hz: Callable[[float], float] = lambda now_s: 60.0
+        self.load_w = 700.0
+        self.pv_w = 0.0
+        self.soc = 0.5
+        self.own_default_w = 0.0  # what it does when nobody tells it
+        self.fails = False  # nobody answers
+        self.rejects = ""  # it answers that it will not be set, and why
+        self.soc_is_known = True
+        self.stall_s = 0.0  # the next reading takes so long
+        self.hanging: asyncio.Event | None = None  # readings never come; set by the first of them
+        self.reads: list[float] = []  # instants
+        self.trace: list[tuple[float, float]] = []  # (instant, power) at each write
+        self.releases = 0
+        self._held: tuple[float, float] | None = None  # (power, instant it reverts)
+
+    @property
+    def power_w(self) -> float:
+        """At the inverter's terminals now."""
+        if self._held is not None and self._clock.now_s < self._held[1]:
+            return self._held[0]
+        return self.own_default_w
+
+    @property
+    def holds_setpoint(self) -> bool:
+        return self._held is not None and self._clock.now_s < self._held[1]
+
+    def _answer(self) -> None:
+        if self.fails:
+            self._clock.now_s += 0.25
+            raise DeviceTimeout("hybrid at 192.0.2.1:502: no answer within 0.25 s")
+        self._clock.now_s += 0.001
+
+    def _good(self, value: float) -> Sample:
+        return Sample(value, Quality.GOOD, self._clock.now_s)
+
+    async def read_inverter(self) -> InverterReading:
+        self.reads.append(self._clock.now_s)
+        if self.hanging is not None:
+            self.hanging.set()
+            await asyncio.Event().wait()
+        self._clock.now_s += self.stall_s
+        self.stall_s = 0.0
+        self._answer()
+        return InverterReading(
+            power_w=self._good(self.power_w),
+            frequency_hz=self._good(self.frequency_hz(self._clock.now_s)),
+            voltage_v=self._good(240.0),
+            pv_power_w=self._good(self.pv_w),
+            soc=self._good(self.soc) if self.soc_is_known else Sample(float("nan"), Quality.BAD, self._clock.now_s),
+        )
+
+    async def read_meter(self) -> MeterReading:
+        self._answer()
+        return MeterReading(power_w=self._good(self.power_w - self.load_w))
+
+    async def write_power(self, admitted: Admitted, lifetime_s: float) -> None:
+        self._answer()
+        if self.rejects:
+            raise DeviceRejected(self.rejects)
+        self._held = (admitted.setpoint.power_w, self._clock.now_s + lifetime_s)
+        self.trace.append((self._clock.now_s, admitted.setpoint.power_w))
+
+    async def release(self) -> None:
+        self._answer()
+        self._held = None
+        self.releases += 1
+
+
+class FakeDevice:
+    """The home as a driver would hand it over."""
+
+    def __init__(self, name: str, home: FakeHome, *, read_only: bool = False) -> None:
+        self.name = name
+        self.nameplate = home.nameplate
+        self.findings: tuple[str, ...] = ()
+        self.inverter: Inverter | None = home
+        self.meter: Meter | None = home
+        self.control: PowerControl | None = None if read_only else home
+        self.closed = False
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class _Deadline(asyncio.Event):
+    """Is set once an instant has come."""
+
+    def __init__(self, clock: VirtualClock, at_s: float) -> None:
+        super().__init__()
+        self._clock = clock
+        self._at_s = at_s
+
+    def is_set(self) -> bool:
+        return self._clock.now_s >= self._at_s - 1e-9
+
+
+class Bench:
+    """An agent on a fake home; the test plays sync at the other end of the channel."""
+
+    def __init__(self, folder: Path, control: ControlConfig | None = None, *, read_only: bool = False) -> None:
+        self.clock = VirtualClock()
+        self.home = FakeHome(self.clock)
+        self.unreachable = False
+        self.fault = ""
+        self.kicks = 0
+        self.received: list[local_pb2.ToSync] = []
+        self._read_only = read_only
+        self._sequence = 0
+        self.config = AgentConfig(
+            site="home-01",
+            data_dir=folder / "data",
+            coordinator=CoordinatorConfig(claim_file=folder / "claim.toml"),
+            control=control or ControlConfig(),
+            devices=(DeviceConfig(name="hybrid", driver="sunspec", host="192.0.2.1"),),
+        )
+        self.agent = Agent(
+            self.config, open_device=self._open, clock=self.clock, kick=self._kick, sleep=self.clock.sleep
+        )
+        ours, self._sync = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._sync.setblocking(False)
+        self.agent.channel.attach(ours)
+
+    async def _open(self, config: DeviceConfig) -> FakeDevice:
+        if self.fault:
+            raise DeviceFault(self.fault)
+        if self.unreachable:
+            raise DeviceTimeout("hybrid at 192.0.2.1:502: nobody answers")
+        return FakeDevice(config.name, self.home, read_only=self._read_only)
+
+    def _kick(self) -> None:
+        self.kicks += 1
+        self.drain()
+
+    async def run_for(self, seconds: float) -> None:
+        """The loop, until so much virtual time has passed."""
+        until_s = self.clock.now_s + seconds
+        await self.agent.loop.run(_Deadline(self.clock, until_s))
+
+    def arm(self, service_id: str, contracted_w: int, *, start_s: float = 0.0, end_s: float = 3600.0) -> int:
+        """Sends an ArmService from now + start_s to now + end_s; its sequence."""
+        service = services.load(service_id)
+        return self.send(
+            start_s,
+            end_s,
+            arm=intent_pb2.ArmService(
+                award_id="award-1",
+                service_id=service.id,
+                service_version=service.version,
+                contracted_w=contracted_w,
+                service_toml=services.text(service_id),
+            ),
+        )
+
+    def schedule(self, power_w: list[int], *, mtu_s: int = 900, end_s: float = 3600.0) -> int:
+        body = intent_pb2.Schedule(
+            start_ms=self.clock.utc_ms(), mtu_s=mtu_s, inverter_power_w=power_w, plan_id="plan-1"
+        )
+        return self.send(0.0, end_s, schedule=body)
+
+    def release_service(self, award_id: str = "") -> int:
+        return self.send(0.0, 60.0, release=intent_pb2.Release(award_id=award_id))
+
+    def send(
+        self,
+        start_s: float,
+        end_s: float,
+        *,
+        schedule: intent_pb2.Schedule | None = None,
+        arm: intent_pb2.ArmService | None = None,
+        release: intent_pb2.Release | None = None,
+    ) -> int:
+        self._sequence += 1
+        now_ms = self.clock.utc_ms()
+        intent = intent_pb2.Intent(
+            site="home-01",
+            sequence=self._sequence,
+            issued_ms=now_ms,
+            valid_from_ms=now_ms + round(start_s * 1e3),
+            expires_ms=now_ms + round(end_s * 1e3),
+            schedule=schedule,
+            arm=arm,
+            release=release,
+        )
+        self._sync.send(local_pb2.ToControl(intent=intent).SerializeToString())
+        return self._sequence
+
+    def say_linked(self, connected: bool) -> None:
+        self._sync.send(local_pb2.ToControl(link=local_pb2.Link(connected=connected)).SerializeToString())
+
+    def drain(self) -> None:
+        """Takes what the agent sent."""
+        while self._sync.fileno() >= 0:
+            try:
+                data = self._sync.recv(1 << 16)
+            except BlockingIOError:
+                return
+            self.received.append(local_pb2.ToSync.FromString(data))
+
+    def hang_up(self) -> None:
+        """Sync goes."""
+        self._sync.close()
+
+    def close(self) -> None:
+        self.agent.channel.detach()
+        self._sync.close()
+
+    def events(self) -> list[report_pb2.Event]:
+        return [m.event for m in self.received if m.WhichOneof("body") == "event"]
+
+    def codes(self) -> list[str]:
+        return [event.code for event in self.events()]
+
+    def acks(self) -> list[tuple[int, str]]:
+        """(sequence, state) of each acknowledgement."""
+        names = report_pb2.Acknowledgement.State.Name
+        return [
+            (m.acknowledgement.sequence, names(m.acknowledgement.state).removeprefix("STATE_"))
+            for m in self.received
+            if m.WhichOneof("body") == "acknowledgement"
+        ]
+
+    def snapshots(self) -> list[local_pb2.SnapshotReport]:
+        return [m.snapshot for m in self.received if m.WhichOneof("body") == "snapshot"]
