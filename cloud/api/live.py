@@ -60,6 +60,7 @@ class Live:
 
     async def run(self) -> None:
         """Follows until cancelled."""
+        await self._take_ledger()  # first, so that no instant is stepped without knowing what was asked
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_ledger())
             tasks.create_task(self._follow_fleet())
@@ -74,15 +75,20 @@ class Live:
         return self._board.columns(self._fleet, self._utc_ms(), self._target.responding())
 
     async def _follow_ledger(self) -> None:
-        """Takes over what is registered and asked, about once a second."""
         loop = asyncio.get_running_loop()
+        took_s = 0.0
         while True:
+            await asyncio.sleep(max(LEDGER_S, took_s * LEDGER_PARTS))
             begun_s = loop.time()
-            board, asked_now = await asyncio.to_thread(self._read_ledger)
-            self._roster_is_news |= board.roster != self._board.roster
-            self._board = board
-            self._target.renew(asked_now)
-            await asyncio.sleep(max(LEDGER_S, (loop.time() - begun_s) * LEDGER_PARTS))
+            await self._take_ledger()
+            took_s = loop.time() - begun_s
+
+    async def _take_ledger(self) -> None:
+        """Takes over what is registered and asked."""
+        board, asked_now = await asyncio.to_thread(self._read_ledger)
+        self._roster_is_news |= board.roster != self._board.roster
+        self._board = board
+        self._target.renew(asked_now)
 
     def _read_ledger(self) -> tuple[Board, Asked]:
         sites = self._ledger.sites()
@@ -126,7 +132,8 @@ class Live:
         now_ms = self._utc_ms()
         online = int((now_ms - self._fleet.last_seen_ms < SETTLED_MS).sum())
         settled = (recent.sites >= max(1, online)) | (recent.utc_ms < now_ms - SETTLED_MS)
-        count = int(np.argmin(settled)) if not settled.all() else settled.size
+        # A site reports in order: what lies before an instant that all have reported is settled too.
+        count = int(np.flatnonzero(settled)[-1]) + 1 if settled.any() else 0
         new = []
         for index in range(count):
             utc_ms, frequency_hz = int(recent.utc_ms[index]), float(recent.frequency_hz[index])

@@ -38,6 +38,11 @@ class Subscriber:
             return
         self._messages.put_nowait(message)
 
+    def caught_up(self) -> None:
+        """The tab gets the whole picture now: from here on changes count again."""
+        self._drop()
+        self.behind = False
+
     def end(self, reason: str) -> None:
         """Ends the tab's stream; `reason` is what it is told."""
         if self.ended is None:
@@ -105,7 +110,7 @@ class Broadcaster:
             yield b"retry: %d\n\n" % RECONNECT_MS
             while subscriber.ended is None:
                 if subscriber.behind:
-                    subscriber.behind = False
+                    subscriber.caught_up()
                     message: bytes | None = self._picture()
                 else:
                     message = await subscriber.next(min(KEEP_ALIVE_S, max(0.0, check_at_s - loop.time())))

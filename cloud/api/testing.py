@@ -2,7 +2,7 @@
 
 import asyncio
 import datetime as dt
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -33,7 +33,7 @@ class World:
         self.ledger = Ledger(folder / "ledger.db")
         self.fleet = FleetState()
         self.broker = True
-        self.now = dt.datetime.now(dt.UTC)
+        self.now = dt.datetime.now(dt.UTC).replace(microsecond=0)
         self.monotonic_s = 0.0
         self._sequences: dict[int, int] = {}
         self.live = Live(
@@ -101,18 +101,18 @@ class World:
             now_ms=self.now_ms,
         ).sequence
 
-    def measure(self, slot: int, t0_ms: int, **points: float | list[float | None]) -> None:
+    def measure(self, slot: int, t0_ms: int, **points: float | Sequence[float | None]) -> None:
         """One frame of a site: ten samples from t0_ms on; points that are not given are holes."""
         self.fleet.update(frame(slot, self._sequences.setdefault(slot, 0), t0_ms, points), self.now_ms)
         self._sequences[slot] += 1
 
 
-def frame(slot: int, seq: int, t0_ms: int, points: Mapping[str, float | list[float | None]]) -> Frames:
+def frame(slot: int, seq: int, t0_ms: int, points: Mapping[str, float | Sequence[float | None]]) -> Frames:
     """One frame of 100 ms samples as ingest hands it to the fleet."""
     counts = np.full((1, len(POINTS), SAMPLES), HOLE, dtype=np.int32)
     for name, given in points.items():
         row = POINTS.index(name)
-        samples = given if isinstance(given, list) else [given] * SAMPLES
+        samples = given if isinstance(given, Sequence) else [given] * SAMPLES
         for column, sample in enumerate(samples):
             if sample is not None:
                 counts[0, row, column] = round(sample / SCALES[row])
