@@ -165,33 +165,31 @@ async def test_what_a_subject_does_not_own_and_what_does_not_parse_is_refused_an
 
 
 async def test_a_killed_worker_loses_nothing_and_doubles_nothing(plant: Plant, server: Server) -> None:
-    """SIGKILL at random instants while four sites send 300 batches each: the files hold each frame once."""
+    """SIGKILL at random instants while four sites send: in the end the files hold each frame once."""
     dice = random.Random(7)
-    per_site, in_batch, kills = 300, 3, 8
-    total = per_site * len(SITES)
+    kills, batches, in_batch = 8, 100, 3  # batches of each site between two kills
 
-    async def send(slot: int, site: str) -> None:
-        for number in range(per_site):
+    async def send(slot: int, site: str, first_batch: int) -> None:
+        for number in range(first_batch, first_batch + batches):
             first = 1 + number * in_batch
             await plant.sites.send(site, a_batch(slot, first, first + in_batch - 1))
 
     process = WorkerProcess(server.url, plant.folder, STREAM)
-    sending = [asyncio.create_task(send(slot, site)) for slot, site in enumerate(SITES)]
     try:
         process.start()
         for kill in range(kills):
-            await plant.stored(total * kill // kills + dice.randrange(1, total // kills))
-            process.kill()
-            process.start()
-        await asyncio.gather(*sending)
-        await plant.stored(total)
+            async with asyncio.TaskGroup() as sending:
+                for slot, site in enumerate(SITES):
+                    sending.create_task(send(slot, site, kill * batches))
+                await plant.stored((kill * batches + dice.randrange(batches)) * len(SITES))
+                process.kill()
+                process.start()
+        await plant.stored(kills * batches * len(SITES))
         assert process.alive, process.said
     finally:
         process.kill()
-        for task in sending:
-            task.cancel()
     counts = plant.history.counts()
-    each = per_site * in_batch
+    each = kills * batches * in_batch
     assert list(counts) == [0, 1, 2, 3]
     assert {(count.stored, count.distinct, count.missing) for count in counts.values()} == {(each, each, 0)}
 
