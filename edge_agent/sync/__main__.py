@@ -14,8 +14,6 @@ from pathlib import Path
 
 from edge_agent.model.clock import SystemClock
 from edge_agent.model.config import AgentConfig, ConfigError, load
-from edge_agent.sync.ipc import ControlSocket
-from edge_agent.sync.process import Pace, SyncProcess
 
 
 def main() -> int:
@@ -41,6 +39,11 @@ def _worth_logging(record: logging.LogRecord) -> bool:
 
 
 async def _run(config: AgentConfig, fd: int) -> None:
+    # gRPC's core would log each failed attempt in its own words; it reads this when it is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from edge_agent.sync.ipc import ControlSocket
+    from edge_agent.sync.process import Pace, SyncProcess
+
     try:
         control = ControlSocket(fd)
     except OSError as error:

@@ -76,7 +76,7 @@ class Identity:
             await self._until(held.renew_at_ms)
             try:
                 fresh = await self._renewed(held)
-            except (Refused, Unreachable, ConfigError) as error:
+            except (Refused, Unreachable, ConfigError, OSError) as error:
                 if not told:
                     expired = self._clock.utc_ms() >= held.message.expires_ms
                     what = "have expired" if expired else "could not be renewed yet"

@@ -6,7 +6,7 @@ very site, and the sequence number and the expiry take the use out of that.
 
 import hashlib
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -27,6 +27,7 @@ FARTHEST_VALID_FROM_MS = 7 * 24 * 3600 * 1000
 CLOCK_TOLERANCE_MS = 2_000.0  # a clock that is off by more than this says so
 MAX_SCHEDULE_MTUS = 7 * 24 * 60
 MAX_MTU_S = 24 * 3600
+MAX_REFUSALS_A_MINUTE = 20  # told and kept; whoever floods the subject shall not wear out the gateway's flash
 REMEMBERED = 256  # intents refused or forwarded lately, by digest
 
 _KIND_OF_BODY = {"schedule": "schedule", "arm": "service", "release": "service"}
@@ -187,6 +188,8 @@ class IntentDoor:
         self._forward = forward
         self._wake = wake
         self._seen: OrderedDict[bytes, None] = OrderedDict()
+        self._refused_at_s: deque[float] = deque(maxlen=MAX_REFUSALS_A_MINUTE)
+        self.refusals_untold = 0
 
     def receive(self, kind: str, data: bytes, *, live: bool) -> None:
         """Takes the bytes that came on the intent subject of `kind`. Raises JournalError."""
@@ -211,14 +214,28 @@ class IntentDoor:
                 log.info("intent %s: kind=%s sequence=%d", "accepted" if fresh else "resumed", kind, intent.sequence)
                 self._forward(kind, intent)
             case Refuse(sequence=sequence, reason=reason):
-                log.warning("intent refused: kind=%s sequence=%d reason=%s", kind, sequence, reason)
-                name = f"{kind}-{sequence}-refused-{mark[:8].hex()}"
-                self._acknowledge(kind, sequence, Acknowledgement.STATE_REFUSED, name, reason)
+                self._refuse(kind, sequence, reason, mark)
             case Ignore():
                 pass
         self._seen[mark] = None
         if len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)
+
+    def _refuse(self, kind: str, sequence: int, reason: str, mark: bytes) -> None:
+        now_s = self._clock.monotonic_s()
+        recent = self._refused_at_s
+        if len(recent) == MAX_REFUSALS_A_MINUTE and now_s - recent[0] < 60.0:
+            self.refusals_untold += 1
+            if self.refusals_untold == 1:
+                log.error("intents refused faster than can be told: kind=%s reason=%s", kind, reason)
+            return
+        recent.append(now_s)
+        suffix = f" ({self.refusals_untold} more were refused before it)" if self.refusals_untold else ""
+        log.warning("intent refused: kind=%s sequence=%d reason=%s%s", kind, sequence, reason, suffix)
+        # The name comes from the content: a copy that is refused again after a restart is told under the same one.
+        name = f"{kind}-{sequence}-refused-{mark[:8].hex()}"
+        self._acknowledge(kind, sequence, Acknowledgement.STATE_REFUSED, name, reason + suffix)
+        self.refusals_untold = 0
 
     def _accept(self, kind: str, intent: Intent, data: bytes) -> None:
         # Acknowledgement first, then what makes it known: a crash between them repeats the acknowledgement under the

@@ -6,18 +6,18 @@ millisecond, on a slow card tens of them; that is why it happens here and never 
 """
 
 import contextlib
-import datetime as dt
 import enum
 import logging
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from edge_agent.model.clock import Clock
 from edge_agent.model.config import ConfigError
+from edge_agent.sync import database
 from edge_agent.sync.state import State
 from protos.vpp.v1.report_pb2 import Event
 
@@ -27,11 +27,8 @@ FILE = "journal.db"
 SCHEMA_VERSION = 1
 MAX_ROWS = 7 * 24 * 3600  # a week at a frame a second: about 130 MB
 RESERVE = 64  # sequence numbers set aside at a time; at most so many are skipped after a power cut
-BUSY_TIMEOUT_S = 5.0
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 # AUTOINCREMENT: SQLite itself keeps the highest seq ever used, also when the table has been drained.
-# Pages of 1 KiB: a commit of one frame then writes 1.9 kB to the flash instead of 4.8.
 _SCHEMA = """
 CREATE TABLE frame (seq INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL);
 CREATE TABLE report (id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, event_id TEXT NOT NULL UNIQUE,
@@ -93,7 +90,7 @@ class Journal:
         try:
             self._db = self._open()
         except sqlite3.DatabaseError as error:
-            if not _corrupt(error):
+            if not database.is_corrupt(error):
                 raise ConfigError(
                     f"{self._path}: cannot be opened ({error}); give data_dir space and to the agent's user"
                 ) from error
@@ -101,8 +98,8 @@ class Journal:
 
     def close(self) -> None:
         """Closes orderly: the next start trusts the highest sequence number found."""
-        with contextlib.suppress(sqlite3.DatabaseError), self._transaction(self._db, full=True):
-            _set_fact(self._db, "boot", "closed")
+        with contextlib.suppress(sqlite3.DatabaseError), database.transaction(self._db, full=True):
+            database.set_fact(self._db, "boot", "closed")
         self._db.close()
 
     # --- frames
@@ -119,29 +116,29 @@ class Journal:
     @property
     def last_sample_ms(self) -> int | None:
         """UTC of the newest sample ever recorded; None before the first."""
-        value = _fact(self._db, "last_sample_ms")
+        value = database.fact(self._db, "last_sample_ms")
         return None if value is None else int(value)
 
     def append_frame(self, pack: Callable[[int], bytes], last_sample_ms: int) -> int:
         """Records the frame that `pack` makes of its sequence number; returns that. Raises JournalError."""
         seq = self._next_seq
-        if seq >= self._state.seq_reserved:
-            self._state.reserve_seq(seq + RESERVE)
         body = pack(seq)
         self._next_seq = seq + 1  # also if writing fails: the gap tells the coordinator that a frame is missing
 
         def write(db: sqlite3.Connection) -> None:
             self._make_room(db)
             db.execute("INSERT INTO frame (seq, body) VALUES (?, ?)", (seq, body))
-            _set_fact(db, "last_sample_ms", last_sample_ms)
+            database.set_fact(db, "last_sample_ms", last_sample_ms)
             if self._unwritten:
-                _count(db, "frames_dropped", self._unwritten)
+                database.count(db, "frames_dropped", self._unwritten)
 
         try:
+            if seq >= self._state.seq_reserved:
+                self._state.reserve_seq(seq + RESERVE)
             self._write(write, full=False)
-        except JournalError:
+        except (JournalError, OSError) as error:
             self._unwritten += 1
-            raise
+            raise JournalError(str(error)) from error
         self._unwritten = 0
         self._frames += 1
         self._tell_room()
@@ -161,7 +158,7 @@ class Journal:
 
         def write(db: sqlite3.Connection) -> int:
             done: int = db.execute("DELETE FROM frame WHERE seq BETWEEN ? AND ?", (first_seq, last_seq)).rowcount
-            _count(db, "frames_acknowledged", done)
+            database.count(db, "frames_acknowledged", done)
             return done
 
         self._frames -= self._write(write, full=False)
@@ -223,14 +220,14 @@ class Journal:
             (self._sending_frame, excess),
         ).rowcount
         self._frames -= dropped
-        _count(db, "frames_dropped", dropped)
+        database.count(db, "frames_dropped", dropped)
         if dropped < excess:
             gone = db.execute(
                 "DELETE FROM report WHERE id IN (SELECT id FROM report WHERE id > ? ORDER BY kind DESC, id LIMIT ?)",
                 (self._sending_report, excess - dropped),
             ).rowcount
             self._reports -= gone
-            _count(db, "events_dropped", gone)
+            database.count(db, "events_dropped", gone)
 
     def _tell_room(self) -> None:
         """Says once when the journal begins to drop, and is ready to say it again after it has been half empty."""
@@ -250,31 +247,13 @@ class Journal:
     # --- the file
 
     def _open(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+        db = database.connect(self._path, SCHEMA_VERSION, _SCHEMA)
         try:
-            self._path.chmod(0o600)
-            db.execute("PRAGMA page_size=1024")
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA journal_size_limit=1048576")
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version > SCHEMA_VERSION:
-                raise ConfigError(
-                    f"{self._path}: was written by a newer agent (schema {version}, this one knows {SCHEMA_VERSION}); "
-                    "install that version again or give another data_dir"
-                )
-            if version == 0:
-                with self._transaction(db, full=True):
-                    for statement in _SCHEMA.split(";\n"):
-                        db.execute(statement)
-                    db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-            finding = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if finding != "ok":
-                raise _Corrupt(finding)
             self._frames = db.execute("SELECT count(*) FROM frame").fetchone()[0]
             self._reports = db.execute("SELECT count(*) FROM report").fetchone()[0]
             self._next_seq = self._first_free_seq(db)
-            with self._transaction(db, full=True):
-                _set_fact(db, "boot", _boot_id())
+            with database.transaction(db, full=True):
+                database.set_fact(db, "boot", database.boot_id())
         except BaseException:
             db.close()
             raise
@@ -288,18 +267,14 @@ class Journal:
         """
         row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'frame'").fetchone()
         used = row[0] if row else None
-        boot = _fact(db, "boot")
-        if boot is not None and boot in ("closed", _boot_id()):
+        boot = database.fact(db, "boot")
+        if boot is not None and boot in ("closed", database.boot_id()):
             return max(1, (used or 0) + 1)
         return max(1, (used or 0) + 1, self._state.seq_reserved)
 
     def _start_anew(self, error: Exception) -> sqlite3.Connection:
         """Moves a corrupt journal aside, for a person to look at, and begins an empty one."""
-        stamp = dt.datetime.fromtimestamp(self._clock.utc_ms() / 1000, dt.UTC).strftime("%Y%m%dT%H%M%S")
-        aside = self._path.with_name(f"{FILE}.corrupt-{stamp}-{secrets.token_hex(2)}")
-        for suffix in ("", "-wal", "-shm"):
-            with contextlib.suppress(FileNotFoundError):
-                Path(f"{self._path}{suffix}").rename(f"{aside}{suffix}")
+        aside = database.move_aside(self._path, self._clock.utc_ms())
         log.error("journal corrupt, moved aside: file=%s error=%s", aside, error)
         self._sending_frame = self._sending_report = 0
         floor = self._next_seq
@@ -312,25 +287,13 @@ class Journal:
         )
         return self._db
 
-    @contextlib.contextmanager
-    def _transaction(self, db: sqlite3.Connection, *, full: bool) -> Iterator[None]:
-        db.execute(f"PRAGMA synchronous={'FULL' if full else 'NORMAL'}")
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            db.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sqlite3.DatabaseError):  # SQLite may have rolled back by itself
-                db.execute("ROLLBACK")
-            raise
-
     def _write(self, action: Callable[[sqlite3.Connection], Result], *, full: bool) -> Result:
         """Runs `action` in a transaction; on a journal found corrupt, in a new one."""
 
         def attempt() -> Result:
             frames, reports = self._frames, self._reports
             try:
-                with self._transaction(self._db, full=full):
+                with database.transaction(self._db, full=full):
                     return action(self._db)
             except BaseException:
                 self._frames, self._reports = frames, reports
@@ -346,7 +309,7 @@ class Journal:
             try:
                 return attempt()
             except sqlite3.DatabaseError as error:
-                if not _corrupt(error):
+                if not database.is_corrupt(error):
                     raise
                 self._db.close()
                 self._db = self._start_anew(error)
@@ -364,16 +327,16 @@ def read_status(data_dir: Path) -> JournalStatus:
     if not path.exists():
         return JournalStatus()
     try:
-        with contextlib.closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as db:
+        with contextlib.closing(sqlite3.connect(path, timeout=database.BUSY_TIMEOUT_S, isolation_level=None)) as db:
             db.execute("PRAGMA query_only=ON")
             db.execute("BEGIN")  # one picture
             if db.execute("PRAGMA user_version").fetchone()[0] == 0:
                 return JournalStatus()  # being made just now
             waiting = db.execute("SELECT count(*) FROM frame").fetchone()[0]
             reports = db.execute("SELECT count(*) FROM report").fetchone()[0]
-            acknowledged = int(_fact(db, "frames_acknowledged") or 0)
-            dropped = int(_fact(db, "frames_dropped") or 0)
-            events_dropped = int(_fact(db, "events_dropped") or 0)
+            acknowledged = int(database.fact(db, "frames_acknowledged") or 0)
+            dropped = int(database.fact(db, "frames_dropped") or 0)
+            events_dropped = int(database.fact(db, "events_dropped") or 0)
     except sqlite3.Error as error:
         raise JournalError(f"{path}: {error}") from error
     return JournalStatus(
@@ -384,38 +347,3 @@ def read_status(data_dir: Path) -> JournalStatus:
         events_waiting=reports,
         events_dropped=events_dropped,
     )
-
-
-class _Corrupt(sqlite3.DatabaseError):
-    """quick_check found the file damaged."""
-
-
-def _corrupt(error: sqlite3.DatabaseError) -> bool:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return isinstance(error, _Corrupt) or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def _boot_id() -> str:
-    """Names this run of the machine; a fresh name where the system has none, so that nothing is taken for granted."""
-    try:
-        return _BOOT_ID.read_text(encoding="ascii").strip()
-    except OSError:
-        return secrets.token_hex(16)
-
-
-def _fact(db: sqlite3.Connection, name: str) -> str | int | None:
-    row = db.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
-    value: str | int | None = row[0] if row else None
-    return value
-
-
-def _set_fact(db: sqlite3.Connection, name: str, value: str | int) -> None:
-    db.execute("INSERT INTO fact VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (name, value))
-
-
-def _count(db: sqlite3.Connection, name: str, more: int) -> None:
-    if more:
-        db.execute(
-            "INSERT INTO fact VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
-            (name, more),
-        )

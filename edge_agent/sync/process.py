@@ -269,7 +269,10 @@ class SyncProcess:
             told = ""
             backoff.reset()
             self._compare_clocks(answer)
-            self._store.save_configuration(answer.configuration)
+            try:
+                self._store.save_configuration(answer.configuration)
+            except OSError as error:
+                log.warning("configuration not kept for the next start: %s", error)
             self._apply(answer.configuration)
 
     def _compare_clocks(self, answer: Configured) -> None:

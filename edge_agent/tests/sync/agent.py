@@ -32,8 +32,8 @@ class Agent:
         self.folder = folder
         self.data_dir = folder / "data"
         self.claim_file = folder / "claim.toml"
-        self._config = folder / "agent.toml"
-        self._config.write_text(CONFIG.format(site=site))
+        self.config = folder / "agent.toml"
+        self.config.write_text(CONFIG.format(site=site))
         self._process: asyncio.subprocess.Process | None = None
         self._socket: socket.socket | None = None
         self._received: list[ToControl] = []
@@ -50,7 +50,7 @@ class Agent:
                 "-m",
                 "edge_agent.sync",
                 "--config",
-                str(self._config),
+                str(self.config),
                 "--fd",
                 str(theirs.fileno()),
                 pass_fds=(theirs.fileno(),),
@@ -65,8 +65,11 @@ class Agent:
         return self._process.pid
 
     async def _send(self, message: ToSync) -> None:
+        await self.send_raw(message.SerializeToString())
+
+    async def send_raw(self, data: bytes) -> None:
         assert self._socket is not None
-        await asyncio.get_running_loop().sock_sendall(self._socket, message.SerializeToString())
+        await asyncio.get_running_loop().sock_sendall(self._socket, data)
 
     async def describe(self, rated_power_w: float = 5000.0) -> None:
         await self._send(ToSync(description=SiteDescription(rated_power_w=rated_power_w)))

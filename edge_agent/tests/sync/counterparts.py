@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import NameOID
 from nats.aio.client import Client, RawCredentials
-from nats.js.api import ConsumerConfig, StreamConfig
+from nats.js.api import StreamConfig
 
 from protos import subjects
 from protos.vpp.v1.intent_pb2 import Intent, SignedIntent
@@ -239,13 +239,10 @@ class Broker:
     async def make_streams(self) -> None:
         async with self.backend() as client:
             stream = client.jetstream()
-            window = {"duplicate_window": 120.0}
-            await stream.add_stream(
-                StreamConfig(name="TEL_0", subjects=subjects.telemetry_stream_subjects(0, 1), **window)
-            )
-            await stream.add_stream(
-                StreamConfig(name=subjects.REPORT_STREAM, subjects=list(subjects.REPORT_SUBJECTS), **window)
-            )
+            telemetry = subjects.telemetry_stream_subjects(0, 1)
+            await stream.add_stream(StreamConfig(name="TEL_0", subjects=telemetry, duplicate_window=120.0))
+            reports = list(subjects.REPORT_SUBJECTS)
+            await stream.add_stream(StreamConfig(name="REPORT", subjects=reports, duplicate_window=120.0))
             await stream.add_stream(
                 StreamConfig(
                     name=subjects.INTENT_STREAM,
@@ -258,22 +255,14 @@ class Broker:
     async def stored(self, stream: str) -> list[tuple[str, bytes]]:
         """(subject, data) of every message in the stream, in its order."""
         async with self.backend() as client:
-            info = await client.jetstream().stream_info(stream)
-            sub = await client.jetstream().subscribe(
-                ">" if stream == "" else _all(stream), stream=stream, ordered_consumer=True, config=ConsumerConfig()
-            )
-            return [
-                (m.subject, m.data)
-                for m in [await sub.next_msg(timeout=DEADLINE_S) for _ in range(info.state.messages)]
-            ]
+            context = client.jetstream()
+            state = (await context.stream_info(stream)).state
+            messages = [await context.get_msg(stream, seq) for seq in range(state.first_seq, state.last_seq + 1)]
+            return [(message.subject or "", message.data or b"") for message in messages]
 
     async def frames(self) -> list[Frame]:
         """Every telemetry frame stored, in the stream's order."""
         return [frame for _, data in await self.stored("TEL_0") for frame in Batch.FromString(data).frames]
-
-
-def _all(stream: str) -> str:
-    return {"TEL_0": "vpp.tel.>", "REPORT": "vpp.*.>", "INTENT": "vpp.intent.>"}[stream]
 
 
 async def _drink(process: asyncio.subprocess.Process) -> None:
@@ -338,7 +327,7 @@ class Proxy:
 
 
 @dataclass
-class Coordinator(EnrolmentServicer, SiteServiceServicer):  # type: ignore[misc]
+class Coordinator(EnrolmentServicer, SiteServiceServicer):
     """The two gRPC services."""
 
     authority: Authority
@@ -364,7 +353,7 @@ class Coordinator(EnrolmentServicer, SiteServiceServicer):  # type: ignore[misc]
     def command_public(self) -> bytes:
         return self.command_key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
-    async def start(self, enrolment_port: int = 0) -> None:
+    async def start(self, enrolment_port: int = 0, site_port: int = 0) -> None:
         self._server = grpc.aio.server()
         add_EnrolmentServicer_to_server(self, self._server)  # type: ignore[no-untyped-call]
         add_SiteServiceServicer_to_server(self, self._server)  # type: ignore[no-untyped-call]
@@ -372,7 +361,7 @@ class Coordinator(EnrolmentServicer, SiteServiceServicer):  # type: ignore[misc]
         open_door = grpc.ssl_server_credentials([pair])
         mutual = grpc.ssl_server_credentials([pair], self.authority.pem, require_client_auth=True)
         self.enrolment_address = f"127.0.0.1:{self._server.add_secure_port(f'127.0.0.1:{enrolment_port}', open_door)}"
-        self.site_address = f"127.0.0.1:{self._server.add_secure_port('127.0.0.1:0', mutual)}"
+        self.site_address = f"127.0.0.1:{self._server.add_secure_port(f'127.0.0.1:{site_port}', mutual)}"
         await self._server.start()
 
     async def stop(self) -> None:
@@ -391,7 +380,7 @@ class Coordinator(EnrolmentServicer, SiteServiceServicer):  # type: ignore[misc]
         }
         return "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
 
-    async def Enrol(self, request: EnrolRequest, context: Any) -> Credentials:
+    async def Enrol(self, request: EnrolRequest, context: Any) -> Credentials:  # noqa: N802 (named by the contract)
         self.enrolments.append(request)
         if request.claim_token not in self.tokens:
             await context.abort(grpc.StatusCode.NOT_FOUND, "unknown token")
@@ -402,7 +391,7 @@ class Coordinator(EnrolmentServicer, SiteServiceServicer):  # type: ignore[misc]
         self.used.add(request.claim_token)
         return self.credentials(request.certificate_request, request.nats_public_key)
 
-    async def Configure(self, request: SiteDescription, context: Any) -> SiteConfiguration:
+    async def Configure(self, request: SiteDescription, context: Any) -> SiteConfiguration:  # noqa: N802 (named by the contract)
         site = context.auth_context()["x509_common_name"][0].decode()
         self.descriptions.put_nowait((site, request))
         return SiteConfiguration(
@@ -411,7 +400,7 @@ class Coordinator(EnrolmentServicer, SiteServiceServicer):  # type: ignore[misc]
             coordinator_time_ms=utc_ms() + self.clock_offset_ms,
         )
 
-    async def Renew(self, request: RenewRequest, context: Any) -> Credentials:
+    async def Renew(self, request: RenewRequest, context: Any) -> Credentials:  # noqa: N802 (named by the contract)
         self.renewals += 1
         credentials = self.credentials(request.certificate_request, request.nats_public_key)
         self.renewed.put_nowait(credentials.site)
@@ -445,8 +434,10 @@ class Coordinator(EnrolmentServicer, SiteServiceServicer):  # type: ignore[misc]
             await client.jetstream().publish(subjects.intent(intent.site, kind), self.sign(intent))
 
 
-async def eventually(condition: Callable[[], bool], changed: Callable[[], Any]) -> None:
-    """Waits on `changed()` until `condition` holds."""
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits for what another process writes and does not announce."""
     async with asyncio.timeout(DEADLINE_S):
-        while not condition():
-            await changed()
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.01)

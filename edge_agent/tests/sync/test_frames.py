@@ -22,10 +22,10 @@ def samples(drafts: list[FrameDraft]) -> list[tuple[int, float]]:
     """(UTC, frequency) of everything that is no hole, in the order sent."""
     index = [name for name, _ in POINTS].index("frequency_hz")
     return [
-        (draft.t0_ms + i * draft.interval_ms, row[index])
+        (draft.t0_ms + i * draft.interval_ms, value)
         for draft in drafts
         for i, row in enumerate(draft.rows)
-        if row[index] is not None
+        if (value := row[index]) is not None
     ]
 
 

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from edge_agent.sync.intents import CommandKeys, IntentDoor
+from edge_agent.sync.intents import MAX_REFUSALS_A_MINUTE, CommandKeys, IntentDoor
 from edge_agent.sync.journal import Journal
 from edge_agent.sync.state import State
 from protos import services
@@ -249,3 +249,16 @@ def test_a_clock_known_to_be_wrong_shortens_what_is_believed(site: Site) -> None
     site.door.receive("service", signed(intent()), live=True)
     assert site.forwarded == []
     assert "expired" in site.said()[0][1]
+
+
+def test_a_flood_of_forgeries_is_counted_and_told_at_a_bounded_rate(site: Site) -> None:
+    for i in range(50):
+        site.door.receive("service", b"\xff" + i.to_bytes(2, "big"), live=True)
+    assert len(site.said()) == MAX_REFUSALS_A_MINUTE
+    assert site.door.refusals_untold == 50 - MAX_REFUSALS_A_MINUTE
+    site.clock.now_ms += 61_000
+    site.door.receive("service", b"\xff\xff\xff", live=True)
+    [(_, text)] = site.said()
+    assert f"{50 - MAX_REFUSALS_A_MINUTE} more were refused" in text
+    site.door.receive("service", signed(intent(expires_ms=NOW_MS + 120_000)), live=True)
+    assert site.forwarded == [("service", 5)]

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import resource
 import signal
 import sqlite3
 from multiprocessing.connection import Connection
@@ -11,8 +12,8 @@ import pytest
 
 from edge_agent.model.clock import SystemClock
 from edge_agent.model.config import ConfigError
-from edge_agent.sync import journal as journal_module
-from edge_agent.sync.journal import RESERVE, Journal, JournalStatus, ReportKind, read_status
+from edge_agent.sync import database
+from edge_agent.sync.journal import RESERVE, Journal, JournalError, JournalStatus, ReportKind, read_status
 from edge_agent.sync.state import State
 from protos.vpp.v1.report_pb2 import Event
 
@@ -29,7 +30,7 @@ def reboot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
     """Makes the journal believe that the machine was started anew."""
     path = tmp_path / "boot_id"
     path.write_text(name)
-    monkeypatch.setattr(journal_module, "_BOOT_ID", path)
+    monkeypatch.setattr(database, "BOOT_ID_FILE", path)
 
 
 def test_frames_wait_in_order_until_acknowledged(tmp_path: Path) -> None:
@@ -209,3 +210,36 @@ def test_a_journal_of_a_newer_agent_is_refused_in_one_line(tmp_path: Path) -> No
         db.execute("PRAGMA user_version=99")
     with pytest.raises(ConfigError, match=r"journal\.db: was written by a newer agent"):
         opened(tmp_path)
+
+
+def _fill_the_disk(folder: Path, said: Connection) -> None:
+    """A file size limit stands for a full disk: SQLite meets the same refusal to write."""
+    journal = opened(folder)
+    for _ in range(20):
+        journal.append_frame(body, 1)
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, unlimited[1]))
+    failures = 0
+    for _ in range(5):
+        try:
+            journal.append_frame(body, 1)
+        except JournalError:
+            failures += 1
+    resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    said.send((failures, journal.append_frame(body, 1)))
+    journal.close()
+
+
+def test_a_full_disk_costs_telemetry_by_number_and_nothing_else(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    child = context.Process(target=_fill_the_disk, args=(tmp_path, theirs), daemon=True)
+    child.start()
+    theirs.close()
+    assert ours.poll(30)
+    assert ours.recv() == (5, 26)
+    child.join(30)
+    kept = [seq for seq, _ in opened(tmp_path).oldest_frames(100)]
+    assert kept == [*range(1, 21), 26]
+    status = read_status(tmp_path)
+    assert (status.frames_created, status.frames_waiting, status.frames_dropped) == (26, 21, 5)

@@ -1,14 +1,20 @@
 """The whole sync process, as control starts it, against a real broker and real gRPC."""
 
 import asyncio
+import socket
 import stat
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from edge_agent.model.config import ConfigError, load
+from edge_agent.sync.ipc import ControlSocket
 from edge_agent.sync.journal import read_status
+from edge_agent.sync.process import Pace, SyncProcess
 from edge_agent.tests.sync.agent import Agent
-from edge_agent.tests.sync.counterparts import DEADLINE_S, Authority, Broker, Coordinator, utc_ms
+from edge_agent.tests.sync.counterparts import DEADLINE_S, Authority, Broker, Coordinator, until, utc_ms
 from protos import services, subjects
 from protos.vpp.v1.intent_pb2 import ArmService, Intent
 from protos.vpp.v1.report_pb2 import Acknowledgement, Event
@@ -44,8 +50,7 @@ async def configured(agent: Agent, coordinator: Coordinator) -> None:
     assert await agent.link() is True
     async with asyncio.timeout(DEADLINE_S):
         await coordinator.descriptions.get()
-        while not (agent.data_dir / "site-configuration.bin").exists():
-            await asyncio.sleep(0.01)
+    await until((agent.data_dir / "site-configuration.bin").exists)
 
 
 async def acknowledgements(broker: Broker) -> list[Acknowledgement]:
@@ -106,31 +111,45 @@ async def test_credentials_serve_the_next_start_without_a_claim_file(
     assert len(coordinator.enrolments) == 1
 
 
+def used(coordinator: Coordinator) -> str:
+    coordinator.used.add("token-1")
+    return coordinator.claim("home-01")
+
+
+def unknown(coordinator: Coordinator) -> str:
+    text = coordinator.claim("home-01")
+    coordinator.tokens.clear()
+    return text
+
+
+def expired(coordinator: Coordinator) -> str:
+    coordinator.expired.add("token-1")
+    return coordinator.claim("home-01")
+
+
+def wrong_authority(coordinator: Coordinator) -> str:
+    return coordinator.claim("home-01", ca_certificates=Authority("another").pem.decode())
+
+
 @pytest.mark.parametrize(
-    ("prepare", "expected"),
+    ("claim", "expected"),
     [
-        pytest.param(lambda c: c.used.add("token-1"), "its token was used before", id="used twice"),
-        pytest.param(lambda c: c.tokens.clear(), "does not know its token", id="unknown"),
-        pytest.param(lambda c: c.expired.add("token-1"), "its token has expired", id="expired"),
-        pytest.param(lambda c: setattr(c, "authority", Authority("another")), "does not prove", id="wrong CA"),
+        pytest.param(used, "its token was used before", id="used twice"),
+        pytest.param(unknown, "does not know its token", id="unknown"),
+        pytest.param(expired, "its token has expired", id="expired"),
+        pytest.param(wrong_authority, "does not prove to be the coordinator", id="wrong CA"),
     ],
 )
-async def test_a_refused_enrolment_ends_in_one_line(agent: Agent, coordinator: Coordinator, prepare, expected) -> None:  # type: ignore[no-untyped-def]
-    text = coordinator.claim("home-01")
-    prepare(coordinator)
-    if "prove" in expected:
-        text = coordinator.claim("home-01")
-    agent.claim_file.write_text(text)
-    if "know" in expected:
-        coordinator.tokens.clear()
+async def test_a_refused_enrolment_ends_in_one_line(
+    agent: Agent, coordinator: Coordinator, claim: Callable[[Coordinator], str], expected: str
+) -> None:
+    agent.claim_file.write_text(claim(coordinator))
     await agent.start()
     code, stderr = await agent.ended()
-    assert code == 2
-    [line] = [line for line in stderr.splitlines() if line.startswith("vpp-agent: ")]
-    assert expected in line
-    assert f"claim file {agent.claim_file}" in line
-    assert "vpp-cloud site add home-01" in line or "new claim file" in line
-    assert "Traceback" not in stderr
+    assert (code, stderr.count("\n")) == (2, 1), stderr
+    assert stderr.startswith(f"vpp-agent: claim file {agent.claim_file}: ")
+    assert expected in stderr
+    assert "vpp-cloud site add home-01" in stderr or "make a new claim file" in stderr
 
 
 @pytest.mark.parametrize(
@@ -165,9 +184,7 @@ async def test_an_absent_coordinator_is_waited_for(
     await agent.start()
     await agent.describe()
     await agent.event("before")  # kept although there is no identity yet
-    async with asyncio.timeout(DEADLINE_S):
-        while read_status(agent.data_dir).events_waiting == 0:
-            await asyncio.sleep(0.01)
+    await until(lambda: read_status(agent.data_dir).events_waiting == 1)
     await coordinator.start(int(address.rpartition(":")[2]))
     assert await agent.link() is True
     code, stderr = await agent.control_goes()
@@ -235,9 +252,7 @@ async def test_killed_and_started_again_it_repeats_and_loses_nothing(
     await broker.kill()
     for ms in range(0, 10_050, 50):
         await agent.snapshot(T0_MS + ms, 50.0)
-    async with asyncio.timeout(DEADLINE_S):
-        while read_status(agent.data_dir).frames_waiting < 10:
-            await asyncio.sleep(0.01)
+    await until(lambda: read_status(agent.data_dir).frames_waiting == 10)
     await agent.kill()
     await broker.start()
     await agent.start()
@@ -252,13 +267,52 @@ async def test_killed_and_started_again_it_repeats_and_loses_nothing(
     assert len(frames) == 13
 
 
-async def test_two_agents_in_one_folder_are_refused(agent: Agent, tmp_path: Path, coordinator: Coordinator) -> None:
+async def test_two_agents_in_one_folder_are_refused(agent: Agent, coordinator: Coordinator) -> None:
     agent.claim_file.write_text(coordinator.claim("home-01"))
     await configured(agent, coordinator)
-    second = Agent(tmp_path)
-    await second.start()
-    code, stderr = await second.ended()
-    second.hang_up()
-    assert code == 2
-    assert "another agent works in it" in stderr
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    control = ControlSocket(theirs.detach())
+    with ours, pytest.raises(ConfigError, match="another agent works in it"):
+        await SyncProcess(load(agent.config), control, ImpatientClock(), Pace()).run()
+    control.close()
     assert (await agent.control_goes())[0] == 0
+
+
+class ImpatientClock:
+    """An hour passes between two looks at it."""
+
+    def __init__(self) -> None:
+        self._now_s = 0.0
+
+    def monotonic_s(self) -> float:
+        self._now_s += 3600.0
+        return self._now_s
+
+    def utc_ms(self) -> int:
+        return int(self.monotonic_s() * 1000)
+
+
+async def test_what_does_not_parse_from_control_is_passed_over(
+    agent: Agent, broker: Broker, coordinator: Coordinator
+) -> None:
+    agent.claim_file.write_text(coordinator.claim("home-01"))
+    await configured(agent, coordinator)
+    await agent.send_raw(b"\xff\xff\xff")
+    await agent.event("after")
+    code, stderr = await agent.control_goes()
+    assert code == 0, stderr
+    assert "does not parse" in stderr
+    assert [Event.FromString(data).event_id for _, data in await broker.stored("REPORT")] == ["after"]
+
+
+async def test_a_start_from_the_wrong_place_is_refused(agent: Agent, coordinator: Coordinator) -> None:
+    agent.claim_file.write_text(coordinator.claim("home-01"))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "edge_agent.sync", "--config", str(agent.config), "--fd", "0"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, stderr = await asyncio.wait_for(process.communicate(), DEADLINE_S)
+    assert process.returncode == 2
+    assert stderr.decode().startswith("vpp-agent: --fd 0: is no socket")
