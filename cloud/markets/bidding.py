@@ -32,9 +32,9 @@ class FleetOffer:
 def fleet_offer(product: Product, homes: Sequence[HomeReserve], delivery_h: float) -> FleetOffer | None:
     """The fleet's offer, or None where it would be below the product's smallest.
 
-    The price is the fleet's average opportunity cost, rounded up to the cent. A home's cost is convex in its reserve,
-    so an award shared pro rata below the offer never costs more a megawatt than this, and with pay-as-cleared it is
-    never sold at a loss. Raises ValueError for a site given twice.
+    The price is the fleet's average opportunity cost, rounded up to the cent. Holding less costs no more a megawatt as
+    long as costs are convex in the reserve, as those of a linear programme are; so an award shared pro rata below the
+    offer is not sold at a loss. Raises ValueError for a site given twice.
     """
     standing = {home.site: home.reserve_w for home in homes if home.reserve_w > 0}
     if len({home.site for home in homes}) != len(homes):

@@ -14,9 +14,10 @@ and in every unit of the delivery period, for reserve r sustained for s hours (u
     discharge_t - charge_t + r <= max discharge         and in the storage alone: reserve never relies on the sun
     e - r s / eta_d >= e_min  at both ends of the unit  and so is the energy
 
-Where a price is negative, a binary keeps the storage from charging and discharging at once to burn energy. r = 0 with
-the storage at rest is always feasible, so there is always a plan; an award that does not fit is held as far as it goes
-and the rest is reported as a shortfall. Solving is bounded in time.
+Where a price is not positive, and until the delivery is over, a binary keeps the storage from charging and discharging at
+once: burning energy would earn money there, or make room for reserve that no real storage has. There is
+always a plan: the storage at rest is feasible, with what reserve that leaves; an award that does not fit is held as far
+as it goes and the rest is reported as a shortfall. Solving is bounded in time.
 """
 
 from collections.abc import Iterable
@@ -76,7 +77,9 @@ class _Solver(highspy.Highs):
 
 def _solver(time_limit_s: float) -> highspy.Highs:
     solver = _Solver()  # type: ignore[no-untyped-call]
-    for option, value in (("output_flag", False), ("threads", 1), ("time_limit", time_limit_s)):
+    # No relative gap: an award's value would make it as wide as a whole day's cost.
+    options = {"output_flag": False, "threads": 1, "time_limit": time_limit_s, "mip_rel_gap": 0.0}
+    for option, value in options.items():
         solver.setOptionValue(option, value)
     return solver
 
@@ -167,21 +170,33 @@ def _solve(solver: highspy.Highs, problem: Problem) -> Plan:
         )
     upper[held] = reserve_limit
 
-    negative = np.flatnonzero(np.minimum(horizon.import_price, horizon.export_price) < 0)
-    if negative.size:
-        either = np.arange(columns, columns + negative.size)
-        cost, lower = np.append(cost, np.zeros(negative.size)), np.append(lower, np.zeros(negative.size))
-        upper = np.append(upper, np.ones(negative.size))
-        none = np.full(negative.size, -np.inf)
-        rows.add([(charge[negative], 1.0), (either, -max_charge)], none, np.zeros(negative.size))
-        rows.add([(discharge[negative], 1.0), (either, max_discharge)], none, np.full(negative.size, max_discharge))
+    one_way = _burning_pays(horizon, reserve)
+    if one_way.size:
+        either = np.arange(columns, columns + one_way.size)
+        cost, lower = np.append(cost, np.zeros(one_way.size)), np.append(lower, np.zeros(one_way.size))
+        upper = np.append(upper, np.ones(one_way.size))
+        none = np.full(one_way.size, -np.inf)
+        rows.add([(charge[one_way], 1.0), (either, -max_charge)], none, np.zeros(one_way.size))
+        rows.add([(discharge[one_way], 1.0), (either, max_discharge)], none, np.full(one_way.size, max_discharge))
 
     values = _run(solver, cost, lower, upper, rows, columns)
+    if values is None and reserve is not None and solver.getModelStatus() == highspy.HighsModelStatus.kInfeasible:
+        # Found outside its band, the storage cannot come back into it before the delivery: no reserve at all.
+        plan = _solve(solver, replace(problem, reserve=None))
+        return replace(plan, shortfall_w=max(0.0, reserve.awarded_w or 0.0))
     if values is None:
         return _at_rest(problem, reserve_limit)
     power = np.clip(values[sun] + values[discharge] - values[charge], -rating, rating)
     stored = np.concatenate(([start], np.clip(values[energy], floor, ceiling)))
     return _plan(problem, power, stored, float(values[held]), values[charge] + values[discharge], _status(solver))
+
+
+def _burning_pays(horizon: Horizon, reserve: ReserveTerms | None) -> npt.NDArray[np.int64]:
+    """Units in which charging and discharging at once could pay: where a price is not positive, and up to the delivery's end."""
+    pays = np.minimum(horizon.import_price, horizon.export_price) <= 0
+    if reserve is not None and reserve.units.any():
+        pays[: int(np.flatnonzero(reserve.units)[-1]) + 1] = True
+    return np.flatnonzero(pays)
 
 
 def _hold(
