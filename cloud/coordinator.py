@@ -81,10 +81,10 @@ class Coordinator:
                     await self._parts.until(stop)
                 except Exception as error:
                     raise PartFailed(f"a part of the coordinator failed: {error!r}") from error
+                log.info("stops")
             finally:
                 self._data.run.unlink(missing_ok=True)
                 await self._parts.stop()
-                log.info("stopped")
 
     async def _start(self, say: Callable[[str], None]) -> None:
         """Start every part. What was started before an error is stopped by the caller."""

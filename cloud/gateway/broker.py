@@ -110,8 +110,8 @@ class Broker:
                 retry_s = min(2 * retry_s, _RETRY_MOST_S)
                 continue
             retry_s = _RETRY_FIRST_S
-            log.info("broker is back: pid=%s", self.pid)
             on_return()
+            log.info("broker is back: pid=%s", self.pid)
 
     async def stop(self) -> None:
         """Stop it and wait until it is gone."""

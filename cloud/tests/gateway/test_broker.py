@@ -73,6 +73,7 @@ async def test_broker_that_is_killed_comes_back_on_its_port_with_its_store(broke
         kept = await fresh.jetstream(timeout=10).get_last_msg("INTENT", "vpp.intent.s1.schedule")
         again = await js.publish("vpp.intent.s1.schedule", b"after")  # the connection of before is back as well
     assert kept.data == b"before"
+    assert kept.seq is not None
     assert again.seq == kept.seq + 1
     await fresh.close()
     watch.cancel()

@@ -1,7 +1,7 @@
 """Enrolment and the site service over real gRPC with TLS, as an agent meets them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -11,17 +11,16 @@ import grpc
 import grpc.aio
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from cloud.gateway import servers
 from cloud.gateway.credentials import CredentialIssuer
 from cloud.gateway.enrolment import EnrolmentService
 from cloud.gateway.ports import PortError, free_port, listening_socket
 from cloud.gateway.site_service import SiteGateway
-from cloud.gateway.testing import HOST
-from cloud.identity import certificates, nkey
+from cloud.gateway.testing import HOST, Agent, new_agent
+from cloud.identity import certificates
 from cloud.identity.claims import issue_claim
 from cloud.identity.keyring import Keyring
 from cloud.store.ledger import Ledger
@@ -43,24 +42,6 @@ class Clock:
     @property
     def ms(self) -> int:
         return int(self.now.timestamp() * 1000)
-
-
-@dataclass
-class Agent:
-    """An agent's own keys, and the requests it makes with them."""
-
-    key: ec.EllipticCurvePrivateKey
-    nats_public_key: str
-
-    def request(self) -> bytes:
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "what it would like to be called")])
-        builder = x509.CertificateSigningRequestBuilder().subject_name(name)
-        return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
-
-    def enrol(self, token: str) -> site_pb2.EnrolRequest:
-        return site_pb2.EnrolRequest(
-            claim_token=token, certificate_request=self.request(), nats_public_key=self.nats_public_key
-        )
 
 
 @dataclass
@@ -87,11 +68,9 @@ class Gateway:
         """SiteService as seen by who holds this key and certificate."""
         pem = certificates.key_pem(key) if key is not None else None
         credentials = grpc.ssl_channel_credentials(self.keyring.authority_pem, pem, certificate)
-        return site_pb2_grpc.SiteServiceStub(self.open_channel(self.site_port, credentials))
-
-
-def new_agent() -> Agent:
-    return Agent(certificates.make_key(), nkey.public(nkey.from_seed(nkey.make_seed(nkey.USER), nkey.USER)))
+        return site_pb2_grpc.SiteServiceStub(  # type: ignore[no-untyped-call]
+            self.open_channel(self.site_port, credentials)
+        )
 
 
 @pytest.fixture
@@ -104,8 +83,10 @@ async def gateway(tmp_path: Path, keyring: Keyring) -> AsyncIterator[Gateway]:
         keyring, nats_urls=["tls://127.0.0.1:4222"], site_service=site_service, next_seq=lambda slot: 1000 + slot
     )
     enrolment, sites = servers.make_server(), servers.make_server()
-    site_pb2_grpc.add_EnrolmentServicer_to_server(EnrolmentService(ledger, issuer, clock), enrolment)
-    site_pb2_grpc.add_SiteServiceServicer_to_server(
+    site_pb2_grpc.add_EnrolmentServicer_to_server(  # type: ignore[no-untyped-call]
+        EnrolmentService(ledger, issuer, clock), enrolment
+    )
+    site_pb2_grpc.add_SiteServiceServicer_to_server(  # type: ignore[no-untyped-call]
         SiteGateway(ledger, issuer, telemetry_interval_ms=100, now=clock), sites
     )
     bind = partial(servers.bind_tls, keyring=keyring, host=HOST, key="test")
@@ -120,16 +101,16 @@ async def gateway(tmp_path: Path, keyring: Keyring) -> AsyncIterator[Gateway]:
         return channels[-1]
 
     trust = grpc.ssl_channel_credentials(keyring.authority_pem)
-    stub = site_pb2_grpc.EnrolmentStub(open_channel(enrolment_port, trust))
+    stub = site_pb2_grpc.EnrolmentStub(open_channel(enrolment_port, trust))  # type: ignore[no-untyped-call]
     yield Gateway(ledger, clock, keyring, stub, site_port, open_channel)
     for channel in channels:
-        await channel.close()
+        await channel.close(None)
     await enrolment.stop(1)
     await sites.stop(1)
     ledger.close()
 
 
-async def refused(call: grpc.aio.UnaryUnaryCall) -> tuple[grpc.StatusCode, str]:
+async def refused(call: Awaitable[object]) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await call
     return error.value.code(), error.value.details() or ""
