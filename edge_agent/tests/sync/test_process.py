@@ -1,6 +1,7 @@
 """The whole sync process, as control starts it, against a real broker and real gRPC."""
 
 import asyncio
+import json
 import socket
 import stat
 import sys
@@ -216,13 +217,17 @@ async def test_intents_are_checked_forwarded_and_told_again_after_a_restart(
     ]
 
 
-async def test_renews_at_two_thirds_of_the_life_and_stays_connected(
+async def test_renews_when_two_thirds_of_the_life_are_over_and_stays_connected(
     agent: Agent, broker: Broker, coordinator: Coordinator
 ) -> None:
-    coordinator.life_s = 6.0
     agent.claim_file.write_text(coordinator.claim("home-01"))
     await configured(agent, coordinator)
-    coordinator.life_s = 3600.0
+    assert (await agent.control_goes())[0] == 0
+    held = agent.data_dir / "credentials.json"
+    age = json.loads(held.read_text())
+    age["received_ms"] -= 3 * 3_600_000  # held for three of four hours
+    held.write_text(json.dumps(age))
+    await configured(agent, coordinator)
     async with asyncio.timeout(DEADLINE_S):
         assert await coordinator.renewed.get() == "home-01"
     await coordinator.publish("service", arm(1))  # proves a live session, by the new credentials or the old
@@ -231,6 +236,7 @@ async def test_renews_at_two_thirds_of_the_life_and_stays_connected(
     assert code == 0, stderr
     assert (coordinator.renewals, len(coordinator.enrolments)) == (1, 1)
     assert "session lost" not in stderr
+    assert json.loads(held.read_text())["received_ms"] > age["received_ms"] + 3_600_000
 
 
 async def test_a_wrong_clock_is_said(agent: Agent, broker: Broker, coordinator: Coordinator) -> None:

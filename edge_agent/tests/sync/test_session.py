@@ -177,7 +177,7 @@ async def test_the_current_intent_and_live_ones_arrive(
 async def test_credentials_that_run_out_are_replaced_without_loss(
     tmp_path: Path, keys: Keys, broker: Broker, coordinator: Coordinator
 ) -> None:
-    coordinator.life_s = 3.0  # whole seconds in a JWT: two to three
+    coordinator.life_s = 4.0  # whole seconds in a JWT: three to four
     async with running(Site(tmp_path, keys, await credentials(coordinator, keys))) as site:
         assert await site.link() is True
         site.measure(5)
