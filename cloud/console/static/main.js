@@ -148,6 +148,8 @@ function listen() {
     // A refusal (the session is over, or a proxy answered) is final for EventSource: the log-in page decides.
     if (stream.readyState === EventSource.CLOSED) location.assign("/log-in");
   });
+  // Else the stream's own end would race with the answer to the form.
+  document.querySelector("form.account").addEventListener("submit", () => stream.close());
 }
 
 listen();
