@@ -66,6 +66,7 @@ class JournalStatus:
 
     frames_created: int = 0
     frames_acknowledged: int = 0
+    bytes_acknowledged: int = 0  # of those frames
     frames_waiting: int = 0
     frames_dropped: int = 0  # for want of room, never sent
     events_waiting: int = 0  # events and acknowledgements
@@ -157,9 +158,13 @@ class Journal:
         """The broker has these frames: forgets them. Raises JournalError."""
 
         def write(db: sqlite3.Connection) -> int:
-            done: int = db.execute("DELETE FROM frame WHERE seq BETWEEN ? AND ?", (first_seq, last_seq)).rowcount
-            database.count(db, "frames_acknowledged", done)
-            return done
+            gone = db.execute(
+                "DELETE FROM frame WHERE seq BETWEEN ? AND ? RETURNING length(body)", (first_seq, last_seq)
+            )
+            sizes = [size for (size,) in gone]
+            database.count(db, "frames_acknowledged", len(sizes))
+            database.count(db, "bytes_acknowledged", sum(sizes))
+            return len(sizes)
 
         self._frames -= self._write(write, full=False)
         self._sending_frame = 0
@@ -335,6 +340,7 @@ def read_status(data_dir: Path) -> JournalStatus:
             waiting = db.execute("SELECT count(*) FROM frame").fetchone()[0]
             reports = db.execute("SELECT count(*) FROM report").fetchone()[0]
             acknowledged = int(database.fact(db, "frames_acknowledged") or 0)
+            acknowledged_bytes = int(database.fact(db, "bytes_acknowledged") or 0)
             dropped = int(database.fact(db, "frames_dropped") or 0)
             events_dropped = int(database.fact(db, "events_dropped") or 0)
     except sqlite3.Error as error:
@@ -342,6 +348,7 @@ def read_status(data_dir: Path) -> JournalStatus:
     return JournalStatus(
         frames_created=acknowledged + waiting + dropped,
         frames_acknowledged=acknowledged,
+        bytes_acknowledged=acknowledged_bytes,
         frames_waiting=waiting,
         frames_dropped=dropped,
         events_waiting=reports,

@@ -6,7 +6,7 @@ report, the benchmark and the end-to-end tests need: folders, ledger, history an
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,14 +19,29 @@ import httpx
 from cloud.model.records import AwardRecord, AwardState, IntentState
 from cloud.store.history import History
 from cloud.store.ledger import LEDGER_FILE, Ledger
+from edge_agent.model.config import load as load_agent_config
+from edge_agent.runtime.folder import STATISTICS
 from edge_agent.sync.journal import JournalStatus, read_status
 from hil.rigs.history import write_history_csv
 from hil.run.processes import ChainError, Processes, command, running, wait_until
 
-GROUPS: Final = ("fast", "droop")  # homes are dealt to them in turn
-OFFERS: Final = (("ffr", "ercot-ffr", "fast"), ("droop", "ieee1547-droop", "droop"))
 HISTORY_DAYS: Final = 14
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """What the coordinator offers of a group of homes."""
+
+    product: str  # the market's
+    service: str  # an id of protos/services, or a TOML file
+    group: str
+
+
+OFFERS: Final = (  # homes are dealt to their groups in turn: half and half
+    Offer(product="ffr", service="ercot-ffr", group="fast"),
+    Offer(product="droop", service="ieee1547-droop", group="droop"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +51,16 @@ class Timing:
     gate_closes_after_s: float = 8.0
     delivery_starts_after_s: float = 20.0  # both from the session's opening
     quiet_before_s: float = 45.0  # of the delivery, before the recording plays
-    quiet_after_s: float = 60.0
+    quiet_after_s: float = 40.0
+    event_s: float | None = None  # None: the scenario's
 
 
 class Chain:
     """The running chain. Made by `chain()`, which ends every process it started."""
 
-    def __init__(self, folder: Path, processes: Processes, homes: int, scenario: str, say: Say) -> None:
+    def __init__(
+        self, folder: Path, processes: Processes, homes: int, scenario: str, say: Say, offers: Sequence[Offer]
+    ) -> None:
         self.folder = folder
         self.processes = processes
         self.cloud = folder / "cloud"
@@ -50,6 +68,7 @@ class Chain:
         self.rig: dict[str, Any] = {}
         self.recorded_start = datetime.now(UTC)
         self._scenario = scenario
+        self._offers = tuple(offers)
         self._say = say
         self._ledger: Ledger | None = None
 
@@ -116,7 +135,7 @@ class Chain:
         """Has the market open a session; (delivery start, delivery end)."""
         now = datetime.now(UTC)
         start = now + timedelta(seconds=timing.delivery_starts_after_s)
-        event_s = float(self.rig["event_duration_s"])
+        event_s = float(self.rig["event_duration_s"]) if timing.event_s is None else timing.event_s
         end = start + timedelta(seconds=timing.quiet_before_s + event_s + timing.quiet_after_s)
         session = {
             "gate_closure": (now + timedelta(seconds=timing.gate_closes_after_s)).isoformat(),
@@ -187,6 +206,14 @@ class Chain:
     def journal(self, site: str) -> JournalStatus:
         return read_status(self.agent_data(site))
 
+    def agent_statistics(self, site: str) -> dict[str, Any]:
+        """How the agent's control loop is doing, from its last report."""
+        return dict(json.loads((self.agent_data(site) / STATISTICS).read_text()))
+
+    @property
+    def agent_rate_hz(self) -> float:
+        return load_agent_config(self.agent_config(self.sites[0])).control.rate_hz
+
     # ---- details
 
     def _wait_for_file(self, path: Path, what: str) -> None:
@@ -194,8 +221,8 @@ class Chain:
 
     def _coordinator_toml(self) -> str:
         offers = "".join(
-            f'\n[[market.offers]]\nproduct = "{product}"\nservice = "{service}"\ngroup = "{group}"\n'
-            for product, service, group in OFFERS
+            f'\n[[market.offers]]\nproduct = "{o.product}"\nservice = "{o.service}"\ngroup = "{o.group}"\n'
+            for o in self._offers
         )
         return (
             '[listen]\nhost = "127.0.0.1"\n\n[telemetry]\ninterval_ms = 100\n\n'
@@ -208,7 +235,7 @@ class Chain:
         agents.mkdir(exist_ok=True)
         claim = agents / f"{site}.claim.toml"
         data = ["--data", str(self.cloud)]
-        group = GROUPS[index % len(GROUPS)]
+        group = self._offers[index % len(self._offers)].group
         command(["vpp-cloud", "site", "add", site, *data, "--group", group, "--claim-file", str(claim)])
         past = write_history_csv(index, self.folder / "rig", self.recorded_start, days=HISTORY_DAYS)
         command(["vpp-cloud", "history", "import", *data, "--site", site, str(past)])
@@ -220,8 +247,8 @@ class Chain:
 
 
 @contextmanager
-def chain(folder: Path, *, homes: int, scenario: str, say: Say) -> Iterator[Chain]:
+def chain(folder: Path, *, homes: int, scenario: str, say: Say, offers: Sequence[Offer] = OFFERS) -> Iterator[Chain]:
     """A chain whose processes are all ended when the block is left, the agents first."""
     folder.mkdir(parents=True, exist_ok=True)
     with running(folder / "logs") as processes:
-        yield Chain(folder, processes, homes, scenario, say)
+        yield Chain(folder, processes, homes, scenario, say, offers)

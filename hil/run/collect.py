@@ -21,6 +21,7 @@ from hil.run.chain import Chain
 from hil.run.processes import wait_until
 from hil.run.results import Array, BookKeeping, HomeResult, HomeSeries, Results, Series
 from protos import services
+from protos.frame import POINTS, SAMPLES
 from protos.services import Service
 
 LEVEL_STEP_W: Final = 10.0  # a droop's response is timed at every passage of such a step
@@ -44,7 +45,7 @@ class _Part:
 
 def collect(chain: Chain, *, started: datetime, played_at: datetime) -> Results:
     """Everything the report shows. Waits until what the agents have sent so far is in the history."""
-    book = _book_keeping(chain)
+    book = book_keeping(chain)
     ledger = chain.ledger
     awards = ledger.awards()
     parts = sorted(_parts(chain, awards), key=lambda part: part.site.site)
@@ -121,7 +122,7 @@ def _lines(path: str) -> Iterator[str]:
         yield from file
 
 
-def _book_keeping(chain: Chain) -> BookKeeping:
+def book_keeping(chain: Chain) -> BookKeeping:
     """Counts at both ends, once what was sent by now could reach the history."""
     sent = {site: chain.journal(site).frames_created for site in chain.sites}
     slots = {site.site: site.slot for site in chain.ledger.sites()}
@@ -146,8 +147,8 @@ def _book_keeping(chain: Chain) -> BookKeeping:
 
 def _wire_bytes_per_value(chain: Chain) -> float:
     statuses = [chain.journal(site) for site in chain.sites]
-    values = sum(s.values_created for s in statuses)
-    return sum(s.bytes_created for s in statuses) / values if values else float("nan")
+    values = len(POINTS) * SAMPLES * sum(s.frames_acknowledged for s in statuses)
+    return sum(s.bytes_acknowledged for s in statuses) / values if values else float("nan")
 
 
 def _parts(chain: Chain, awards: list[AwardRecord]) -> Iterator[_Part]:
