@@ -46,9 +46,9 @@ def verify(
 
     One value a sample, `dt_s` apart, the first at delivery start: scheduled and measured power at the inverter's AC
     terminals, and frequency measured at the site; NaN where nothing was measured. What was not measured counts
-    against the site: a sample of activation without power is as wrong as a sample can be (one whole contracted power
-    outside), one without any frequency before it likewise. Raises ValueError for arrays of different length or no
-    contracted power.
+    against the site: a sample of activation without power is as wrong as a sample can be (a whole contracted power
+    outside; more is not counted), one without any frequency before it likewise. Raises ValueError for arrays of
+    different length or no contracted power.
     """
     if contracted_w <= 0:
         raise ValueError("contracted power must be positive")
@@ -62,7 +62,7 @@ def verify(
     delivered = (power_w - baseline_w) / contracted_w
     missing = ~np.isfinite(delivered) | ~np.isfinite(frequency_hz)
     outside = np.maximum(lower - performance.tolerance_pu - delivered, delivered - upper - performance.tolerance_pu)
-    outside = np.where(np.isfinite(delivered) & ~blind, np.maximum(outside, 0.0), 1.0)
+    outside = np.where(np.isfinite(delivered) & ~blind, np.clip(outside, 0.0, 1.0), 1.0)
     activation = int(active.sum())
     energy_wh = float(np.nansum((power_w - baseline_w)[active]) * dt_s / 3600)
     return Verification(
