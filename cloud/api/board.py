@@ -50,10 +50,10 @@ class Board:
         responding_slots: whose armed service answers now.
         """
         asked = (self._service >= 0) & (now_ms < self._expires_ms)
-        state = np.where(
-            (self._state == frames.ARMED) & np.isin(self._slots, responding_slots), frames.ACTIVE, self._state
-        )
         age_ms = self._age_ms(fleet, now_ms)
+        # Of a site that is not heard it is not known that it answers.
+        answers = np.isin(self._slots, responding_slots) & (age_ms <= LATE_MS)
+        state = np.where((self._state == frames.ARMED) & answers, frames.ACTIVE, self._state)
         return frames.Columns(
             soc_permille=frames.whole(self._rows(fleet.soc), 1000),
             inverter_power_w=frames.whole(self._rows(fleet.inverter_power_w)),

@@ -11,7 +11,7 @@ const text = (value) => value ?? "—";
 const COLUMNS = [
   { key: "site", tier: 1, title: "Site", width: "minmax(104px, 1.4fr)", narrow: "minmax(74px, 1.5fr)", value: (t, i) => t.roster.sites[i], show: text },
   { key: "group", tier: 3, title: "Group", width: "minmax(60px, .7fr)", value: (t, i) => t.roster.groups[i].join(", ") || null, show: text },
-  { key: "soc", tier: 1, title: "Charge", unit: "%", width: "minmax(112px, 1.2fr)", narrow: "minmax(58px, 1fr)", numeric: true, value: (t, i) => t.columns.soc_permille[i], cell: chargeBar },
+  { key: "soc", tier: 1, title: "Charge", unit: "%", width: "minmax(112px, 1.2fr)", narrow: "minmax(72px, 1fr)", numeric: true, value: (t, i) => t.columns.soc_permille[i], cell: chargeBar },
   { key: "inverter", tier: 1, title: "Inverter", unit: "kW", width: "minmax(96px, .8fr)", narrow: "minmax(86px, 1fr)", numeric: true, value: (t, i) => t.columns.inverter_power_w[i], show: (v) => kilowatts(v, true) },
   { key: "grid", tier: 2, title: "Grid", unit: "kW", width: "minmax(68px, .8fr)", numeric: true, value: (t, i) => t.columns.grid_power_w[i], show: (v) => kilowatts(v, true) },
   { key: "pv", tier: 3, title: "PV", unit: "kW", width: "minmax(58px, .7fr)", numeric: true, value: (t, i) => t.columns.pv_power_w[i], show: (v) => kilowatts(v) },

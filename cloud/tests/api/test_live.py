@@ -143,14 +143,16 @@ async def test_a_silence_is_a_hole_as_long_as_it_was(world: World) -> None:
     assert samples[later_ms - 5_000][1] is None
 
 
-async def test_silence_shows_in_the_link(world: World) -> None:
+async def test_silence_shows_in_link_and_state(world: World) -> None:
     two_homes(world)
-    links = {}
+    shown = {}
     for after_s in (1, 6, 40):
         world.now += dt.timedelta(seconds=after_s)
         known = merged(await pictures(world, 3))
-        links[after_s] = known["system"]["links"][known["columns"]["link"][0]]
-    assert links == {1: "live", 6: "late", 40: "silent"}
+        codes, columns = known["system"], known["columns"]
+        shown[after_s] = (codes["links"][columns["link"][0]], codes["states"][columns["service_state"][0]])
+    # Its service is to answer all the while, but whether it does is known only while the site is heard.
+    assert shown == {1: ("live", "active"), 6: ("late", "armed"), 40: ("silent", "armed")}
 
 
 async def test_a_refused_service_is_shown_as_refused(world: World) -> None:
