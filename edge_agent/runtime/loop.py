@@ -93,6 +93,7 @@ class ControlLoop:
                 self._statistics.missed += int(late_s / self._period_s)
                 due_s = begin_s
             await self.cycle()
+            self._statistics.cycles += 1
             self._statistics.cycle.add(self._clock.monotonic_s() - begin_s)
             self._outbox.kick()
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
@@ -20,6 +21,7 @@ from edge_agent.runtime.watchdog import Watchdog
 log = logging.getLogger(__name__)
 
 STATISTICS_PERIOD_S = 10.0
+NICE = -10  # the loop's few per cent of a core come first where the machine is full
 
 
 class ControlProcess:
@@ -71,6 +73,7 @@ class ControlProcess:
         self._agent.reporter.event(
             "agent.started", Severity.INFO, f"control runs; {', '.join(silent)} silent" if silent else "control runs"
         )
+        _take_priority()
         self._watchdog.ready()
         try:
             async with asyncio.TaskGroup() as group:
@@ -122,3 +125,13 @@ class ControlProcess:
         while True:
             await self._sleep(STATISTICS_PERIOD_S)
             self.write_statistics()
+
+
+def _take_priority() -> None:
+    """Asks for a better place in the queue. Without the right to it (root, CAP_SYS_NICE) the agent runs as it is."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, NICE)
+    except PermissionError:
+        log.info(
+            "control runs at normal priority; give it CAP_SYS_NICE, or Nice=%d in its unit, on a busy machine", NICE
+        )

@@ -95,10 +95,10 @@ class Site:
             await device.close()
 
     def lost(self, device: str, what: str, reason: str) -> None:
-        """A half of a device has stopped answering. Told once, however many halves go."""
+        """A half of a device has stopped answering. Told once, however many halves go; its driver logs the rest."""
         silent = self._silent.setdefault(device, set())
         if not silent:
-            log.warning("device lost: device=%s reason=%s; the site runs without it", device, reason)
+            log.warning("site runs without device: device=%s reason=%s", device, reason)
             self._reporter.event("device.lost", Severity.WARNING, f"{device}: {reason}")
         silent.add(what)
 
@@ -107,7 +107,7 @@ class Site:
         silent = self._silent.setdefault(device, set())
         silent.discard(what)
         if not silent:
-            log.info("device found: device=%s", device)
+            log.info("site has device again: device=%s", device)
             self._reporter.event("device.found", Severity.INFO, f"{device} answers")
 
     async def _open(self, config: DeviceConfig) -> None:

@@ -12,6 +12,7 @@ from edge_agent.model.clock import Clock
 _SMALLEST_MS = 0.05
 _GROWTH = 1.05  # of one bucket to the next: a quantile is right to 5 %
 _BUCKETS = 256  # up to 3 hours
+WINDOW_S = 60.0
 
 
 class Histogram:
@@ -38,6 +39,14 @@ class Histogram:
                 return min(self._largest_ms, _SMALLEST_MS * _GROWTH**bucket)
         return 0.0
 
+    def plus(self, other: "Histogram") -> "Histogram":
+        """Both together."""
+        both = Histogram()
+        both._counts = [mine + theirs for mine, theirs in zip(self._counts, other._counts, strict=True)]
+        both._largest_ms = max(self._largest_ms, other._largest_ms)
+        both.count = self.count + other.count
+        return both
+
     def summary(self, name: str) -> dict[str, float]:
         return {
             f"{name}_ms_p50": round(self.quantile_ms(0.50), 3),
@@ -46,14 +55,35 @@ class Histogram:
         }
 
 
+class RecentHistogram:
+    """Durations of the last one to two windows: how it goes now, and not how it went at the start."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._ends_s = clock.monotonic_s() + WINDOW_S
+        self._now = Histogram()
+        self._before = Histogram()
+
+    def add(self, duration_s: float) -> None:
+        now_s = self._clock.monotonic_s()
+        if now_s >= self._ends_s:
+            self._before, self._now = self._now, Histogram()
+            self._ends_s = now_s + WINDOW_S
+        self._now.add(duration_s)
+
+    def summary(self, name: str) -> dict[str, float]:
+        return self._now.plus(self._before).summary(name)
+
+
 class LoopStatistics:
     """Counters of one control process."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._started_s = clock.monotonic_s()
-        self.late = Histogram()  # from the tick that was due to the cycle's beginning
-        self.cycle = Histogram()  # from the cycle's beginning to its end
+        self.late = RecentHistogram(clock)  # from the tick that was due to the cycle's beginning
+        self.cycle = RecentHistogram(clock)  # from the cycle's beginning to its end
+        self.cycles = 0
         self.missed = 0  # ticks skipped because a cycle took longer than its period
         self.applied = 0
         self.clipped = 0
@@ -65,7 +95,7 @@ class LoopStatistics:
         elapsed_s = self._clock.monotonic_s() - self._started_s
         return {
             "pid": os.getpid(),
-            "cycles": self.cycle.count,
+            "cycles": self.cycles,
             "missed": self.missed,
             **self.late.summary("late"),
             **self.cycle.summary("cycle"),

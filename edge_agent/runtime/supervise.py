@@ -22,6 +22,7 @@ CONFIGURATION_REFUSED = 2  # sync's exit code when starting again cannot help; i
 FIRST_WAIT_S = 1.0
 LAST_WAIT_S = 60.0
 STEADY_S = 60.0  # having run so long, a failure is a new one
+NICE = 5  # absolute: a TLS handshake in sync yields to the loop, whatever control's own priority is
 _ORDERLY_S = 5.0
 _PR_SET_PDEATHSIG = 1
 
@@ -88,7 +89,7 @@ class Supervisor:
                     stdin=subprocess.DEVNULL,
                     pass_fds=(theirs.fileno(),),
                     process_group=0,  # Ctrl-C is for control, which then ends sync in order
-                    preexec_fn=self._end_with_parent,  # noqa: PLW1509 (control runs no thread when it forks)
+                    preexec_fn=self._in_child,  # noqa: PLW1509 (control runs no thread when it forks)
                 )
             except BaseException:
                 ours.close()
@@ -97,7 +98,8 @@ class Supervisor:
         self._attached()
         return process
 
-    def _end_with_parent(self) -> None:
+    def _in_child(self) -> None:
+        os.setpriority(os.PRIO_PROCESS, 0, NICE)
         self._libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != self._parent:  # it died before the kernel was told
             os.kill(os.getpid(), signal.SIGTERM)

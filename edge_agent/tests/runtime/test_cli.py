@@ -176,7 +176,7 @@ def running(config: Path) -> Iterator[Running]:
 
 def test_run_degraded_then_stop_in_order(running: Running) -> None:
     """A device that cannot be reached does not keep the agent from running, and it says so."""
-    assert "device=hybrid" in running.wait_for("device lost")
+    assert "device=hybrid" in running.wait_for("site runs without device")
     running.wait_for("agent started")
     statistics = running.statistics()
     assert statistics["silent_devices"] == ["hybrid"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.runtime.statistics import Histogram, write_json
+from edge_agent.runtime.statistics import WINDOW_S, Histogram, RecentHistogram, write_json
 from edge_agent.runtime.testing import Bench, VirtualClock
 from edge_agent.runtime.watchdog import KICK_EVERY_S, Watchdog
 
@@ -44,6 +44,19 @@ def test_histogram_quantiles() -> None:
     assert histogram.quantile_ms(1.0) == pytest.approx(10.0)
     histogram.add(1e9)
     assert histogram.summary("late")["late_ms_max"] == 1e12
+
+
+def test_recent_figures_forget_the_start() -> None:
+    clock = VirtualClock()
+    recent = RecentHistogram(clock)
+    recent.add(1.0)
+    clock.now_s += WINDOW_S
+    recent.add(0.001)
+    assert recent.summary("late")["late_ms_max"] == 1000.0
+    clock.now_s += WINDOW_S
+    recent.add(0.002)
+    assert recent.summary("late")["late_ms_max"] == 2.0
+    assert recent.summary("late")["late_ms_p50"] == pytest.approx(1.0, rel=0.06)
 
 
 def test_statistics_file_is_replaced_whole(tmp_path: Path) -> None:
