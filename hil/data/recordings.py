@@ -38,6 +38,13 @@ class FrequencyRecording:
     def duration_s(self) -> float:
         return float(self.time_s[-1])
 
+    def between(self, from_s: float, to_s: float) -> "FrequencyRecording":
+        """The frames of a stretch, timed from its first. Raises RecordingError where there are fewer than two."""
+        inside = (self.time_s >= from_s) & (self.time_s <= to_s)
+        if inside.sum() < 2:
+            raise RecordingError(f"no frames between {from_s:g} s and {to_s:g} s of {self.duration_s:g} s")
+        return FrequencyRecording(self.time_s[inside] - self.time_s[inside][0], self.frequency_hz[inside])
+
 
 @dataclass(frozen=True, slots=True)
 class HomeRecording:

@@ -9,13 +9,13 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
-from hil.data.recordings import underfrequency_event
+from hil.data.recordings import RecordingError, underfrequency_event
 from hil.plant.frequency import FrequencyError, Timeline
 from hil.rigs.clock import RigClock
 from hil.rigs.history import household
 from hil.rigs.home import HomeRig
 from hil.rigs.recorded import RecordedTime
-from hil.rigs.scenario import Scenario
+from hil.rigs.scenario import Scenario, ScenarioError
 
 
 class OrderError(ValueError):
@@ -53,6 +53,11 @@ class Rig:
         self.scenario = scenario
         self.recorded = recorded
         self.event = underfrequency_event(scenario.frequency.bus)
+        if scenario.frequency.window_s is not None:
+            try:
+                self.event = self.event.between(*scenario.frequency.window_s)
+            except RecordingError as error:
+                raise ScenarioError(f"scenario {scenario.id}: frequency.window_s: {error}") from error
         self.frequency = Timeline(quiet_hz=scenario.frequency.quiet_hz)
         self._clock = clock
         self.homes = []

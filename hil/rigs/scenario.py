@@ -32,6 +32,7 @@ class FrequencyEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """The recorded disturbance."""
 
     bus: Annotated[int, msgspec.Meta(ge=1, le=2)]
+    window_s: tuple[float, float] | None = None  # only this stretch of the recording is played; None: all of it
     quiet_hz: Positive  # before it, and after the return
     return_hz_per_s: Positive  # from the recording's last frame back to quiet
 

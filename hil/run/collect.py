@@ -254,4 +254,5 @@ def _mean(rows: Array) -> Array:
 
 
 def _total(rows: Mapping[str, Array]) -> Array:
-    return np.sum(np.stack(list(rows.values())), axis=0)
+    total: Array = np.stack(list(rows.values())).sum(axis=0)
+    return total

@@ -40,7 +40,9 @@ def test_frames_wait_in_order_until_acknowledged(tmp_path: Path) -> None:
     assert journal.oldest_frames(3)[0][0] == 1
     journal.frames_acknowledged(1, 3)
     assert [seq for seq, _ in journal.oldest_frames(10)] == [4, 5]
-    assert read_status(tmp_path) == JournalStatus(frames_created=5, frames_acknowledged=3, frames_waiting=2)
+    sent = sum(len(body(seq)) for seq in (1, 2, 3))
+    expected = JournalStatus(frames_created=5, frames_acknowledged=3, bytes_acknowledged=sent, frames_waiting=2)
+    assert read_status(tmp_path) == expected
     journal.close()
 
 
