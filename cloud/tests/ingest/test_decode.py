@@ -116,6 +116,7 @@ def assert_holds(frames: Frames, messages: list[list[Sent]]) -> None:
 
 
 @given(MESSAGES)
+@settings(deadline=None)
 def test_canonical_messages(messages: list[list[Sent]]) -> None:
     frames, bad = decode([frame.batch([one.packed() for one in message]) for message in messages])
     assert bad == []
@@ -123,6 +124,7 @@ def test_canonical_messages(messages: list[list[Sent]]) -> None:
 
 
 @given(MESSAGES, st.randoms(use_true_random=False))
+@settings(deadline=None)
 def test_any_other_legal_encoding(messages: list[list[Sent]], dice: random.Random) -> None:
     encoded = [batch_otherwise([one.packed() for one in message], dice) for message in messages]
     frames, bad = decode(encoded)
@@ -131,7 +133,7 @@ def test_any_other_legal_encoding(messages: list[list[Sent]], dice: random.Rando
 
 
 @given(st.lists(st.binary(max_size=700), max_size=5), sent())
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_garbage_never_raises_nor_touches_its_neighbours(garbage: list[bytes], good: Sent) -> None:
     frames, _ = decode([*garbage, frame.batch([good.packed()])])
     last = frames.take(frames.message == len(garbage))
@@ -139,6 +141,7 @@ def test_garbage_never_raises_nor_touches_its_neighbours(garbage: list[bytes], g
 
 
 @given(MESSAGES, st.randoms(use_true_random=False))
+@settings(deadline=None)
 def test_flipped_bits_never_raise(messages: list[list[Sent]], dice: random.Random) -> None:
     encoded = []
     for message in messages:

@@ -1,7 +1,7 @@
 """Frame numbers against a plain set of what was seen."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloud.ingest.sequences import Sequences
@@ -14,6 +14,7 @@ BATCHES = st.lists(st.lists(st.tuples(SLOTS, st.one_of(NUMBERS, st.none())), max
 
 
 @given(RUNS, BATCHES)
+@settings(deadline=None)
 def test_each_frame_is_admitted_once_and_what_is_missing_is_counted(
     runs: list[tuple[int, int, int]], batches: list[list[tuple[int, int | None]]]
 ) -> None:
