@@ -14,22 +14,24 @@ and in every unit of the delivery period, for reserve r sustained for s hours (u
     discharge_t - charge_t + r <= max discharge         and in the storage alone: reserve never relies on the sun
     e - r s / eta_d >= e_min  at both ends of the unit  and so is the energy
 
-Where a price is not positive, and until the delivery is over, a binary keeps the storage from charging and discharging at
-once: burning energy would earn money there, or make room for reserve that no real storage has. There is
-always a plan: the storage at rest is feasible, with what reserve that leaves; an award that does not fit is held as far
-as it goes and the rest is reported as a shortfall. Solving is bounded in time.
+Where a price is not positive, and until the delivery is over, the storage may not charge and discharge at once: burning
+energy would earn money there, or make room for reserve that no real storage has. Where the programme tries, binaries
+forbid it. There is always a plan: the storage at rest is feasible, with what reserve that leaves; an award that does
+not fit is held as far as it goes and the rest is reported as a shortfall. Solving is bounded in time.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-import highspy
 import numpy as np
 import numpy.typing as npt
 
+from cloud.optimise import programme
 from cloud.optimise.problem import Array, Horizon, Plan, ReserveTerms, Storage
+from cloud.optimise.programme import Rows
 
 TIME_LIMIT_S = 2.0
+TOLERANCE_KW = 1e-5
 AWARD_VALUE_PER_KW = 1e4
 """An award is held before anything else: far above what a kW could earn in a day of any tariff."""
 
@@ -46,12 +48,12 @@ class Problem:
 
 def solve(problem: Problem, *, time_limit_s: float = TIME_LIMIT_S) -> Plan:
     """The cheapest schedule found within the time limit. Raises ValueError for a problem that contradicts itself."""
-    return _solve(_solver(time_limit_s), problem)
+    return _solve(programme.new_solver(time_limit_s), problem)
 
 
 def solve_all(problems: Iterable[Problem], *, time_limit_s: float = TIME_LIMIT_S) -> list[Plan]:
     """A plan for each, in order; the time limit is for one."""
-    return [_solve(_solver(time_limit_s), problem) for problem in problems]
+    return [_solve(programme.new_solver(time_limit_s), problem) for problem in problems]
 
 
 def opportunity_cost(problem: Problem, reserve_w: float, *, time_limit_s: float = TIME_LIMIT_S) -> float:
@@ -68,53 +70,7 @@ def opportunity_cost(problem: Problem, reserve_w: float, *, time_limit_s: float 
     return max(0.0, held.cost - free.cost)
 
 
-class _Solver(highspy.Highs):
-    """HiGHS without a word on standard output, which is the program's own."""
-
-    def enableCallbacks(self) -> None:  # noqa: N802 (its name there)
-        """Callbacks are not used here, and enabling them prints a banner before it could be silenced."""
-
-
-def _solver(time_limit_s: float) -> highspy.Highs:
-    solver = _Solver()  # type: ignore[no-untyped-call]
-    # No relative gap: an award's value would make it as wide as a whole day's cost.
-    options = {"output_flag": False, "threads": 1, "time_limit": time_limit_s, "mip_rel_gap": 0.0}
-    for option, value in options.items():
-        solver.setOptionValue(option, value)
-    return solver
-
-
-class _Rows:
-    """Constraint rows, collected as triplets."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.lower: list[Array] = []
-        self.upper: list[Array] = []
-        self._row: list[npt.NDArray[np.int32]] = []
-        self._column: list[npt.NDArray[np.int32]] = []
-        self._value: list[Array] = []
-
-    def add(self, terms: list[tuple[npt.NDArray[np.int64], Array | float]], lower: Array, upper: Array) -> None:
-        """One row for each element of `lower`; each term is a column index per row and its coefficients."""
-        rows = np.arange(self.count, self.count + lower.size, dtype=np.int32)
-        for columns, value in terms:
-            self._row.append(rows)
-            self._column.append(columns.astype(np.int32))
-            self._value.append(np.broadcast_to(np.asarray(value, dtype=np.float64), rows.shape))
-        self.lower.append(lower)
-        self.upper.append(upper)
-        self.count += lower.size
-
-    def row_wise(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], Array]:
-        """Starts, column indices and values in row order."""
-        row, column, value = np.concatenate(self._row), np.concatenate(self._column), np.concatenate(self._value)
-        order = np.argsort(row, kind="stable")
-        starts = np.concatenate(([0], np.cumsum(np.bincount(row, minlength=self.count)))).astype(np.int32)
-        return starts, column[order], value[order]
-
-
-def _solve(solver: highspy.Highs, problem: Problem) -> Plan:
+def _solve(solver: programme.Solver, problem: Problem) -> Plan:
     storage, horizon, reserve = problem.storage, problem.horizon, problem.reserve
     if not 0 <= problem.soc <= 1:
         raise ValueError(f"soc {problem.soc}: 0..1")
@@ -143,7 +99,7 @@ def _solve(solver: highspy.Highs, problem: Problem) -> Plan:
     upper[bought], upper[sold] = np.maximum(load, 0.0) + rating, rating + np.maximum(-load, 0.0)
     lower[energy], upper[energy] = floor, ceiling
 
-    rows = _Rows()
+    rows = Rows()
     ones = np.ones(n)
     terminals: list[tuple[npt.NDArray[np.int64], Array | float]] = [(sun, 1.0), (discharge, 1.0), (charge, -1.0)]
     rows.add([*terminals, (bought, 1.0), (sold, -1.0)], load, load)
@@ -170,17 +126,18 @@ def _solve(solver: highspy.Highs, problem: Problem) -> Plan:
         )
     upper[held] = reserve_limit
 
-    one_way = _burning_pays(horizon, reserve)
-    if one_way.size:
-        either = np.arange(columns, columns + one_way.size)
-        cost, lower = np.append(cost, np.zeros(one_way.size)), np.append(lower, np.zeros(one_way.size))
-        upper = np.append(upper, np.ones(one_way.size))
-        none = np.full(one_way.size, -np.inf)
-        rows.add([(charge[one_way], 1.0), (either, -max_charge)], none, np.zeros(one_way.size))
-        rows.add([(discharge[one_way], 1.0), (either, max_discharge)], none, np.full(one_way.size, max_discharge))
-
-    values = _run(solver, cost, lower, upper, rows, columns)
-    if values is None and reserve is not None and solver.getModelStatus() == highspy.HighsModelStatus.kInfeasible:
+    values = programme.run(solver, cost, lower, upper, rows, columns)
+    at_once = _burning_pays(horizon, reserve)
+    if values is not None and np.minimum(values[charge], values[discharge])[at_once].max(initial=0.0) > TOLERANCE_KW:
+        # Seldom, and dearer to solve, so only where the plain programme does it: a yes or no for each such unit.
+        either = np.arange(columns, columns + at_once.size)
+        cost, lower = np.append(cost, np.zeros(at_once.size)), np.append(lower, np.zeros(at_once.size))
+        upper = np.append(upper, np.ones(at_once.size))
+        none = np.full(at_once.size, -np.inf)
+        rows.add([(charge[at_once], 1.0), (either, -max_charge)], none, np.zeros(at_once.size))
+        rows.add([(discharge[at_once], 1.0), (either, max_discharge)], none, np.full(at_once.size, max_discharge))
+        values = programme.run(solver, cost, lower, upper, rows, columns)
+    if values is None and reserve is not None and programme.infeasible(solver):
         # Found outside its band, the storage cannot come back into it before the delivery: no reserve at all.
         plan = _solve(solver, replace(problem, reserve=None))
         return replace(plan, shortfall_w=max(0.0, reserve.awarded_w or 0.0))
@@ -188,11 +145,13 @@ def _solve(solver: highspy.Highs, problem: Problem) -> Plan:
         return _at_rest(problem, reserve_limit)
     power = np.clip(values[sun] + values[discharge] - values[charge], -rating, rating)
     stored = np.concatenate(([start], np.clip(values[energy], floor, ceiling)))
-    return _plan(problem, power, stored, float(values[held]), values[charge] + values[discharge], _status(solver))
+    return _plan(
+        problem, power, stored, float(values[held]), values[charge] + values[discharge], programme.status(solver)
+    )
 
 
 def _burning_pays(horizon: Horizon, reserve: ReserveTerms | None) -> npt.NDArray[np.int64]:
-    """Units in which charging and discharging at once could pay: where a price is not positive, and up to the delivery's end."""
+    """Units in which charging and discharging at once could pay: at a price of 0 or less, or until the delivery's end."""
     pays = np.minimum(horizon.import_price, horizon.export_price) <= 0
     if reserve is not None and reserve.units.any():
         pays[: int(np.flatnonzero(reserve.units)[-1]) + 1] = True
@@ -200,7 +159,7 @@ def _burning_pays(horizon: Horizon, reserve: ReserveTerms | None) -> npt.NDArray
 
 
 def _hold(
-    rows: _Rows,
+    rows: Rows,
     storage: Storage,
     reserve: ReserveTerms,
     at: npt.NDArray[np.int64],
@@ -241,30 +200,6 @@ def _hold(
         if at[0] == 0 and per_kw > 0:
             limit = min(limit, (ceiling - start) / per_kw)
     return max(0.0, limit)
-
-
-def _run(solver: highspy.Highs, cost: Array, lower: Array, upper: Array, rows: _Rows, continuous: int) -> Array | None:
-    """Column values, or None where none were found in time."""
-    starts, indices, values = rows.row_wise()
-    lp = highspy.HighsLp()
-    lp.num_col_, lp.num_row_ = cost.size, rows.count
-    lp.col_cost_, lp.col_lower_, lp.col_upper_ = cost, lower, upper
-    lp.row_lower_, lp.row_upper_ = np.concatenate(rows.lower), np.concatenate(rows.upper)
-    lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
-    lp.a_matrix_.start_, lp.a_matrix_.index_, lp.a_matrix_.value_ = starts, indices, values
-    if cost.size > continuous:
-        kind = highspy.HighsVarType
-        lp.integrality_ = [kind.kContinuous] * continuous + [kind.kInteger] * (cost.size - continuous)
-    solver.passModel(lp)
-    solver.run()
-    info = solver.getInfo()
-    if info.primal_solution_status != highspy.SolutionStatus.kSolutionStatusFeasible:
-        return None
-    return np.asarray(solver.getSolution().col_value, dtype=np.float64)
-
-
-def _status(solver: highspy.Highs) -> str:
-    return "optimal" if solver.getModelStatus() == highspy.HighsModelStatus.kOptimal else "time limit"
 
 
 def _at_rest(problem: Problem, reserve_limit_kw: float) -> Plan:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloud.dispatch.expected import LiveTarget, envelope, expected_share
@@ -100,6 +100,7 @@ def test_what_was_not_measured_triggers_nothing_and_holds_a_curve() -> None:
 frequencies = st.lists(st.one_of(st.floats(59.0, 60.6), st.just(float("nan"))), min_size=1, max_size=120)
 
 
+@settings(deadline=None)
 @given(frequencies, st.floats(0.5, 8), st.sampled_from([0.1, 0.5, 1.0]))
 def test_all_at_once_is_the_same_as_step_by_step(frequency: list[float], ratio: float, dt_s: float) -> None:
     for service in (DROOP, curve([(-0.5, 1.0), (0.5, -0.3)], nominal=60), _quick_trigger()):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloud.dispatch.verification import Verification, verify
@@ -95,6 +95,7 @@ def test_without_an_event_there_is_nothing_to_get_wrong() -> None:
     assert (verdict.error, verdict.activation_samples, verdict.energy_wh) == (0.0, 0, 0)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32), st.floats(0, 0.3))
 def test_losing_telemetry_never_helps(seed: int, share: float) -> None:
     rng = np.random.default_rng(seed)

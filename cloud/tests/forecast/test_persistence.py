@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloud.forecast.persistence import ForecastError, backtest, persist
@@ -45,6 +45,7 @@ def test_nothing_to_forecast_from_is_said(history: np.ndarray) -> None:
         persist(history, 4, DAY)
 
 
+@settings(deadline=None)
 @given(
     history=st.lists(st.one_of(st.just(float("nan")), st.floats(0, 1e4)), min_size=1, max_size=80),
     units=st.integers(1, 30),

@@ -4,7 +4,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloud.markets.apportion import apportion, pro_rata
@@ -55,6 +55,7 @@ def test_a_smaller_award_is_shared_pro_rata() -> None:
         share_award({"a": 10}, 11)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text("abcdef", min_size=1, max_size=4), st.integers(0, 10**7), max_size=20), st.data())
 def test_shares_are_whole_exact_and_within_the_offer(offered: dict[str, int], data: st.DataObject) -> None:
     awarded = data.draw(st.integers(0, sum(offered.values())))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloud.markets.planning import UNITS, Prices, SiteState, Window, plan_award, plan_offer, plan_record
@@ -50,6 +50,7 @@ def test_the_window_is_a_day_from_the_quarter_hour_in_which_delivery_begins() ->
     assert np.flatnonzero(exact.delivery_units()).tolist() == [0]
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1), st.floats(500, 20_000))
 def test_what_is_offered_can_be_held_whatever_the_charge(soc: float, storage_wh: float) -> None:
     for service, name in ((FFR, "ffr"), (DROOP, "droop")):

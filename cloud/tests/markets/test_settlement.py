@@ -5,7 +5,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloud.markets.settlement import Delivery, performance_factor, settle
@@ -94,6 +94,7 @@ deliveries = st.lists(
 money = st.decimals(0, 10_000, places=2)
 
 
+@settings(deadline=None)
 @given(deliveries, st.randoms(use_true_random=False), st.integers(1, 10 * HOUR_MS), money, money)
 def test_lines_sum_to_the_total_in_any_order(
     given_: Sequence[Delivery], random: object, delivery_ms: int, price: Decimal, energy_price: Decimal

@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hil.market.auction import Bid, clear, rival_ladder
@@ -36,6 +36,7 @@ def test_the_odd_watt_goes_to_the_largest_remainder() -> None:
     assert result.awarded_w == {"a": 5, "b": 5, "c": 1}
 
 
+@settings(deadline=None)
 @given(bids=bids, demand_w=st.integers(0, 3_000_000))
 def test_clearing_buys_the_demand_from_the_cheapest(bids: list[Bid], demand_w: int) -> None:
     result = clear(bids, demand_w)
@@ -50,6 +51,7 @@ def test_clearing_buys_the_demand_from_the_cheapest(bids: list[Bid], demand_w: i
     assert clear(bids[::-1], demand_w) == result
 
 
+@settings(deadline=None)
 @given(
     recorded=st.integers(0, 100_000).map(lambda cents: Decimal(cents) / 100),
     offered_w=st.integers(1, 399_999),
