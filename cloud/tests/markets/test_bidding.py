@@ -41,10 +41,10 @@ def test_solver_noise_costs_nothing() -> None:
 
 
 def test_below_the_products_smallest_nothing_is_offered() -> None:
-    assert fleet_offer(FFR, [HomeReserve(site="a", reserve_w=999, cost=0.0)], delivery_h=1.0) is None
+    assert fleet_offer(FFR, [HomeReserve(site="a", reserve_w=99, cost=0.0)], delivery_h=1.0) is None
     assert fleet_offer(FFR, [], delivery_h=1.0) is None
     with pytest.raises(ValueError, match="twice"):
-        fleet_offer(FFR, [HomeReserve(site="a", reserve_w=999, cost=0.0)] * 2, delivery_h=1.0)
+        fleet_offer(FFR, [HomeReserve(site="a", reserve_w=99, cost=0.0)] * 2, delivery_h=1.0)
 
 
 def test_a_smaller_award_is_shared_pro_rata() -> None:
