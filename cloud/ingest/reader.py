@@ -33,6 +33,8 @@ INACTIVE_S: Final = 30.0
 LINK_CHECK_S: Final = 0.2
 RETRY_S: Final = (0.1, 0.5, 1.0, 2.0)
 _NO_LIMIT: Final = 0
+# How a pull with a limit of bytes ends; other ends of status 409 are the consumer's.
+_PULL_ENDS: Final = {("409", "batch completed"), ("409", "message size exceeds maxbytes")}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -250,9 +252,7 @@ def _numbers(reply: str, consumer: str) -> tuple[int, int]:
 def _left_of_pull(message: Msg) -> int:
     """How many messages a pull that ended before it was full did not bring. Raises _Broken if the consumer is gone."""
     headers: dict[str, Any] = dict(message.headers or {})
-    status = headers.get("Status", "")
-    description = headers.get("Description", "").lower()
-    over = status == "408" or (status == "409" and "maxbytes" in description.replace(" ", ""))
-    if not over:
+    status, description = headers.get("Status", ""), headers.get("Description", "")
+    if status != "408" and (status, description.lower()) not in _PULL_ENDS:
         raise _Broken(f"the broker ends the pull: {status} {description}".strip())
     return int(headers.get("Nats-Pending-Messages", 0))

@@ -9,7 +9,7 @@ from nats.js.api import StreamConfig
 
 from cloud.ingest import reader as reader_module
 from cloud.ingest.reader import Arrival, Message, StreamClosed, StreamReader
-from cloud.ingest.testing import DEADLINE_S
+from cloud.ingest.testing import DEADLINE_S, eventually
 
 STREAM = "READ"
 
@@ -34,11 +34,17 @@ async def read(reader: StreamReader, until: int) -> tuple[list[Message], list[Ar
     return messages, seen
 
 
-async def test_a_backlog_of_many_pulls_is_read_in_order(connection: Client) -> None:
-    await fill(connection, range(1, 2801))
-    messages, seen = await read(StreamReader(connection, STREAM), 2800)
-    assert [message.sequence for message in messages] == list(range(1, 2801))
+@pytest.mark.parametrize("pull_bytes", [1_000_000, 1_000], ids=["pulls end by number", "pulls end by size"])
+async def test_a_backlog_of_many_pulls_is_read_in_order(
+    connection: Client, monkeypatch: pytest.MonkeyPatch, pull_bytes: int
+) -> None:
+    monkeypatch.setattr(reader_module, "PULL_MESSAGES", 40)
+    monkeypatch.setattr(reader_module, "PULL_BYTES", pull_bytes)
+    await fill(connection, range(1, 301))
+    messages, seen = await read(StreamReader(connection, STREAM), 300)
+    assert [message.sequence for message in messages] == list(range(1, 301))
     assert not any(arrival.anew or arrival.expired for arrival in seen)
+    assert sum(not arrival.messages for arrival in seen) == 1  # one consumer read it all
 
 
 async def test_reading_goes_on_after_the_last_kept_message(connection: Client) -> None:
@@ -55,11 +61,23 @@ async def test_pulls_that_end_without_a_message_are_renewed(
     connection: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader_module, "PULL_S", 0.02)
+    pulls = 0
+    publish = connection.publish
+
+    async def counted(subject: str, *more: bytes, reply: str = "") -> None:
+        nonlocal pulls
+        pulls += "CONSUMER.MSG.NEXT" in subject
+        await publish(subject, *more, reply=reply)
+
+    monkeypatch.setattr(connection, "publish", counted)
     await fill(connection, range(1, 2))
-    reader = StreamReader(connection, STREAM)
-    reading = asyncio.create_task(read(reader, 5))
+
+    async def renewed(number: int) -> None:
+        await eventually(lambda: pulls >= number, "pulls renewed")
+
+    reading = asyncio.create_task(read(StreamReader(connection, STREAM), 5))
     for number in range(2, 6):
-        await asyncio.sleep(0.07)  # lets several pulls run out
+        await renewed(pulls + 4)
         await fill(connection, range(number, number + 1))
     messages, seen = await reading
     assert [message.data for message in messages] == [b"1", b"2", b"3", b"4", b"5"]
