@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 from nats.aio.client import Client
@@ -64,10 +65,10 @@ async def test_pulls_that_end_without_a_message_are_renewed(
     pulls = 0
     publish = connection.publish
 
-    async def counted(subject: str, *more: bytes, reply: str = "") -> None:
+    async def counted(subject: str, *more: Any, **named: Any) -> None:
         nonlocal pulls
         pulls += "CONSUMER.MSG.NEXT" in subject
-        await publish(subject, *more, reply=reply)
+        await publish(subject, *more, **named)
 
     monkeypatch.setattr(connection, "publish", counted)
     await fill(connection, range(1, 2))
