@@ -76,7 +76,13 @@ class Coordinator:
         with self._data.owned():
             self._data.run.unlink(missing_ok=True)
             try:
-                await self._start(say)
+                try:
+                    await self._start(say)
+                except OSError as error:
+                    finding = str(error) or type(error).__name__
+                    raise DataFolderError(
+                        f"{self._data.path}: cannot start on it ({finding}); check the disk and its permissions"
+                    ) from error
                 try:
                     await self._parts.until(stop)
                 except Exception as error:

@@ -103,7 +103,7 @@ class Broker:
                 log.warning("broker died: exit_code=%s; starting it again", code)
             try:
                 await self.start()
-            except BrokerError as error:
+            except (BrokerError, OSError) as error:
                 log.error("broker does not come back: %s; next try in %.1f s", error, retry_s)
                 self._process = None
                 await asyncio.sleep(retry_s)

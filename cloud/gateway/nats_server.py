@@ -129,7 +129,7 @@ def config_text(files: BrokerFiles, keyring: Keyring, *, host: str, port: int, n
             "}",
             f"operator: {quote(jwt.operator_jwt(keyring.operator, system, now_s=now_s))}",
             f"system_account: {system}",
-            f'resolver {{ type: full, dir: {quote(str(files.accounts))}, allow_delete: true, interval: "2m" }}',
+            f"resolver {{ type: full, dir: {quote(str(files.accounts))} }}",
             "resolver_preload {",
             *(f"  {key}: {quote(token)}" for key, token in preload.items()),
             "}",

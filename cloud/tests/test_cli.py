@@ -126,6 +126,21 @@ async def test_killed_coordinator_leaves_no_broker_and_is_followed_by_another(tm
         assert second["broker_pid"] != first["broker_pid"]
 
 
+async def test_second_signal_ends_it_at_once_and_the_broker_with_it(tmp_path: Path) -> None:
+    """The first signal waits for a broker that does not answer; the second waits for nobody."""
+    async with serving(tmp_path) as (process, run):
+        os.kill(run["broker_pid"], signal.SIGSTOP)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        async with asyncio.timeout(DEADLINE_S):
+            while b"cloud.coordinator: stops" not in (line := await process.stderr.readline()):
+                assert line, "it ended"
+            process.send_signal(signal.SIGINT)
+            await process.communicate()
+        await gone(run["broker_pid"], DEADLINE_S)
+    assert process.returncode == 1
+
+
 async def test_broker_that_is_killed_comes_back_under_the_coordinator(tmp_path: Path) -> None:
     async with serving(tmp_path) as (process, first):
         os.kill(first["broker_pid"], signal.SIGKILL)

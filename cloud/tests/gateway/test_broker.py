@@ -107,7 +107,7 @@ async def test_pid_file_that_names_another_program_harms_nobody(keyring: Keyring
         assert bystander.returncode is None
     finally:
         async with asyncio.timeout(DEADLINE_S):
-            await bystander.communicate()
+            await bystander.communicate(b"")
     assert bystander.returncode == 0
 
 
