@@ -222,6 +222,7 @@ class IngestWorker:
                     await self._due.wait()
             self._due.clear()
             await self._flush()
+        await self._flush()  # what came in while the last one was being written
 
     async def _flush(self) -> None:
         """Puts on disk what waits; what cannot be written goes on waiting."""

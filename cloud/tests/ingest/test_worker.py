@@ -2,10 +2,12 @@
 
 import asyncio
 import random
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -259,6 +261,27 @@ async def test_a_stream_made_anew_raises_an_alarm_and_loses_no_history(plant: Pl
         await plant.shown(10)
     assert plant.history.counts()[0].stored == 10
     assert len(plant.ledger.events(least=Severity.ALARM)) == 1
+
+
+async def test_what_came_during_a_slow_flush_is_written_at_the_stop(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, go_on = threading.Event(), threading.Event()
+    append = plant.history.append
+
+    def slow(*values: Any) -> Any:
+        writing.set()
+        assert go_on.wait(DEADLINE_S)
+        return append(*values)
+
+    monkeypatch.setattr(plant.history, "append", slow)
+    async with plant.running(plant.worker(flush_s=0.02)):
+        await plant.sites.send(SITES[0], a_batch(0, 1, 5))
+        await eventually(writing.is_set, "a flush has begun")
+        await plant.sites.send(SITES[0], a_batch(0, 6, 9))
+        await plant.shown(9)
+        asyncio.get_running_loop().call_later(0.1, go_on.set)  # in the middle of the stop
+    assert plant.history.counts()[0].stored == 9
 
 
 async def test_telemetry_waits_while_the_disk_refuses(plant: Plant) -> None:
