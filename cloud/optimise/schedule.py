@@ -151,7 +151,7 @@ def _solve(solver: programme.Solver, problem: Problem) -> Plan:
 
 
 def _burning_pays(horizon: Horizon, reserve: ReserveTerms | None) -> npt.NDArray[np.int64]:
-    """Units in which charging and discharging at once could pay: at prices of 0 or less, and until the delivery ends."""
+    """Units in which charging and discharging at once could pay: at prices of 0 or less, and until delivery ends."""
     pays = np.minimum(horizon.import_price, horizon.export_price) <= 0
     if reserve is not None and reserve.units.any():
         pays[: int(np.flatnonzero(reserve.units)[-1]) + 1] = True
