@@ -104,11 +104,14 @@ class ControlLoop:
             await plant.inverter.refresh()
         snapshot = self._freeze()
         self.snapshot = snapshot
-        self.merged = self._decision.decide(snapshot, plant.storage)
+        # What cannot be set is not decided about: nothing is armed on a read-only inverter.
+        self.merged = self._decision.decide(snapshot, plant.storage if plant.control is not None else None)
         if plant.control is not None:
             await self._act(plant.control, snapshot, self.merged)
         if plant.meter is not None:
-            await plant.meter.refresh()
+            # A device that has just not answered as an inverter is not waited for again as a meter.
+            if plant.inverter is None or plant.inverter.healthy or plant.meter.device != plant.inverter.device:
+                await plant.meter.refresh()
             grid = aged(self._meter_reading().power_w, healthy=plant.meter.healthy, now_s=self._clock.monotonic_s())
             snapshot = replace(snapshot, grid_power_w=grid)
         self._outbox.snapshot(snapshot)

@@ -37,7 +37,7 @@ class Source(Generic[T]):
         self, device: str, what: str, read: Callable[[], Awaitable[T]], clock: Clock, watcher: Watcher
     ) -> None:
         """device: its name. what: which half of it, "inverter" or "meter"."""
-        self._device = device
+        self.device = device
         self._what = what
         self._read = read
         self._clock = clock
@@ -62,7 +62,7 @@ class Source(Generic[T]):
         if self.healthy:
             await self._try()
         elif self._attempt is None and self._clock.monotonic_s() >= self._next_attempt_s:
-            self._attempt = asyncio.create_task(self._try(), name=f"read {self._device}")
+            self._attempt = asyncio.create_task(self._try(), name=f"read {self.device}")
         if not self.healthy and not self._lost:
             self._note_lost()
 
@@ -87,12 +87,12 @@ class Source(Generic[T]):
         self._failing_since_s = None
         if self._lost:
             self._lost = False
-            self._watcher.found(self._device, self._what)
+            self._watcher.found(self.device, self._what)
 
     def _note_lost(self) -> None:
         if self._failing_since_s is not None and self._clock.monotonic_s() - self._failing_since_s >= LOST_AFTER_S:
             self._lost = True
-            self._watcher.lost(self._device, self._what, self._reason)
+            self._watcher.lost(self.device, self._what, self._reason)
 
 
 def aged(sample: Sample, *, healthy: bool, now_s: float) -> Sample:

@@ -283,6 +283,34 @@ async def test_arming_what_cannot_be_done_is_refused(
         bench.close()
 
 
+async def test_an_inverter_that_turns_out_read_only_arms_nothing(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, read_only=True)
+    try:
+        bench.unreachable = True
+        await bench.agent.site.open_all()
+        bench.arm("ercot-ffr", 3000)
+        await bench.run_for(1.0)
+        bench.unreachable = False
+        await bench.agent.site.find_missing(bench.agent.describe)
+        bench.home.frequency_hz = lambda now_s: 59.8
+        await bench.run_for(2.0)
+        assert bench.codes() == ["device.lost", "device.found"]
+        assert bench.home.trace == []
+        assert bench.snapshots()[-1].frequency_hz == 59.8
+    finally:
+        bench.close()
+
+
+async def test_one_silent_device_is_waited_for_once(bench: Bench) -> None:
+    """Inverter and meter are one device here: its first missing answer costs one time-out, not two."""
+    await bench.agent.site.open_all()
+    await bench.run_for(1.0)
+    bench.home.fails = True
+    before_s = bench.clock.now_s
+    await bench.agent.loop.cycle()
+    assert bench.clock.now_s - before_s == pytest.approx(0.25)
+
+
 async def test_event_ids_never_repeat(bench: Bench) -> None:
     await bench.agent.site.open_all()
     for _ in range(5):
