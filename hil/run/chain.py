@@ -6,6 +6,7 @@ report, the benchmark and the end-to-end tests need: folders, ledger, history an
 
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+import psutil
 
 from cloud.model.records import AwardRecord, AwardState, IntentState
 from cloud.store.history import History
@@ -50,7 +52,7 @@ class Timing:
 
     gate_closes_after_s: float = 8.0
     delivery_starts_after_s: float = 20.0  # both from the session's opening
-    quiet_before_s: float = 45.0  # of the delivery, before the recording plays
+    quiet_before_s: float = 20.0  # of the delivery, before the recording plays
     quiet_after_s: float = 40.0
     event_s: float | None = None  # None: the scenario's
 
@@ -180,6 +182,39 @@ class Chain:
         if answer.get("saved") != str(path):
             raise ChainError(f"the rig was to save {path} and answered {answer}")
         return path
+
+    # ---- faults
+
+    def kill(self, name: str) -> None:
+        """Ends a process as a power cut would."""
+        self.processes.signal(name, signal.SIGKILL)
+        self.processes.wait(name, within_s=10)
+
+    @contextmanager
+    def without_coordinator(self, *, frozen: bool = False, for_good: bool = False) -> Iterator[None]:
+        """No coordinator while the block runs; afterwards it is there again, unless it is gone for good.
+
+        frozen: only the broker stands still, as a process that hangs does; else the coordinator is killed, and its
+        broker dies with it.
+        """
+        broker_pid = int(self.served()["broker_pid"])
+        if frozen:
+            os.kill(broker_pid, signal.SIGSTOP)
+        else:
+            self.kill("coordinator")
+            wait_until(
+                lambda: not psutil.pid_exists(broker_pid),
+                "the broker dies with its coordinator",
+                within_s=10,
+                processes=self.processes,
+            )
+        try:
+            yield
+        finally:
+            if frozen:
+                os.kill(broker_pid, signal.SIGCONT)
+        if not frozen and not for_good:
+            self.start_coordinator()
 
     # ---- what it knows
 
