@@ -86,6 +86,7 @@ class IngestWorker:
         self._stopping = False
         self._flushed = asyncio.Condition()
         self._flushes = 0
+        self._compaction_fails = False
         self.flush_fails = False  # the disk refuses: telemetry waits
         self.refused_by_cause: Counter[Cause] = Counter()
         self.refused: deque[Refused] = deque(maxlen=KEPT_ASIDE)
@@ -236,9 +237,6 @@ class IngestWorker:
                     pending.first = position.last_sequence + 1
                 if pending is not self._pending[-1] and not pending.frames:
                     self._pending.remove(pending)  # that life of the stream is over
-            self._flushes += 1
-            if self._flushes % FLUSHES_PER_COMPACTION == 0 and not self._stopping:
-                await asyncio.to_thread(self._history.compact, self._part)
         except (OSError, HistoryError) as error:
             if not self.flush_fails:
                 log.error("history cannot be written, telemetry waits: %s", error)
@@ -249,3 +247,17 @@ class IngestWorker:
             self.flush_fails = False
         async with self._flushed:
             self._flushed.notify_all()
+        self._flushes += 1
+        if self._flushes % FLUSHES_PER_COMPACTION == 0 and not self._stopping:
+            await self._compact()
+
+    async def _compact(self) -> None:
+        """Keeps the number of files small. Telemetry does not depend on it."""
+        try:
+            await asyncio.to_thread(self._history.compact, self._part)
+        except (OSError, HistoryError) as error:
+            if not self._compaction_fails:
+                log.error("segments cannot be joined, they stay as they are: %s", error)
+            self._compaction_fails = True
+        else:
+            self._compaction_fails = False

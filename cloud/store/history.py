@@ -170,7 +170,12 @@ class History:
         paths = [str(segment.path) for segment in found if segment.newest_ms >= t0_ms and segment.oldest_ms < t1_ms]
         rows = ds.dataset(paths, schema=segments.SCHEMA, format="parquet")
         chosen = ds.field("slot").isin(slots.tolist()) & (ds.field("t_ms") >= t0_ms) & (ds.field("t_ms") < t1_ms)
-        return rows.to_table(columns=["slot", "t_ms", "interval_ms", *points], filter=chosen)
+        try:
+            return rows.to_table(columns=["slot", "t_ms", "interval_ms", *points], filter=chosen)
+        except FileNotFoundError:
+            raise
+        except (OSError, pa.ArrowException) as error:
+            raise HistoryError(f"history cannot be read ({error}): restore the file from a backup") from error
 
     def quarter_hours(self, slot: int, t0_ms: int, t1_ms: int) -> QuarterHours:
         """The site's energy by the quarter hour, for those that begin from t0_ms up to but not including t1_ms.
@@ -256,7 +261,9 @@ def _query(sql: str, values: Mapping[str, object]) -> list[tuple[int, ...]]:
         except duckdb.IOException as error:
             if "No files found" in str(error) or "No such file" in str(error):
                 raise FileNotFoundError(str(error)) from error
-            raise HistoryError(f"history cannot be read: {error}") from error
+            raise HistoryError(f"history cannot be read ({error}): restore the file from a backup") from error
+        except duckdb.Error as error:
+            raise HistoryError(f"history cannot be read ({error}): restore the file from a backup") from error
 
 
 def _patiently(read: Callable[[], Result]) -> Result:

@@ -205,11 +205,18 @@ def _kin(segment: Segment) -> tuple[int, int, str, int]:
     return segment.part, segment.epoch, segment.day, segment.level
 
 
+def _read_rows(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path, partitioning=None).cast(SCHEMA)
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise HistoryError(f"history {path}: cannot be read ({error}): restore it from a backup") from error
+
+
 def merge(folder: Path, group: Sequence[Segment]) -> Segment:
     """One segment in place of several neighbours. Raises OSError or HistoryError."""
     created_ns = read_footer(group[-1])[0].stream_created_ns
-    rows = pa.concat_tables([pq.read_table(segment.path, partitioning=None) for segment in group])
-    rows = rows.cast(SCHEMA).take(np.lexsort((rows.column("t_ms").to_numpy(), rows.column("slot").to_numpy())))
+    rows = pa.concat_tables([_read_rows(segment.path) for segment in group])
+    rows = rows.take(np.lexsort((rows.column("t_ms").to_numpy(), rows.column("slot").to_numpy())))
     last = group[-1]
     position = Position(last.epoch, created_ns, last.last)
     merged = write(folder, last.part, position, group[0].first, rows, level=last.level + 1)

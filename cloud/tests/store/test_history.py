@@ -196,6 +196,23 @@ def test_a_damaged_or_strange_file_is_named(tmp_path: Path, history: History) ->
         history.position(0)
 
 
+def test_rows_that_are_damaged_are_an_error_of_the_history(tmp_path: Path, history: History) -> None:
+    for seq in range(1, FANOUT + 1):
+        history.append(0, position(seq), seq, frames_of([0], [seq]))
+    path = files(tmp_path)[3]
+    content = bytearray(path.read_bytes())
+    content[4:400] = bytes(396)  # the footer still stands
+    path.write_bytes(content)
+    for read in (
+        history.counts,
+        lambda: history.read([0], T0_MS, T0_MS + 60_000),
+        lambda: history.quarter_hours(0, T0_MS, T0_MS + 60_000),
+        lambda: history.compact(0),
+    ):
+        with pytest.raises(HistoryError):
+            read()
+
+
 def test_files_are_plain_parquet_for_others(tmp_path: Path, history: History) -> None:
     history.append(3, position(9), 1, frames_of([1, 2], [1, 1]))
     (path,) = files(tmp_path)
