@@ -20,6 +20,7 @@ from cloud.data_folder import DataFolder, DataFolderError
 from cloud.identity.keyring import KeyringError
 from cloud.model.records import Site
 from cloud.store.errors import StoreError
+from protos.settings import SettingsError
 
 REFUSED: Final = 2
 FAILED: Final = 1
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
-    except (commands.CommandError, config.ConfigError, DataFolderError, KeyringError, StoreError) as error:
+    except (commands.CommandError, SettingsError, DataFolderError, KeyringError, StoreError) as error:
         return _refuse(error)
 
 

@@ -1,19 +1,15 @@
-"""The coordinator's configuration: one TOML file, read once at the start, refused whole if any of it is wrong.
+"""The coordinator's configuration: one TOML file, read once at the start, refused whole if any of it is wrong."""
 
-Every key's allowed values stand in its annotation, and the same text is the remedy that a refusal prints.
-"""
-
-import difflib
-import re
-import tomllib
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_args, get_origin
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
-from protos import services
+from protos import services, settings
+from protos.settings import SettingsError
 
 Port = Annotated[int, Meta(ge=0, le=65535, description="a TCP port, or 0 for a free one that is then kept")]
 GroupName = Annotated[
@@ -21,10 +17,6 @@ GroupName = Annotated[
     Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="a group of sites as in `vpp-cloud site add --group`"),
 ]
 _EVERYWHERE: Final = ("0.0.0.0", "::")
-
-
-class ConfigError(Exception):
-    """A configuration that cannot be used: names file, key and remedy in one line."""
 
 
 class ListenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,7 +51,9 @@ class OfferConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """A product of the market, the service that delivers it, and the sites that do."""
 
     product: Annotated[str, Meta(min_length=1, description='the market\'s name for it, e.g. product = "ffr"')]
-    service: Annotated[str, Meta(description=f"one of {', '.join(services.shipped())}")]
+    service: Annotated[
+        str, Meta(description=f"one of {', '.join(services.shipped())}, or a .toml file beside this one")
+    ]
     group: GroupName
 
 
@@ -85,96 +79,46 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
 
 def load(path: Path) -> CoordinatorConfig:
-    """The configuration in the file at `path`. Raises ConfigError."""
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give --config a TOML file") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 text; save it as UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: is not TOML: {error}; mend that line") from error
-    try:
-        config = msgspec.convert(raw, CoordinatorConfig)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(str(error))}") from error
+    """The configuration in the file at `path`. Raises SettingsError."""
+    config = settings.read(path, CoordinatorConfig)
     _check_whole(config, path)
-    return config
+    if config.market is None:
+        return config
+    offers = tuple(_with_service(offer, number, path) for number, offer in enumerate(config.market.offers))
+    return replace(config, market=replace(config.market, offers=offers))
+
+
+def _with_service(offer: OfferConfig, number: int, path: Path) -> OfferConfig:
+    """The offer, with a service that can be loaded from anywhere."""
+    reference = str(path.absolute().parent / offer.service) if offer.service.endswith(".toml") else offer.service
+    try:
+        services.load(reference)
+    except services.ServiceError as error:
+        raise SettingsError(f"{path}: $.market.offers[{number}].service: {error}") from error
+    return replace(offer, service=reference)
 
 
 def _check_whole(config: CoordinatorConfig, path: Path) -> None:
     """What no single key can tell."""
     listen = config.listen
     if listen.host in _EVERYWHERE and listen.public_host is None:
-        raise ConfigError(
+        raise SettingsError(
             f"{path}: $.listen.public_host: is missing, and {listen.host} is no address a gateway could use; give "
-            f"{_remedy('$.listen.public_host')}"
+            f"{settings.remedy('$.listen.public_host', CoordinatorConfig)}"
         )
     fixed = Counter(
         port for port in (listen.enrolment_port, listen.site_port, listen.broker_port, listen.console_port) if port
     )
     for port, times in fixed.items():
         if times > 1:
-            raise ConfigError(f"{path}: $.listen: port {port} is given to {times} servers; each needs its own")
+            raise SettingsError(f"{path}: $.listen: port {port} is given to {times} servers; each needs its own")
     if config.market is None:
         return
-    for number, offer in enumerate(config.market.offers):
-        if offer.service not in services.shipped():
-            where = f"$.market.offers[{number}].service"
-            raise ConfigError(f"{path}: {where}: {offer.service!r} is unknown; give {', '.join(services.shipped())}")
     products = Counter(offer.product for offer in config.market.offers)
     groups = Counter(offer.group for offer in config.market.offers)
     for key, counted in (("product", products), ("group", groups)):
         for value, times in counted.items():
             if times > 1:
-                raise ConfigError(
+                raise SettingsError(
                     f"{path}: $.market.offers[...].{key}: {value!r} is given {times} times; a site's power is sold once"
                 )
-
-
-_UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>.*?)`(?: - at `(?P<path>.*)`)?$")
-_MISSING = re.compile(r"Object missing required field `(?P<key>.*?)`(?: - at `(?P<path>.*)`)?$")
-_OTHER = re.compile(r"(?P<finding>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
-
-
-def _explain(message: str) -> str:
-    """msgspec's finding as: key, finding, remedy."""
-    if found := _UNKNOWN.match(message):
-        key, where = found["key"], found["path"] or "$"
-        known = [field.encode_name for field in msgspec.structs.fields(_bare(_annotation(where)))]
-        near = difflib.get_close_matches(key, known, n=1)
-        return f"{where}.{key}: unknown key; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")
-    if found := _MISSING.match(message):
-        where = f"{found['path'] or '$'}.{found['key']}"
-        return f"{where}: is missing; give {_remedy(where)}"
-    found = _OTHER.match(message)
-    where = (found and found["path"]) or "$"
-    finding = found["finding"] if found else message
-    return f"{where}: {finding[:1].lower()}{finding[1:]}; give {_remedy(where)}"
-
-
-def _remedy(where: str) -> str:
-    """The description of the key at a path such as `$.market.offers[0].group`."""
-    for meta in getattr(_annotation(where), "__metadata__", ()):
-        if isinstance(meta, Meta) and meta.description:
-            return meta.description
-    return "a value of the right type"
-
-
-def _annotation(where: str) -> Any:
-    kind: Any = CoordinatorConfig
-    for name, index in re.findall(r"\.(\w+)|(\[[^\]]*\])", where):
-        bare = _bare(kind)
-        if index:
-            kind = get_args(bare)[0]
-        else:
-            kind = next(field.type for field in msgspec.structs.fields(bare) if field.encode_name == name)
-    return kind
-
-
-def _bare(kind: Any) -> Any:
-    """The type inside Annotated[...] and `... | None`."""
-    if get_origin(kind) is Annotated:
-        kind = get_args(kind)[0]
-    present = [part for part in get_args(kind) if part is not type(None)]
-    return present[0] if type(None) in get_args(kind) and len(present) == 1 else kind

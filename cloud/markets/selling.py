@@ -113,7 +113,7 @@ async def _place(office: Office, session: MarketSession, config: OfferConfig, of
         offer_id=offer_id,
         session_id=session.session_id,
         product=product,
-        service_id=config.service,
+        service_id=services.load(config.service).id,
         group=config.group,
         power_w=offer.power_w,
         price_per_mw_h=offer.price_per_mw_h,
@@ -144,13 +144,14 @@ def _not_as_offered(award: client.Award, offer: OfferRecord) -> bool:
 def _keep_award(
     office: Office, session: MarketSession, offer: OfferRecord, bought: client.Award, homes: dict[str, int]
 ) -> None:
+    reference = next(config.service for config in office.config.offers if config.product == offer.product)
     award = AwardRecord(
         award_id=offer.offer_id,
         session_id=session.session_id,
         offer_id=offer.offer_id,
         product=offer.product,
         service_id=offer.service_id,
-        service_toml=services.text(offer.service_id),
+        service_toml=services.text(reference),
         group=offer.group,
         power_w=bought.power_w,
         clearing_price_per_mw_h=bought.clearing_price_per_mw_h,

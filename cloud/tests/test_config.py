@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cloud.config import ConfigError, CoordinatorConfig, load
+from cloud.config import CoordinatorConfig, load
+from protos.settings import SettingsError
 
 WHOLE = """
 [listen]
@@ -76,7 +77,7 @@ def test_empty_file_is_loopback_free_ports_and_no_market(tmp_path: Path) -> None
         pytest.param(WHOLE.replace("USD", "usd"), r"\$\.market\.currency: .*ISO 4217", id="currency"),
         pytest.param(WHOLE.replace("http://", "ftp://"), r"\$\.market\.url: .*give its address", id="scheme"),
         pytest.param(
-            WHOLE.replace('"ercot-ffr"', '"ercot"'), r"offers\[0\]\.service: 'ercot' is unknown", id="service"
+            WHOLE.replace('"ercot-ffr"', '"ercot"'), r"offers\[0\]\.service: service 'ercot' is unknown", id="service"
         ),
         pytest.param(WHOLE.replace('"droop"\ns', '"ffr"\ns'), r"offers.*product: 'ffr' is given 2 times", id="twice"),
         pytest.param(WHOLE.replace('public_host = "vpp.example.org"', ""), r"public_host: is missing", id="no address"),
@@ -86,15 +87,15 @@ def test_empty_file_is_loopback_free_ports_and_no_market(tmp_path: Path) -> None
 )
 def test_mistake_is_told_with_file_key_and_remedy_in_one_line(tmp_path: Path, text: str, told: str) -> None:
     path = write(tmp_path, text)
-    with pytest.raises(ConfigError, match=told) as refusal:
+    with pytest.raises(SettingsError, match=told) as refusal:
         load(path)
     assert str(refusal.value).startswith(f"{path}: ")
     assert "\n" not in str(refusal.value)
 
 
 def test_missing_file_and_binary_file_are_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(SettingsError, match="cannot be read"):
         load(tmp_path / "none.toml")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match="UTF-8"):
+    with pytest.raises(SettingsError, match="UTF-8"):
         load(tmp_path / "binary.toml")

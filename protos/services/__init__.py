@@ -2,12 +2,14 @@
 
 A service answers a frequency deviation f - nominal [Hz] with a share of power, positive towards the grid (the answer
 to low frequency). It is either a `Curve` (piecewise linear, with a first-order lag) or a `Trigger` (full power at a
-threshold, held, released). `parse` reads a text, `load` one that ships with the product.
+threshold, held, released). `parse` reads a text, `load` one that ships with the product or stands in
+a file.
 """
 
 import datetime as dt
 from importlib import resources
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -80,16 +82,24 @@ def parse(text: str) -> Service:
     return service
 
 
-def text(service_id: str) -> str:
-    """The TOML text of a service that ships with the product. Raises ServiceError."""
-    if service_id not in shipped():
-        raise ServiceError(f"service {service_id!r} is unknown: one of {', '.join(shipped())}")
-    return (resources.files(__name__) / f"{service_id}.toml").read_text(encoding="utf-8")
+def text(reference: str) -> str:
+    """The TOML text of a service: one that ships with the product, by its id, or a file ending in .toml.
+
+    Raises ServiceError.
+    """
+    if reference in shipped():
+        return (resources.files(__name__) / f"{reference}.toml").read_text(encoding="utf-8")
+    if not reference.endswith(".toml"):
+        raise ServiceError(f"service {reference!r} is unknown: a .toml file, or one of {', '.join(shipped())}")
+    try:
+        return Path(reference).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ServiceError(f"service {reference}: cannot be read ({error})") from error
 
 
-def load(service_id: str) -> Service:
-    """A service that ships with the product. Raises ServiceError."""
-    return parse(text(service_id))
+def load(reference: str) -> Service:
+    """A service that ships with the product, by its id, or one from a .toml file. Raises ServiceError."""
+    return parse(text(reference))
 
 
 def shipped() -> list[str]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from protos import frame
 from protos.vpp.v1.telemetry_pb2 import Batch, Frame
 
-FLAT = [[0.0] * frame.SAMPLES for _ in frame.POINTS]
+FLAT: list[list[float | None]] = [[0.0] * frame.SAMPLES for _ in frame.POINTS]
 
 
 def columns_of(message: Frame) -> list[list[float | None]]:
@@ -80,7 +80,7 @@ def test_whatever_goes_in_comes_out(site: int, seq: int, slot: int, columns: tup
     ],
 )
 def test_layout_switches_instead_of_clipping(first: float | None, second: float | None, layout: int) -> None:
-    columns: list[list[float | None]] = [[first, second, *[0.0] * 8], *([0.0] * 10 for _ in frame.POINTS[1:])]
+    columns: list[list[float | None]] = [[first, second, *[0.0] * 8], *FLAT[1:]]
     assert Frame.FromString(frame.pack(1, 1, 0, 100, columns)).layout == layout
 
 
@@ -93,6 +93,6 @@ def test_layout_switches_instead_of_clipping(first: float | None, second: float 
         pytest.param(0, 100, [[0.0] * 9, *FLAT[1:]], "10 samples", id="a sample missing"),
     ],
 )
-def test_wrong_shapes_are_refused(t0_ms: int, interval_ms: int, columns: list[list[float]], says: str) -> None:
+def test_wrong_shapes_are_refused(t0_ms: int, interval_ms: int, columns: list[list[float | None]], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         frame.pack(1, 1, t0_ms, interval_ms, columns)

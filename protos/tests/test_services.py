@@ -1,5 +1,7 @@
 """Services as data: every shipped text parses, and a text that cannot be used says what is wrong with it."""
 
+from pathlib import Path
+
 import pytest
 
 from protos import services
@@ -61,3 +63,11 @@ def test_a_text_that_cannot_be_used_is_refused_by_name(text: str, says: str) -> 
 def test_an_unknown_service_names_those_there_are() -> None:
     with pytest.raises(services.ServiceError, match="ercot-ffr"):
         services.load("nothing")
+
+
+def test_a_service_of_ones_own_is_a_file(tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text(GOOD.replace('id = "ieee1547-droop"', 'id = "own"'))
+    assert services.load(str(own)).id == "own"
+    with pytest.raises(services.ServiceError, match=r"missing\.toml: cannot be read"):
+        services.load(str(tmp_path / "missing.toml"))
