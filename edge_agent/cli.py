@@ -12,11 +12,12 @@ from typing import Any
 
 from edge_agent.drivers import open_device
 from edge_agent.model.clock import SystemClock
-from edge_agent.model.config import AgentConfig, ConfigError, load
+from edge_agent.model.config import AgentConfig, load
 from edge_agent.model.devices import Device, DeviceFault, DeviceRejected, DeviceTimeout
 from edge_agent.runtime import folder
 from edge_agent.runtime.process import ControlProcess
 from edge_agent.runtime.watchdog import Watchdog
+from protos.settings import SettingsError
 
 REFUSED = 2  # the configuration, or what it names, has to be mended first
 
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     try:
         code: int = parsed.command(parsed)
-    except ConfigError as error:
+    except SettingsError as error:
         print(f"vpp-agent: {error}", file=sys.stderr)
         return REFUSED
     except DeviceFault as error:
@@ -163,7 +164,7 @@ def _status(parsed: argparse.Namespace) -> int:
         control = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
         journal = read_status(config.data_dir)
     except (OSError, ValueError, JournalError) as error:
-        raise ConfigError(f"{config.data_dir}: the agent's status cannot be read ({error})") from error
+        raise SettingsError(f"{config.data_dir}: the agent's status cannot be read ({error})") from error
     counters = {name: getattr(journal, name) for name in journal.__dataclass_fields__}
     if parsed.json:
         print(json.dumps({"site": config.site, "journal": counters, "control": control}, indent=1))

@@ -22,7 +22,7 @@ _OTHER = re.compile(r"(?P<finding>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
 
 
 class SettingsError(Exception):
-    """A file that cannot be used: names file, key and remedy in one line."""
+    """Settings that cannot be used: says what, where and how to mend it, in one line."""
 
 
 def read(path: Path, kind: type[T], *, dec_hook: Callable[[type, Any], Any] | None = None) -> T:

@@ -4,15 +4,15 @@
 allowed values stand in its annotation, and the same text is the remedy that a refusal prints.
 """
 
-import difflib
-import re
-import tomllib
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
+
+from protos import settings
+from protos.settings import SettingsError
 
 SiteName = Annotated[
     str,
@@ -22,10 +22,6 @@ SiteName = Annotated[
     ),
 ]
 Share = Annotated[float, Meta(ge=0.0, le=1.0, description="a share of the storage's capacity, 0 to 1")]
-
-
-class ConfigError(Exception):
-    """A configuration that cannot be used: names file, key and remedy in one line."""
 
 
 class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,26 +78,15 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 def load(path: Path) -> AgentConfig:
-    """The configuration in the file at `path`. Raises ConfigError."""
+    """The configuration in the file at `path`. Raises SettingsError."""
     path = path.absolute()
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give --config an agent's TOML file") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 text; save it as UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: is not TOML: {error}; mend that line") from error
 
     def resolve(kind: type, value: object) -> Path:
         if kind is not Path or not isinstance(value, str) or not value:
             raise ValueError("Expected a path in quotes")
         return path.parent / value
 
-    try:
-        config = msgspec.convert(raw, AgentConfig, dec_hook=resolve)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(str(error))}") from error
+    config = settings.read(path, AgentConfig, dec_hook=resolve)
     _check_whole(config, path)
     return config
 
@@ -109,7 +94,7 @@ def load(path: Path) -> AgentConfig:
 def _check_whole(config: AgentConfig, path: Path) -> None:
     control = config.control
     if control.soc_min >= control.soc_max:
-        raise ConfigError(
+        raise SettingsError(
             f"{path}: $.control.soc_min: {control.soc_min} is not below soc_max {control.soc_max}; lower one or raise "
             "the other"
         )
@@ -117,50 +102,4 @@ def _check_whole(config: AgentConfig, path: Path) -> None:
         of = (lambda d: d.name) if key == "name" else (lambda d: f"{d.host}:{d.port} unit {d.unit_id}")
         twice = [value for value, count in Counter(map(of, config.devices)).items() if count > 1]
         if twice:
-            raise ConfigError(f"{path}: $.devices[...].{key}: {twice[0]} is given twice; each device needs its own")
-
-
-_UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>.*?)`(?: - at `(?P<path>.*)`)?$")
-_MISSING = re.compile(r"Object missing required field `(?P<key>.*?)`(?: - at `(?P<path>.*)`)?$")
-_OTHER = re.compile(r"(?P<finding>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
-
-
-def _explain(message: str) -> str:
-    """msgspec's finding as: key, finding, remedy."""
-    if found := _UNKNOWN.match(message):
-        key, where = found["key"], found["path"] or "$"
-        known = [field.encode_name for field in msgspec.structs.fields(_annotation(where, unwrap=True))]
-        near = difflib.get_close_matches(key, known, n=1)
-        remedy = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-        return f"{where}.{key}: unknown key; {remedy}"
-    if found := _MISSING.match(message):
-        where = f"{found['path'] or '$'}.{found['key']}"
-        return f"{where}: is missing; give {_remedy(where)}"
-    found = _OTHER.match(message)
-    where = (found and found["path"]) or "$"
-    finding = found["finding"] if found else message
-    return f"{where}: {finding[:1].lower()}{finding[1:]}; give {_remedy(where)}"
-
-
-def _remedy(where: str) -> str:
-    """The description of the key at a path such as `$.devices[0].port`."""
-    kind = _annotation(where)
-    for meta in getattr(kind, "__metadata__", ()):
-        if isinstance(meta, Meta) and meta.description:
-            return meta.description
-    return "a value of the right type"
-
-
-def _annotation(where: str, *, unwrap: bool = False) -> Any:
-    kind: Any = AgentConfig
-    for part in re.findall(r"\.(\w+)|(\[[^\]]*\])", where):
-        kind = _bare(kind)
-        if part[0]:
-            kind = next(field.type for field in msgspec.structs.fields(kind) if field.encode_name == part[0])
-        else:
-            kind = get_args(kind)[0]
-    return _bare(kind) if unwrap else kind
-
-
-def _bare(kind: Any) -> Any:
-    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+            raise SettingsError(f"{path}: $.devices[...].{key}: {twice[0]} is given twice; each device needs its own")

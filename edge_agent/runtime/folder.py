@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge_agent.model.config import ConfigError
+from protos.settings import SettingsError
 
 CONTROL_LOCK = "control.lock"
 STATISTICS = "control.json"
@@ -14,12 +14,12 @@ STATISTICS = "control.json"
 
 @contextlib.contextmanager
 def held(folder: Path, config_file: Path) -> Iterator[None]:
-    """The folder, made if missing, for this process alone while the block runs. Raises ConfigError."""
+    """The folder, made if missing, for this process alone while the block runs. Raises SettingsError."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(folder / CONTROL_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise ConfigError(
+        raise SettingsError(
             f"{config_file}: $.data_dir: {folder} cannot be written ({error.strerror}); give a folder that the agent's "
             "user owns"
         ) from error
@@ -27,7 +27,7 @@ def held(folder: Path, config_file: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ConfigError(
+            raise SettingsError(
                 f"{config_file}: $.data_dir: another agent runs on {folder}; stop it, or give this one a folder of its "
                 "own"
             ) from error

@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 
 from edge_agent.model.clock import SystemClock
-from edge_agent.model.config import AgentConfig, ConfigError, load
+from edge_agent.model.config import AgentConfig, load
+from protos.settings import SettingsError
 
 
 def main() -> int:
@@ -27,7 +28,7 @@ def main() -> int:
     try:
         config = load(arguments.config)
         asyncio.run(_run(config, arguments.fd))
-    except ConfigError as error:
+    except SettingsError as error:
         sys.stderr.write(f"vpp-agent: {error}\n")
         return 2
     return 0
@@ -47,7 +48,7 @@ async def _run(config: AgentConfig, fd: int) -> None:
     try:
         control = ControlSocket(fd)
     except OSError as error:
-        raise ConfigError(
+        raise SettingsError(
             f"--fd {fd}: is no socket ({error.strerror}); start the agent with `vpp-agent run`"
         ) from error
     loop = asyncio.get_running_loop()

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import msgspec
 
-from edge_agent.model.config import ConfigError
+from protos.settings import SettingsError
 
 Address = Annotated[str, msgspec.Meta(pattern=r"^[^:\s]+:[0-9]{1,5}$|^\[[0-9a-fA-F:]+\]:[0-9]{1,5}$")]
 
@@ -28,23 +28,25 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 def load_claim(path: Path, site: str) -> Claim:
-    """The claim for `site` in the file at `path`. Raises ConfigError."""
+    """The claim for `site` in the file at `path`. Raises SettingsError."""
     again = f"make one with `vpp-cloud site add {site} --claim-file {path.name}` and put it there"
     try:
         claim = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Claim)
     except OSError as error:
-        raise ConfigError(
+        raise SettingsError(
             f"claim file {path}: cannot be read ({error.strerror}), and this agent has not enrolled yet; {again}"
         ) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise ConfigError(f"claim file {path}: is damaged ({error}); {again}") from error
+        raise SettingsError(f"claim file {path}: is damaged ({error}); {again}") from error
     if claim.site != site:
-        raise ConfigError(
+        raise SettingsError(
             f"claim file {path}: is for site {claim.site!r}, but the configuration says site = {site!r}; use the claim "
             "file of this site"
         )
     try:
         ssl.create_default_context(cadata=claim.ca_certificates)
     except (ssl.SSLError, ValueError) as error:
-        raise ConfigError(f"claim file {path}: ca_certificates holds no PEM certificate ({error}); {again}") from error
+        raise SettingsError(
+            f"claim file {path}: ca_certificates holds no PEM certificate ({error}); {again}"
+        ) from error
     return claim

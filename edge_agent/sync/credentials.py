@@ -4,9 +4,9 @@ from pathlib import Path
 
 import msgspec
 
-from edge_agent.model.config import ConfigError
 from edge_agent.sync.files import write_private
 from edge_agent.sync.keys import Keys
+from protos.settings import SettingsError
 from protos.vpp.v1.site_pb2 import Credentials, SiteConfiguration
 
 CREDENTIALS_FILE = "credentials.json"
@@ -39,7 +39,7 @@ class CredentialStore:
         self._configuration = folder / CONFIGURATION_FILE
 
     def load(self, site: str, keys: Keys) -> HeldCredentials | None:
-        """The credentials of `site`; None before enrolment. Raises ConfigError if they are not its own."""
+        """The credentials of `site`; None before enrolment. Raises SettingsError if they are not its own."""
         path = self._credentials
         try:
             stored = msgspec.json.decode(path.read_bytes(), type=_Stored)
@@ -47,14 +47,14 @@ class CredentialStore:
         except FileNotFoundError:
             return None
         except Exception as error:  # of JSON, base64, protobuf: one cause, one remedy
-            raise ConfigError(f"{path}: is damaged ({error}); remove it and enrol with a new claim file") from error
+            raise SettingsError(f"{path}: is damaged ({error}); remove it and enrol with a new claim file") from error
         if held.message.site != site:
-            raise ConfigError(
+            raise SettingsError(
                 f"{path}: belongs to site {held.message.site!r}, but the configuration says site = {site!r}; give each "
                 "site a data_dir of its own"
             )
         if stored.client_key != keys.client_digest:
-            raise ConfigError(
+            raise SettingsError(
                 f"{path}: was issued for another key than the one beside it; restore the key, or remove this file and "
                 "enrol with a new claim file"
             )

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge_agent.model.config import ConfigError
+from protos.settings import SettingsError
 
 BUSY_TIMEOUT_S = 5.0
 BOOT_ID_FILE = Path("/proc/sys/kernel/random/boot_id")
@@ -20,7 +20,7 @@ class Corrupt(sqlite3.DatabaseError):
 def connect(path: Path, version: int, schema: str) -> sqlite3.Connection:
     """Opens the file for writing (mode 0600, WAL), made with `schema` if it is new; checks that it is sound.
 
-    Raises ConfigError if a newer agent wrote it, sqlite3.DatabaseError (see is_corrupt) where it cannot be used.
+    Raises SettingsError if a newer agent wrote it, sqlite3.DatabaseError (see is_corrupt) where it cannot be used.
     """
     db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
     try:
@@ -30,7 +30,7 @@ def connect(path: Path, version: int, schema: str) -> sqlite3.Connection:
         db.execute("PRAGMA journal_size_limit=1048576")
         found = db.execute("PRAGMA user_version").fetchone()[0]
         if found > version:
-            raise ConfigError(
+            raise SettingsError(
                 f"{path}: was written by a newer agent (schema {found}, this one knows {version}); install that "
                 "version again or give another data_dir"
             )

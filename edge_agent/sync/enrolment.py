@@ -8,13 +8,14 @@ from pathlib import Path
 import grpc
 
 from edge_agent.model.clock import Clock
-from edge_agent.model.config import AgentConfig, ConfigError
+from edge_agent.model.config import AgentConfig
 from edge_agent.sync.backoff import Backoff
 from edge_agent.sync.claim import Claim, load_claim
 from edge_agent.sync.coordinator import CoordinatorClient, Refused, Unreachable, Untrusted
 from edge_agent.sync.credentials import CredentialStore, HeldCredentials
 from edge_agent.sync.keys import Keys
 from edge_agent.sync.state import State
+from protos.settings import SettingsError
 from protos.vpp.v1.site_pb2 import Credentials
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Identity:
     async def enrol(self) -> HeldCredentials:
         """New credentials for the claim file's token; waits for ever for an unreachable coordinator.
 
-        Raises ConfigError where the claim file is missing or damaged, or the coordinator refuses it.
+        Raises SettingsError where the claim file is missing or damaged, or the coordinator refuses it.
         """
         claim = load_claim(self._claim_file, self._site)
         backoff, told = self._backoff(), False
@@ -55,7 +56,7 @@ class Identity:
             try:
                 message = await self._client.enrol(claim)
             except Refused as refusal:
-                raise ConfigError(self._explain(claim, refusal)) from refusal
+                raise SettingsError(self._explain(claim, refusal)) from refusal
             except Unreachable as error:
                 if not told:
                     log.warning("coordinator unreachable, enrolment goes on trying: %s", error)
@@ -76,7 +77,7 @@ class Identity:
             await self._until(held.renew_at_ms)
             try:
                 fresh = await self._renewed(held)
-            except (Refused, Unreachable, ConfigError, OSError) as error:
+            except (Refused, Unreachable, SettingsError, OSError) as error:
                 if not told:
                     expired = self._clock.utc_ms() >= held.message.expires_ms
                     what = "have expired" if expired else "could not be renewed yet"
@@ -101,14 +102,14 @@ class Identity:
             return self._keep(await self._client.renew(held.message))
         claim = load_claim(self._claim_file, self._site)
         if claim.digest == self._state.claim_used:
-            raise ConfigError("the claim file's token is used")
+            raise SettingsError("the claim file's token is used")
         fresh = self._keep(await self._client.enrol(claim))
         self._state.use_claim(claim.digest)
         return fresh
 
     def _keep(self, message: Credentials) -> HeldCredentials:
         if message.site != self._site:
-            raise ConfigError(
+            raise SettingsError(
                 f"claim file {self._claim_file}: the coordinator answered with credentials of site "
                 f"{message.site!r}, not {self._site!r}; {self._again()}"
             )

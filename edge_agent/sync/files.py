@@ -4,16 +4,16 @@ import fcntl
 import os
 from pathlib import Path
 
-from edge_agent.model.config import ConfigError
+from protos.settings import SettingsError
 
 
 def private_folder(path: Path) -> Path:
-    """`path` as a folder of mode 0700, made if missing. Raises ConfigError."""
+    """`path` as a folder of mode 0700, made if missing. Raises SettingsError."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.chmod(0o700)
     except OSError as error:
-        raise ConfigError(
+        raise SettingsError(
             f"data_dir {path}: cannot be made or opened ({error.strerror}); give a folder that the agent's user owns"
         ) from error
     return path

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from edge_agent.model.clock import Clock
-from edge_agent.model.config import ConfigError
 from edge_agent.sync import database
 from edge_agent.sync.state import State
+from protos.settings import SettingsError
 from protos.vpp.v1.report_pb2 import Event
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class Journal:
     """The writer's side. All calls are short and synchronous; one process, one thread."""
 
     def __init__(self, folder: Path, site: str, state: State, clock: Clock, *, max_rows: int = MAX_ROWS) -> None:
-        """Opens or makes the journal. Raises ConfigError if a newer agent wrote it, or the folder cannot be written."""
+        """Opens or makes it. Raises SettingsError if a newer agent wrote it or the folder cannot be written to."""
         self._path = folder / FILE
         self._site = site
         self._state = state
@@ -92,7 +92,7 @@ class Journal:
             self._db = self._open()
         except sqlite3.DatabaseError as error:
             if not database.is_corrupt(error):
-                raise ConfigError(
+                raise SettingsError(
                     f"{self._path}: cannot be opened ({error}); give data_dir space and to the agent's user"
                 ) from error
             self._db = self._start_anew(error)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import nkeys
 
-from edge_agent.model.config import ConfigError
 from edge_agent.sync.files import write_private
+from protos.settings import SettingsError
 
 CLIENT_KEY_FILE = "client.key"
 NATS_SEED_FILE = "nats.nk"
@@ -20,7 +20,7 @@ class Keys:
     """An ECDSA P-256 key for gRPC's client certificate, and a NATS user key. Each made when first needed."""
 
     def __init__(self, folder: Path) -> None:
-        """The keys in the data folder. Raises ConfigError where a file is not what it was."""
+        """The keys in the data folder. Raises SettingsError where a file is not what it was."""
         self._client = folder / CLIENT_KEY_FILE
         seed = folder / NATS_SEED_FILE
         if not seed.exists():
@@ -38,7 +38,7 @@ class Keys:
 
     @property
     def client_pem(self) -> bytes:
-        """The client certificate's private key, PEM. Raises ConfigError."""
+        """The client certificate's private key, PEM. Raises SettingsError."""
         return _read(self._client)
 
     @property
@@ -47,7 +47,7 @@ class Keys:
         return hashlib.sha256(self.client_pem).hexdigest()
 
     async def certificate_request(self, site: str) -> bytes:
-        """PKCS#10, DER, signed by the client key, which is made if there is none. Raises ConfigError."""
+        """PKCS#10, DER, signed by the client key, which is made if there is none. Raises SettingsError."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "edge_agent.sync.certificate_request", "--key", str(self._client), "--site", site),
@@ -74,13 +74,13 @@ def _read(path: Path) -> bytes:
         path.chmod(0o600)
         return path.read_bytes()
     except OSError as error:
-        raise ConfigError(
+        raise SettingsError(
             f"{path}: cannot be read ({error.strerror}); give the file to the agent's user, mode 0600"
         ) from error
 
 
-def _damaged(path: Path, finding: object) -> ConfigError:
-    return ConfigError(
+def _damaged(path: Path, finding: object) -> SettingsError:
+    return SettingsError(
         f"{path}: is not the key this agent made ({finding}); restore it, or remove {CLIENT_KEY_FILE}, "
         f"{NATS_SEED_FILE} and credentials.json and enrol again with a new claim file"
     )

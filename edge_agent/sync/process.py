@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from edge_agent.model.clock import Clock
-from edge_agent.model.config import AgentConfig, ConfigError
+from edge_agent.model.config import AgentConfig
 from edge_agent.sync.backoff import Backoff
 from edge_agent.sync.coordinator import Configured, CoordinatorClient, Refused, Unreachable
 from edge_agent.sync.credentials import CredentialStore, HeldCredentials
@@ -24,6 +24,7 @@ from edge_agent.sync.keys import Keys
 from edge_agent.sync.session import Session
 from edge_agent.sync.state import State
 from protos.frame import NARROW
+from protos.settings import SettingsError
 from protos.vpp.v1.local_pb2 import SnapshotReport, ToSync
 from protos.vpp.v1.report_pb2 import Event
 from protos.vpp.v1.site_pb2 import SiteConfiguration, SiteDescription
@@ -57,7 +58,7 @@ def agent_version() -> str:
 
 
 class SyncProcess:
-    """One run of it. `run` returns when control is gone and raises ConfigError where a person has to act."""
+    """One run of it. `run` returns when control is gone and raises SettingsError where a person has to act."""
 
     def __init__(self, config: AgentConfig, control: ControlSocket, clock: Clock, pace: Pace) -> None:
         self._config = config
@@ -73,7 +74,7 @@ class SyncProcess:
         self._journal_trouble = ""
 
     async def run(self) -> None:
-        """Works until control is gone. Raises ConfigError."""
+        """Works until control is gone. Raises SettingsError."""
         folder = private_folder(self._config.data_dir)
         lock = FolderLock(folder)
         try:
@@ -92,7 +93,7 @@ class SyncProcess:
         deadline_s = self._clock.monotonic_s() + LOCK_PATIENCE_S
         while not lock.acquire():
             if self._clock.monotonic_s() > deadline_s:
-                raise ConfigError(
+                raise SettingsError(
                     f"data_dir {folder}: another agent works in it; stop that one or give another data_dir"
                 )
             await asyncio.sleep(LOCK_RETRY_S)
@@ -117,7 +118,7 @@ class SyncProcess:
                 for task in background:
                     task.cancel()
         except BaseExceptionGroup as errors:
-            if (wrong := _first(errors, ConfigError)) is not None:
+            if (wrong := _first(errors, SettingsError)) is not None:
                 raise wrong from None
             raise
 
@@ -299,7 +300,7 @@ class SyncProcess:
             log.info("telemetry configured: interval_ms=%d groups=%s", interval_ms, ",".join(configuration.groups))
 
 
-def _first(errors: BaseExceptionGroup[BaseException], kind: type[ConfigError]) -> ConfigError | None:
+def _first(errors: BaseExceptionGroup[BaseException], kind: type[SettingsError]) -> SettingsError | None:
     """The first error of this kind in a task group's bundle."""
     for error in errors.exceptions:
         found = _first(error, kind) if isinstance(error, BaseExceptionGroup) else error

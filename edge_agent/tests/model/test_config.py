@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.model.config import ConfigError, load
+from edge_agent.model.config import load
+from protos.settings import SettingsError
 
 GOOD = """\
 site = "home-01"
@@ -59,7 +60,7 @@ def test_absolute_paths_stay(tmp_path: Path) -> None:
     [
         pytest.param(swap("rate_hz", "rate_hs"), "$.control.rate_hs", "did you mean rate_hz?", id="typing error"),
         pytest.param(swap("site =", "sight ="), "$.sight", "did you mean site?", id="typing error at the top"),
-        pytest.param(swap("host =", "adress ="), "$.devices[0].adress", "known here: name, driver, host", id="unknown"),
+        pytest.param(swap("host =", "adress ="), "$.devices[0].adress", "known: name, driver, host", id="unknown"),
         pytest.param(swap("rate_hz = 20.0", "rate_hz = 100"), "$.control.rate_hz", "10 to 50", id="too fast"),
         pytest.param(swap("rate_hz = 20.0", "rate_hz = nan"), "$.control.rate_hz", "10 to 50", id="not a number"),
         pytest.param(swap("20.0", '"fast"'), "$.control.rate_hz", "cycles a second", id="wrong type"),
@@ -85,7 +86,7 @@ def test_absolute_paths_stay(tmp_path: Path) -> None:
 def test_refusal_names_file_key_and_remedy(tmp_path: Path, change: Change, key: str, remedy: str) -> None:
     file = tmp_path / "agent.toml"
     file.write_text(change(GOOD))
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(SettingsError) as refused:
         load(file)
     message = str(refused.value)
     assert message.startswith(f"{file}: ")
@@ -95,12 +96,12 @@ def test_refusal_names_file_key_and_remedy(tmp_path: Path, change: Change, key: 
 
 
 def test_missing_file_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"nowhere\.toml: cannot be read \(No such file"):
+    with pytest.raises(SettingsError, match=r"nowhere\.toml: cannot be read \(No such file"):
         load(tmp_path / "nowhere.toml")
 
 
 def test_file_that_is_no_text(tmp_path: Path) -> None:
     file = tmp_path / "agent.toml"
     file.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match="UTF-8"):
+    with pytest.raises(SettingsError, match="UTF-8"):
         load(file)

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from edge_agent.model.clock import SystemClock
-from edge_agent.model.config import ConfigError, load
+from edge_agent.model.config import load
 from edge_agent.sync.backoff import Backoff
 from edge_agent.sync.coordinator import CoordinatorClient
 from edge_agent.sync.credentials import CredentialStore, HeldCredentials
@@ -18,6 +18,7 @@ from edge_agent.sync.keys import Keys
 from edge_agent.sync.state import AcceptedIntent, State
 from edge_agent.tests.sync.agent import CONFIG
 from edge_agent.tests.sync.counterparts import DEADLINE_S, Coordinator, utc_ms
+from protos.settings import SettingsError
 
 HOUR_MS = 3_600_000
 
@@ -66,7 +67,7 @@ async def test_keys_are_made_once_and_the_request_proves_them(site: Site) -> Non
 async def test_a_damaged_key_is_refused_by_name(site: Site, name: str) -> None:
     await site.keys.certificate_request("home-01")
     (site.data / name).write_bytes(b"damaged")
-    with pytest.raises(ConfigError, match=f"{name}: is not the key this agent made"):
+    with pytest.raises(SettingsError, match=f"{name}: is not the key this agent made"):
         await Keys(site.data).certificate_request("home-01")
 
 
@@ -80,14 +81,14 @@ async def test_credentials_are_kept_for_the_next_start(site: Site, coordinator: 
 async def test_credentials_of_another_site_or_key_are_refused(site: Site, coordinator: Coordinator) -> None:
     site.claim_file.write_text(coordinator.claim("home-01"))
     await site.identity.enrol()
-    with pytest.raises(ConfigError, match=r"belongs to site 'home-01', but the configuration says site = 'home-02'"):
+    with pytest.raises(SettingsError, match=r"belongs to site 'home-01', but the configuration says site = 'home-02'"):
         site.store.load("home-02", site.keys)
     (site.data / "client.key").unlink()
     await site.keys.certificate_request("home-01")
-    with pytest.raises(ConfigError, match="issued for another key"):
+    with pytest.raises(SettingsError, match="issued for another key"):
         site.store.load("home-01", site.keys)
     (site.data / "credentials.json").write_text("{")
-    with pytest.raises(ConfigError, match=r"credentials\.json: is damaged"):
+    with pytest.raises(SettingsError, match=r"credentials\.json: is damaged"):
         site.store.load("home-01", site.keys)
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from edge_agent.model.clock import SystemClock
-from edge_agent.model.config import ConfigError
 from edge_agent.sync import database
 from edge_agent.sync.journal import RESERVE, Journal, JournalError, JournalStatus, ReportKind, read_status
 from edge_agent.sync.state import State
+from protos.settings import SettingsError
 from protos.vpp.v1.report_pb2 import Event
 
 
@@ -210,7 +210,7 @@ def test_a_journal_of_a_newer_agent_is_refused_in_one_line(tmp_path: Path) -> No
     opened(tmp_path).close()
     with sqlite3.connect(tmp_path / "journal.db") as db:
         db.execute("PRAGMA user_version=99")
-    with pytest.raises(ConfigError, match=r"journal\.db: was written by a newer agent"):
+    with pytest.raises(SettingsError, match=r"journal\.db: was written by a newer agent"):
         opened(tmp_path)
 
 

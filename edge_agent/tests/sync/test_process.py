@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.model.config import ConfigError, load
+from edge_agent.model.config import load
 from edge_agent.sync.ipc import ControlSocket
 from edge_agent.sync.journal import read_status
 from edge_agent.sync.process import Pace, SyncProcess
 from edge_agent.tests.sync.agent import Agent
 from edge_agent.tests.sync.counterparts import DEADLINE_S, Authority, Broker, Coordinator, until, utc_ms
 from protos import services, subjects
+from protos.settings import SettingsError
 from protos.vpp.v1.intent_pb2 import ArmService, Intent
 from protos.vpp.v1.report_pb2 import Acknowledgement, Event
 
@@ -278,7 +279,7 @@ async def test_two_agents_in_one_folder_are_refused(agent: Agent, coordinator: C
     await configured(agent, coordinator)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     control = ControlSocket(theirs.detach())
-    with ours, pytest.raises(ConfigError, match="another agent works in it"):
+    with ours, pytest.raises(SettingsError, match="another agent works in it"):
         await SyncProcess(load(agent.config), control, ImpatientClock(), Pace()).run()
     control.close()
     assert (await agent.control_goes())[0] == 0
