@@ -161,7 +161,7 @@ async def test_a_refused_enrolment_ends_in_one_line(
         pytest.param("site = ", "is damaged", id="not TOML"),
         pytest.param('site = "home-01"\n', "is damaged", id="incomplete"),
         pytest.param("other site", "is for site 'home-02'", id="another site's"),
-        pytest.param("no pem", "holds no PEM certificate", id="no certificate"),
+        pytest.param("no pem", "no PEM certificate", id="no certificate"),
     ],
 )
 async def test_a_claim_file_that_cannot_be_used_ends_in_one_line(
