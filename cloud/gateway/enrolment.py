@@ -11,7 +11,7 @@ import grpc.aio
 
 from cloud.gateway.credentials import CredentialIssuer
 from cloud.identity import certificates, nkey
-from cloud.identity.claims import redeem_claim
+from cloud.identity.claims import keys_fingerprint, redeem_claim
 from cloud.model.records import EventRecord, Severity
 from cloud.store.errors import ClaimError, ClaimProblem
 from cloud.store.ledger import Ledger
@@ -39,7 +39,10 @@ class EnrolmentService(site_pb2_grpc.EnrolmentServicer):
         request: site_pb2.EnrolRequest,
         context: grpc.aio.ServicerContext[site_pb2.EnrolRequest, site_pb2.Credentials],
     ) -> site_pb2.Credentials:
-        """Credentials for the token's site. What does not parse is refused before the token is used up."""
+        """Credentials for the token's site. What does not parse is refused before the token is used up.
+
+        Asked again by the same keys, it answers again: the first answer may have been lost on its way.
+        """
         try:
             public_key = certificates.parse_request(request.certificate_request)
             nats_public_key = nkey.check_user_public_key(request.nats_public_key)
@@ -48,15 +51,17 @@ class EnrolmentService(site_pb2_grpc.EnrolmentServicer):
         now = self._now()
         now_ms = int(now.timestamp() * 1000)
         try:
-            site = await asyncio.to_thread(redeem_claim, self._ledger, request.claim_token, now_ms=now_ms)
+            keys = keys_fingerprint(public_key, nats_public_key)
+            site = await asyncio.to_thread(redeem_claim, self._ledger, request.claim_token, keys, now_ms=now_ms)
         except ClaimError as error:
             log.warning("enrolment refused: peer=%s reason=%s", context.peer(), error)
             await context.abort(_STATUS[error.problem], str(error))
         credentials = await asyncio.to_thread(self._issuer.issue, site, public_key, nats_public_key, now=now)
+        assert site.enrolled_ms is not None  # noqa: S101 (by this claim)
         event = EventRecord(
             site=site.site,
-            event_id=f"enrolled-{now_ms}",
-            at_ms=now_ms,
+            event_id=f"enrolled-{site.enrolled_ms}",  # asked again, it is the same enrolment
+            at_ms=site.enrolled_ms,
             severity=Severity.INFO,
             code="site.enrolled",
             text=f"a gateway enrolled from {context.peer()}, agent version {request.agent_version[:40] or 'unknown'}",

@@ -6,6 +6,9 @@ import secrets
 from datetime import timedelta
 from typing import Final
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from cloud.model.records import Site
 from cloud.store.ledger import Ledger
 
@@ -23,9 +26,18 @@ def issue_claim(ledger: Ledger, site: str, *, now_ms: int, lifetime: timedelta) 
     return token
 
 
-def redeem_claim(ledger: Ledger, token: str, *, now_ms: int) -> Site:
-    """The site the token enrols; the token is used up, in one transaction. Raises ClaimError."""
-    return ledger.use_claim(token_hash(token), now_ms)
+def redeem_claim(ledger: Ledger, token: str, keys: str, *, now_ms: int) -> Site:
+    """The site the token enrols; the token is used up, in one transaction. Raises ClaimError.
+
+    keys: `keys_fingerprint` of who redeems. The same keys are answered again, because their answer may have been lost.
+    """
+    return ledger.use_claim(token_hash(token), keys, now_ms)
+
+
+def keys_fingerprint(public_key: ec.EllipticCurvePublicKey, nats_public_key: str) -> str:
+    """SHA-256, hex, of the two keys that a gateway enrols with. A request's own bytes differ each time it is signed."""
+    der = public_key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(der + nats_public_key.encode("ascii")).hexdigest()
 
 
 def token_hash(token: str) -> str:

@@ -62,6 +62,7 @@ class Claim:
     created_ms: int
     expires_ms: int
     used_ms: int | None = None
+    used_by: str | None = None  # SHA-256 of the public keys that enrolled by it, hex
 
 
 class IntentState(StrEnum):

@@ -1,5 +1,7 @@
 """Sites and the one-time claims by which their agents enrol."""
 
+from dataclasses import replace
+
 import msgspec
 
 from cloud.model.records import Claim, Description, Site
@@ -50,20 +52,28 @@ class Registry(LedgerFile):
                 raise LedgerError(f"site {site!r} is unknown: add it with vpp-cloud site add")
             self._insert("claims", Claim(token_hash=token_hash, site=site, created_ms=now_ms, expires_ms=expires_ms))
 
-    def use_claim(self, token_hash: str, now_ms: int) -> Site:
-        """The site to enrol; the claim is used up and the site is enrolled. Raises ClaimError."""
+    def use_claim(self, token_hash: str, used_by: str, now_ms: int) -> Site:
+        """The site to enrol; the claim is used up and the site is enrolled. Raises ClaimError.
+
+        used_by: fingerprint of the keys to enrol. The same keys may ask again while the claim lives and nobody was
+        enrolled after them: their answer may have been lost. Nothing changes then.
+        """
         with self.transaction():
             claim = self._one(Claim, "SELECT * FROM claims WHERE token_hash = ?", (token_hash,))
             if claim is None:
                 raise ClaimError(ClaimProblem.UNKNOWN, "claim token is unknown: make a new one for the site")
-            if claim.used_ms is not None:
+            site = self.site(claim.site)
+            assert site is not None  # noqa: S101 (a foreign key holds it)
+            if claim.used_ms is not None and (claim.used_by != used_by or claim.used_ms != site.enrolled_ms):
                 raise ClaimError(
                     ClaimProblem.USED, f"claim token of site {claim.site!r} was used before: make a new one"
                 )
             if now_ms >= claim.expires_ms:
                 raise ClaimError(ClaimProblem.EXPIRED, f"claim token of site {claim.site!r} expired: make a new one")
-            self._execute("UPDATE claims SET used_ms = ? WHERE token_hash = ?", (now_ms, token_hash))
+            if claim.used_ms is not None:
+                return site
+            self._execute(
+                "UPDATE claims SET used_ms = ?, used_by = ? WHERE token_hash = ?", (now_ms, used_by, token_hash)
+            )
             self._execute("UPDATE sites SET enrolled_ms = ? WHERE site = ?", (now_ms, claim.site))
-            enrolled = self.site(claim.site)
-        assert enrolled is not None  # noqa: S101 (a foreign key holds it)
-        return enrolled
+        return replace(site, enrolled_ms=now_ms)

@@ -212,5 +212,9 @@ def _registry_and_trades(db: Database) -> None:
     )
 
 
-MIGRATIONS: Final[tuple[Callable[[Database], None], ...]] = (_registry_and_trades,)
+def _claims_name_their_user(db: Database) -> None:
+    db.table("claims").add_column("used_by", str)
+
+
+MIGRATIONS: Final[tuple[Callable[[Database], None], ...]] = (_registry_and_trades, _claims_name_their_user)
 """Migration i brings schema i to i + 1; PRAGMA user_version holds the number of those applied."""

@@ -154,6 +154,43 @@ async def test_second_use_of_a_token_is_refused(gateway: Gateway) -> None:
     assert "\n" not in details
 
 
+async def test_lost_answer_is_given_again_to_the_same_keys(gateway: Gateway) -> None:
+    token, agent = gateway.claim("home-01"), new_agent()
+    first = await gateway.enrolment.Enrol(agent.enrol(token), timeout=TIMEOUT_S)
+    gateway.clock.now += timedelta(minutes=1)
+    again = await gateway.enrolment.Enrol(agent.enrol(token), timeout=TIMEOUT_S)
+    certificate = x509.load_pem_x509_certificate(again.certificate)
+    assert certificate.public_key() == agent.key.public_key()
+    assert (again.site, again.slot, again.first_seq) == (first.site, first.slot, first.first_seq)
+    assert (await gateway.sites(agent.key, again.certificate).Configure(DESCRIPTION, timeout=TIMEOUT_S)).groups
+    assert [event.code for event in gateway.ledger.events(site="home-01")] == ["site.enrolled"]
+
+
+async def test_half_of_the_keys_is_another_gateway(gateway: Gateway) -> None:
+    token, agent = gateway.claim("home-01"), new_agent()
+    await gateway.enrolment.Enrol(agent.enrol(token), timeout=TIMEOUT_S)
+    for other in (Agent(agent.key, new_agent().nats_public_key), Agent(new_agent().key, agent.nats_public_key)):
+        code, _ = await refused(gateway.enrolment.Enrol(other.enrol(token), timeout=TIMEOUT_S))
+        assert code is grpc.StatusCode.ALREADY_EXISTS
+
+
+async def test_replaced_gateway_does_not_come_back_by_its_old_token(gateway: Gateway) -> None:
+    token, old = gateway.claim("home-01"), new_agent()
+    await gateway.enrolment.Enrol(old.enrol(token), timeout=TIMEOUT_S)
+    gateway.clock.now += timedelta(minutes=1)
+    await gateway.enrolled("home-01")
+    code, _ = await refused(gateway.enrolment.Enrol(old.enrol(token), timeout=TIMEOUT_S))
+    assert code is grpc.StatusCode.ALREADY_EXISTS
+
+
+async def test_used_token_is_not_answered_again_for_ever(gateway: Gateway) -> None:
+    token, agent = gateway.claim("home-01", hours=1), new_agent()
+    await gateway.enrolment.Enrol(agent.enrol(token), timeout=TIMEOUT_S)
+    gateway.clock.now += timedelta(hours=1)
+    code, _ = await refused(gateway.enrolment.Enrol(agent.enrol(token), timeout=TIMEOUT_S))
+    assert code is grpc.StatusCode.FAILED_PRECONDITION
+
+
 async def test_of_many_at_once_one_is_enrolled(gateway: Gateway) -> None:
     token = gateway.claim("home-01")
     calls = [gateway.enrolment.Enrol(new_agent().enrol(token), timeout=TIMEOUT_S) for _ in range(6)]

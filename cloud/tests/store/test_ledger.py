@@ -73,10 +73,11 @@ def test_a_claim_enrols_once_and_in_time(ledger: Ledger) -> None:
     ledger.add_site("home-01", (), now_ms=1)
     ledger.add_claim("aa", "home-01", expires_ms=100, now_ms=1)
     ledger.add_claim("bb", "home-01", expires_ms=100, now_ms=1)
-    assert ledger.use_claim("aa", 99).enrolled_ms == 99
+    assert ledger.use_claim("aa", "keys", 98).enrolled_ms == 98
+    assert ledger.use_claim("aa", "keys", 99).enrolled_ms == 98  # asked again
     for token, problem in (("aa", ClaimProblem.USED), ("bb", ClaimProblem.EXPIRED), ("cc", ClaimProblem.UNKNOWN)):
         with pytest.raises(ClaimError) as error:
-            ledger.use_claim(token, 100)
+            ledger.use_claim(token, "other keys", 100)
         assert error.value.problem is problem
     with pytest.raises(LedgerError, match="unknown"):
         ledger.add_claim("dd", "home-99", expires_ms=100, now_ms=1)
@@ -183,6 +184,7 @@ def test_threads_share_a_ledger(ledger: Ledger) -> None:
 
 
 CLAIM_ALL = """
+import os
 import sys
 from pathlib import Path
 from cloud.store.errors import ClaimError
@@ -193,7 +195,7 @@ with Ledger(Path(sys.argv[1])) as ledger:
     sys.stdin.readline()
     for number in range(200):
         try:
-            ledger.use_claim(f"token-{number}", 5)
+            ledger.use_claim(f"token-{number}", str(os.getpid()), 5)
         except ClaimError as error:
             assert error.problem == "used", error
         else:
@@ -265,6 +267,20 @@ def test_a_ledger_of_an_older_version_is_brought_up_and_keeps_what_it_has(tmp_pa
         assert connection.execute("SELECT site, comment FROM sites").fetchall() == [("home-01", None)]
         assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS) + 1,)
     connection.close()
+
+
+def test_a_claim_used_before_the_ledger_kept_its_keys_stays_used(tmp_path: Path) -> None:
+    path = tmp_path / LEDGER_FILE
+    LedgerFile(path, MIGRATIONS[:1]).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("INSERT INTO sites VALUES ('home-01', 0, '[]', 1, 5, NULL)")
+        connection.execute("INSERT INTO claims VALUES ('aa', 'home-01', 1, 100, 5), ('bb', 'home-01', 1, 100, NULL)")
+    connection.close()
+    with Ledger(path) as ledger:
+        with pytest.raises(ClaimError) as error:
+            ledger.use_claim("aa", "keys", 6)
+        assert error.value.problem is ClaimProblem.USED
+        assert ledger.use_claim("bb", "keys", 7).enrolled_ms == 7
 
 
 def test_a_migration_that_fails_leaves_the_ledger_as_it_was(tmp_path: Path) -> None:

@@ -47,8 +47,9 @@ class EnrolmentServicer:
     """
 
     def Enrol(self, request, context):
-        """Exchanges a one-time claim token for the site's identity. Errors: NOT_FOUND (unknown token), ALREADY_EXISTS (token
-        used before), FAILED_PRECONDITION (token expired), INVALID_ARGUMENT (a key or request that does not parse).
+        """Exchanges a one-time claim token for the site's identity. The same keys may ask again while the token lives: an
+        answer can be lost. Errors: NOT_FOUND (unknown token), ALREADY_EXISTS (token used before, by other keys or before
+        another gateway's), FAILED_PRECONDITION (token expired), INVALID_ARGUMENT (a key or request that does not parse).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
