@@ -69,6 +69,7 @@ def test_thirty_seconds_without_the_coordinator_lose_and_double_nothing(running_
         running.start_agents()
         running.wait_online()
         with running.without_coordinator(frozen=fault == "broker frozen"):
+            silent_ms = round(_now_ms())
             before = {site: running.journal(site).frames_created for site in running.sites}
             wait_until(
                 lambda: all(running.journal(s).frames_created >= before[s] + 30 for s in running.sites),
@@ -84,12 +85,11 @@ def test_thirty_seconds_without_the_coordinator_lose_and_double_nothing(running_
             processes=running.processes,
         )
         book = book_keeping(running)
-        data = running.history.read([0, 1, 2], *_last_seconds(40), ["frequency_hz"])
+        silence = running.history.read([0, 1, 2], silent_ms, silent_ms + 25_000, ["frequency_hz"])
     assert (book.missing, book.duplicate) == (0, 0)
     assert book.stored == book.sent
     assert book.bytes_per_value_wire <= 2.8
-    complete = np.isfinite(data.columns["frequency_hz"][:, :200])  # the half minute of silence was measured as well
-    assert complete.mean() > 0.99
+    assert np.isfinite(silence.columns["frequency_hz"]).mean() > 0.99  # it was measured all the same
 
 
 def test_silence_ends_in_the_default_and_a_dead_agent_is_let_go_by_its_inverter(running_chain: Start) -> None:
@@ -109,7 +109,7 @@ def test_silence_ends_in_the_default_and_a_dead_agent_is_let_go_by_its_inverter(
         killed_ms = _now_ms()
         with running.without_coordinator(for_good=True):
             wait_until(
-                lambda: _now_ms() > last_expiry_ms + 8000,
+                lambda: _now_ms() > last_expiry_ms + 12_000,
                 "the intents have run out",
                 within_s=(last_expiry_ms - _now_ms()) / 1000 + 20,
                 processes=running.processes,
@@ -124,16 +124,12 @@ def test_silence_ends_in_the_default_and_a_dead_agent_is_let_go_by_its_inverter(
         alive = recording.homes[site]
         assert len(alive.reversions_ms) == 0
         held = alive.t_ms < last_expiry_ms - 1000
-        after = alive.t_ms > last_expiry_ms + 4000
+        after = alive.t_ms > last_expiry_ms + 6000
         scheduled = alive.setpoint_w[held & (alive.t_ms > last_expiry_ms - 4000)]
         assert np.ptp(scheduled) == 0  # the schedule holds to its last second
-        # The default is self-consumption: the grid meter goes to zero, whatever the schedule had asked.
-        assert np.abs(np.median(alive.grid_w[after])) < 50
+        # The default is self-consumption: the inverter follows the load, whatever the schedule had asked.
+        assert np.median(np.abs(alive.grid_w[after])) < 20 + 0.1 * np.median(alive.load_w[after])
 
 
 def _now_ms() -> float:
     return datetime.now(UTC).timestamp() * 1000
-
-
-def _last_seconds(seconds: float) -> tuple[int, int]:
-    return round(_now_ms() - seconds * 1000), round(_now_ms())
