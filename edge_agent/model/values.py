@@ -20,6 +20,7 @@ class Sample:
     value: float
     quality: Quality
     at_s: float  # monotonic instant of the reading [s]
+    reason: str = ""  # why it is not good, where more is known than that
 
     @property
     def good(self) -> float | None:
@@ -65,7 +66,7 @@ class Snapshot:
 
     at_s: float  # monotonic instant the cycle's picture was frozen [s]
     utc_ms: int
-    frequency_hz: Sample = MISSING
+    frequency_hz: Sample = MISSING  # of the best source that can be true
     voltage_v: Sample = MISSING
     inverter_power_w: Sample = MISSING  # at the inverter's AC terminals
     pv_power_w: Sample = MISSING  # DC, positive when generating
