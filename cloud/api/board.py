@@ -84,7 +84,7 @@ class Board:
                         service=service_id,
                         sites=int(members.sum()),
                         contracted_w=int(self._contracted_w[members].sum()),
-                        thresholds_hz=thresholds_hz(service),
+                        thresholds_hz=service.thresholds_hz,
                     )
                 )
         return frames.System(
@@ -123,22 +123,6 @@ _STATE: Final = {
     IntentState.ACTIVE: frames.ARMED,
     IntentState.REFUSED: frames.REFUSED,
 }
-
-
-def thresholds_hz(service: services.Service) -> list[float]:
-    """Where a service's answer begins: a trigger's threshold, or the ends of a curve's deadband."""
-    if service.trigger is not None:
-        return [service.trigger.under_hz]
-    if service.curve is None:
-        return []
-    shares = [0.0, *(share for _, share in service.curve.knots), 0.0]
-    deviations = [deviation for deviation, _ in service.curve.knots]
-    begins = [
-        deviation
-        for deviation, before, share, after in zip(deviations, shares, shares[1:], shares[2:], strict=False)
-        if share == 0 and (before != 0 or after != 0)
-    ]
-    return [round(service.nominal_hz + deviation, 6) for deviation in begins]
 
 
 def _link(age_ms: Floats) -> Integers:

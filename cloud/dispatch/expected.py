@@ -1,17 +1,21 @@
 """What an armed service should deliver, by the judge's own law: numpy only, and not a line of the agent's controller.
 
-A share is a part of the contracted power, positive towards the grid. A Curve is interpolated, capped at the contracted
-power and passed through a first-order lag that covers 90 % of a step in `response_90_s` (IEEE 1547-2018 6.5.2.7;
-p(t) = end + (begin - end) 10^(-t/T)). A Trigger asks for all of it from the first sample at or below the threshold
-until full delivery and hold time are over, then ramps back, then needs its rearm time; how long the response may take
-to get there is the performance delay's business, not the law's. Where the frequency was not measured (NaN) a curve
-keeps to the last one known, and a trigger does not act.
+A share is a part of the contracted power, positive towards the grid. A Curve is interpolated, nothing within its
+insensitivity, capped at the contracted power and passed through a ramp or a first-order lag that covers 90 % of a step
+in `response_90_s` (IEEE 1547-2018 6.5.2.7; p(t) = end + (begin - end) 10^(-t/T)). A Trigger asks for all of it from
+the first sample at or beyond the threshold until full delivery and hold time are over, then ramps back, then needs its
+rearm time; how long the response may take to get there is the performance delay's business, not the law's. An Inertia
+asks for -(2 H / f0) df/dt, the slope taken by least squares over its window, and for nothing before a whole window was
+measured. Where the frequency was not measured (NaN) a curve and an inertia keep to the last one known, and a trigger
+does not act.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from protos.services import Curve, Service, Trigger
+from protos.services import Curve, Inertia, Service, Trigger
 
 Array = npt.NDArray[np.float64]
 
@@ -21,15 +25,20 @@ def expected_share(
 ) -> Array:
     """Share due at each of a run of samples `dt_s` apart, armed from the first one on.
 
-    rating_over_contracted: the inverter's rating over the contracted power; used by curves that refer to the rating.
+    rating_over_contracted: the inverter's rating over the contracted power; used by laws that refer to the rating.
     """
     frequency = np.asarray(frequency_hz, dtype=np.float64)
     if service.curve is not None:
         target = curve_share(service, service.curve, held(frequency, service.nominal_hz), rating_over_contracted)
+        if service.curve.ramp_pu_per_s is not None:
+            return _ramped(target, service.curve.ramp_pu_per_s * dt_s)
         return _lagged(target, _retained(service.curve, dt_s))
     if service.trigger is not None:
-        return _triggered(service.trigger, frequency, dt_s)
-    raise ValueError(f"service {service.id}: neither a curve nor a trigger")
+        return _triggered(service.trigger, frequency, dt_s, _phases(service, service.trigger))
+    if service.inertia is not None:
+        slope = _slopes(held(frequency, np.nan), dt_s, service.inertia.window_s)
+        return _inertia_share(service, service.inertia, slope, rating_over_contracted)
+    raise ValueError(f"service {service.id}: neither a curve nor a trigger nor an inertia")
 
 
 def envelope(share: Array, dt_s: float, delay_s: float, tolerance: float) -> tuple[Array, Array]:
@@ -52,32 +61,59 @@ class LiveTarget:
         self._service = service
         self._ratio = np.atleast_1d(np.asarray(rating_over_contracted, dtype=np.float64))
         self._share = np.zeros(self._ratio.shape)
-        self._frequency = np.full(self._ratio.shape, float(service.nominal_hz))
+        self._frequency = np.full(self._ratio.shape, np.nan)  # the last one known
         self._since = np.full(self._ratio.shape, np.inf)  # since the trigger acted [s]
+        self._window: list[tuple[float, Array]] = []  # (instant, frequencies) that the slope is taken from
+        self._now_s = 0.0
 
     def step(self, frequency_hz: npt.ArrayLike, dt_s: float) -> Array:
         """Shares due now, `dt_s` after the last step; one frequency a site, NaN where it is not known."""
         frequency = np.broadcast_to(np.asarray(frequency_hz, dtype=np.float64), self._ratio.shape)
-        if self._service.curve is not None:
-            curve = self._service.curve
-            self._frequency = np.where(np.isfinite(frequency), frequency, self._frequency)
-            target = curve_share(self._service, curve, self._frequency, self._ratio)
-            retained = _retained(curve, dt_s)
-            self._share = retained * self._share + (1 - retained) * target
-        elif self._service.trigger is not None:
-            trigger = self._service.trigger
-            full_s, release_s = _phases(trigger)
+        self._frequency = np.where(np.isfinite(frequency), frequency, self._frequency)
+        service = self._service
+        if service.curve is not None:
+            self._share = self._follow(service.curve, dt_s)
+        elif service.trigger is not None:
+            trigger, phases = service.trigger, _phases(service, service.trigger)
             self._since = self._since + dt_s
-            ready = self._since >= full_s + release_s + trigger.rearm_s - 1e-9
-            self._since = np.where(ready & (frequency <= trigger.under_hz), 0.0, self._since)
-            self._share = _after_trigger(trigger, self._since)
+            ready = self._since >= phases.away_s - 1e-9
+            self._since = np.where(ready & _beyond(trigger, frequency), 0.0, self._since)
+            self._share = _after_trigger(trigger, self._since, phases)
+        elif service.inertia is not None:
+            slope = self._slope(service.inertia.window_s, dt_s)
+            self._share = _inertia_share(service, service.inertia, slope, self._ratio)
         return self._share.copy()
+
+    def _follow(self, curve: Curve, dt_s: float) -> Array:
+        nominal_hz = float(self._service.nominal_hz)
+        known = np.where(np.isfinite(self._frequency), self._frequency, nominal_hz)
+        gap = curve_share(self._service, curve, known, self._ratio) - self._share
+        if curve.ramp_pu_per_s is not None:
+            most = curve.ramp_pu_per_s * dt_s
+            return self._share + np.clip(gap, -most, most)
+        return self._share + (1 - _retained(curve, dt_s)) * gap
+
+    def _slope(self, window_s: float, dt_s: float) -> Array:
+        """Of the last window's line, NaN where it is not known for so long [Hz/s]."""
+        self._now_s += dt_s
+        self._window.append((self._now_s, self._frequency))
+        while len(self._window) > 1 and self._now_s - self._window[1][0] >= window_s - 1e-9:
+            del self._window[0]
+        times = np.array([instant for instant, _ in self._window])
+        if self._now_s - times[0] < window_s - 1e-9:
+            return np.full(self._ratio.shape, np.nan)
+        weights: Array = (times - times.mean()) / np.square(times - times.mean()).sum()
+        slope: Array = weights @ np.stack([frequencies for _, frequencies in self._window])
+        return slope
 
 
 def curve_share(service: Service, curve: Curve, frequency_hz: Array, rating_over_contracted: npt.ArrayLike) -> Array:
     """Share that the curve asks for at a steady frequency."""
     deviations, shares = np.asarray(curve.knots, dtype=np.float64).T
-    share: Array = np.interp(frequency_hz - service.nominal_hz, deviations, shares)
+    deviation = frequency_hz - service.nominal_hz
+    share: Array = np.interp(deviation, deviations, shares)
+    if curve.insensitivity_hz > 0:
+        share = np.where(np.abs(deviation) <= curve.insensitivity_hz + 1e-9, 0.0, share)
     ratio = np.asarray(rating_over_contracted, dtype=np.float64) if curve.reference == "rating" else 1.0
     capped: Array = np.clip(share * ratio, -1.0, 1.0)
     return capped
@@ -105,25 +141,68 @@ def _lagged(target: Array, retained: float) -> Array:
     return result
 
 
-def _phases(trigger: Trigger) -> tuple[float, float]:
-    """Seconds at full power and seconds of ramp back."""
-    return trigger.full_delivery_s + trigger.hold_s, 1 / trigger.release_pu_per_s
+def _ramped(target: Array, most: float) -> Array:
+    """Each value as near its target as it comes by changing by `most` a sample, from 0."""
+    level, levels = 0.0, []
+    for due in target.tolist():
+        level += min(max(due - level, -most), most)
+        levels.append(level)
+    return np.array(levels)
 
 
-def _after_trigger(trigger: Trigger, since_s: Array) -> Array:
-    full_s, _ = _phases(trigger)
-    return np.clip(1 - np.maximum(since_s - full_s, 0.0) * trigger.release_pu_per_s, 0.0, 1.0)
+@dataclass(frozen=True, slots=True)
+class _Phases:
+    """How long a trigger's phases last [s]."""
+
+    full_s: float
+    release_s: float
+    rearm_s: float
+
+    @property
+    def away_s(self) -> float:
+        """From the crossing until it may act again."""
+        return self.full_s + self.release_s + self.rearm_s
 
 
-def _triggered(trigger: Trigger, frequency: Array, dt_s: float) -> Array:
+def _phases(service: Service, trigger: Trigger) -> _Phases:
+    full_s = service.timing.full_delivery_s + trigger.hold_s
+    return _Phases(full_s, 1 / trigger.release_pu_per_s, trigger.rearm_s)
+
+
+def _beyond(trigger: Trigger, frequency: Array) -> npt.NDArray[np.bool_]:
+    return frequency <= trigger.threshold_hz if trigger.under_hz is not None else frequency >= trigger.threshold_hz
+
+
+def _after_trigger(trigger: Trigger, since_s: Array, phases: _Phases) -> Array:
+    size = np.clip(1 - np.maximum(since_s - phases.full_s, 0.0) * trigger.release_pu_per_s, 0.0, 1.0)
+    return size if trigger.under_hz is not None else -size
+
+
+def _triggered(trigger: Trigger, frequency: Array, dt_s: float, phases: _Phases) -> Array:
     share = np.zeros(frequency.size)
-    below = np.flatnonzero(frequency <= trigger.under_hz)
-    full_s, release_s = _phases(trigger)
-    away = int(np.ceil((full_s + release_s + trigger.rearm_s) / dt_s - 1e-9))
+    beyond = np.flatnonzero(_beyond(trigger, frequency))
+    away = int(np.ceil(phases.away_s / dt_s - 1e-9))
     position = 0
-    while position < below.size:
-        at = int(below[position])
+    while position < beyond.size:
+        at = int(beyond[position])
         since_s = np.arange(min(away, share.size - at), dtype=np.float64) * dt_s
-        share[at : at + away] = _after_trigger(trigger, since_s)
-        position = int(np.searchsorted(below, at + away))
+        share[at : at + away] = _after_trigger(trigger, since_s, phases)
+        position = int(np.searchsorted(beyond, at + away))
     return share
+
+
+def _inertia_share(service: Service, inertia: Inertia, slope: Array, rating_over_contracted: npt.ArrayLike) -> Array:
+    ratio = np.asarray(rating_over_contracted, dtype=np.float64) if inertia.reference == "rating" else 1.0
+    share = -2.0 * inertia.constant_s / service.nominal_hz * np.nan_to_num(slope) * ratio
+    return np.clip(share, -1.0, 1.0)
+
+
+def _slopes(frequency: Array, dt_s: float, window_s: float) -> Array:
+    """Slope of the line through the window that ends at each sample; NaN before there is a whole one [Hz/s]."""
+    count = max(2, int(np.ceil(window_s / dt_s - 1e-9)) + 1)
+    slopes = np.full(frequency.size, np.nan)
+    if frequency.size >= count:
+        around = (np.arange(count) - (count - 1) / 2) * dt_s
+        windows = np.lib.stride_tricks.sliding_window_view(frequency, count)
+        slopes[count - 1 :] = windows @ (around / np.square(around).sum())
+    return slopes

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from cloud.forecast.persistence import persist
 from cloud.markets.bidding import HomeReserve
-from cloud.markets.products import Product, contract_limit_w, directions
+from cloud.markets.products import Product, contract_limit_w
 from cloud.model.records import Description, PlanRecord, SitePlan
 from cloud.optimise.problem import Horizon, Plan, ReserveTerms, Storage
 from cloud.optimise.schedule import Problem, opportunity_cost, solve
@@ -99,7 +99,7 @@ def problem_of(
 ) -> Problem:
     """The site's linear programme; awarded_w None: reserve is to be found. Raises ForecastError, ValueError."""
     told = state.description
-    upward, downward = directions(service)
+    upward, downward = service.directions
     per_wh = 3600 / MTU_S
     storage = Storage(
         rated_power_w=told.rated_power_w,

@@ -100,11 +100,8 @@ def collect(chain: Chain, *, started: datetime, played_at: datetime) -> Results:
 
 
 def acts_below_hz(service: Service) -> float:
-    """The frequency below which a service begins to add power."""
-    if service.trigger is not None:
-        return service.trigger.under_hz
-    assert service.curve is not None  # noqa: S101 (protos.services.parse lets nothing else pass)
-    return service.nominal_hz + max(hz for hz, share in service.curve.knots if share == 0 and hz < 0)
+    """The frequency below which a service begins to add power; nominal where it has no deadband."""
+    return max((hz for hz in service.thresholds_hz if hz < service.nominal_hz), default=float(service.nominal_hz))
 
 
 def machine() -> str:
@@ -219,12 +216,15 @@ def _responses_ms(part: _Part, recording: RigRecording, played_ms: float) -> Ite
     """Response times of one home at the device, as hil.run.report defines them."""
     device = recording.homes[part.site.site]
     end_ms = min(part.award.delivery_end_ms, float(device.t_ms[-1]))
-    if part.service.trigger is not None:
-        falling = [
-            c for c in recording.crossings(part.service.trigger.under_hz, from_ms=played_ms, to_ms=end_ms) if c.falling
+    trigger = part.service.trigger
+    if trigger is not None:
+        beyond = [
+            c
+            for c in recording.crossings(trigger.threshold_hz, from_ms=played_ms, to_ms=end_ms)
+            if c.falling == (trigger.sign > 0)
         ]
         threshold_w = MOVED_SHARE * part.share.contracted_w
-        for response in responses(device, falling[:1], threshold_w=threshold_w):
+        for response in responses(device, beyond[:1], threshold_w=threshold_w):
             if response.to_movement_ms is not None:
                 yield response.to_movement_ms
         return

@@ -42,14 +42,6 @@ def load(product_id: str) -> Product:
     return parse((resources.files(__name__) / f"{product_id}.toml").read_text(encoding="utf-8"))
 
 
-def directions(service: Service) -> tuple[bool, bool]:
-    """Whether the service asks for power towards the grid, and whether for power out of it."""
-    if service.curve is None:
-        return True, False
-    shares = [share for _, share in service.curve.knots]
-    return max(shares) > 0, min(shares) < 0
-
-
 def contract_limit_w(product: Product, service: Service, rated_power_w: float) -> float:
     """The most a site with this inverter may contract [W].
 

@@ -19,6 +19,7 @@ def curve(knots: list[tuple[float, float]], *, lag_s: float = 0.0, nominal: int 
     return services.parse(
         f'id = "test"\nversion = 1\ntitle = "t"\nsource = "s"\ndate = 2026-01-01\nnominal_hz = {nominal}\n'
         f'[curve]\nreference = "contracted"\nknots = {[list(k) for k in knots]}\nresponse_90_s = {lag_s}\n'
+        "[timing]\ninitiation_s = 1.0\nfull_delivery_s = 10.0\n"
         "[performance]\ndelay_s = 0.5\ntolerance_pu = 0.05\nfull_payment_error = 0.03\nno_payment_error = 0.07\n"
     )
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cloud.markets.apportion import apportion, pro_rata
 from cloud.markets.bidding import HomeReserve, fleet_offer, share_award
-from cloud.markets.products import ProductError, contract_limit_w, directions, load, parse
+from cloud.markets.products import ProductError, contract_limit_w, load, parse
 from protos import services
 
 FFR = load("ffr")
@@ -82,8 +82,6 @@ def test_what_may_be_contracted() -> None:
     assert contract_limit_w(FFR, fast, 5_000) == pytest.approx(3_000)
     # 5 % droop from a deadband of 0.036 Hz: at 0.5 Hz (0.5 - 0.036) / (60 x 0.05) of the rating
     assert contract_limit_w(load("droop"), droop, 5_000) == pytest.approx(5_000 * 0.464 / 3)
-    assert directions(fast) == (True, False)
-    assert directions(droop) == (True, True)
 
 
 def test_products_are_checked() -> None:

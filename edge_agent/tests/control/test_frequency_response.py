@@ -7,22 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.control.frequency_response import (
-    BLIND_HOLD_S,
-    BLIND_RELEASE_PU_PER_S,
-    CurveLaw,
-    Phase,
-    ResponseLaw,
-    ResponseState,
-    TriggerLaw,
-    law,
-)
+from edge_agent.control.curve_response import CurveLaw
+from edge_agent.control.frequency_response import law
+from edge_agent.control.response import BLIND_HOLD_S, BLIND_RELEASE_PU_PER_S, Phase, ResponseLaw, ResponseState
+from edge_agent.control.trigger_response import TriggerLaw
 from edge_agent.model.values import Quality, Sample
 from protos import services
 from protos.services import Curve
 
 DROOP = services.load("ieee1547-droop")
 FFR = services.load("ercot-ffr")
+OVER = services.parse(services.text("ercot-ffr").replace("under_hz = 59.85", "over_hz = 60.15"))
 CONTAINMENT = Curve(  # GB Dynamic Containment, its published knots
     reference="contracted",
     knots=((-0.5, 1.0), (-0.2, 0.05), (-0.015, 0.0), (0.015, 0.0), (0.2, -0.05), (0.5, -1.0)),
@@ -215,6 +210,9 @@ def test_curve_phase_tells_when_it_responds() -> None:
     [
         (law(FFR, contracted_w=1.0, rated_power_w=1.0), (True, False)),
         (law(DROOP, contracted_w=1.0, rated_power_w=1.0), (True, True)),
+        (law(services.load("lfsm-o"), contracted_w=1.0, rated_power_w=1.0), (False, True)),
+        (law(services.load("synthetic-inertia-50"), contracted_w=1.0, rated_power_w=1.0), (True, True)),
+        (law(OVER, contracted_w=1.0, rated_power_w=1.0), (False, True)),
         (CurveLaw(curve=ONE_SIDED, nominal_hz=50.0, scale=1.0), (True, False)),
     ],
 )
@@ -231,7 +229,11 @@ samples = st.builds(
 
 
 @given(steps=st.lists(st.tuples(samples, st.floats(0.0, 400.0)), max_size=40), recall_at=st.integers(0, 60))
-@pytest.mark.parametrize("service", [FFR, DROOP], ids=lambda service: service.id)
+@pytest.mark.parametrize(
+    "service",
+    [FFR, OVER, DROOP, *map(services.load, ("gb-dr", "fcr", "synthetic-inertia-60"))],
+    ids=lambda service: service.title,
+)
 def test_share_stays_inside_the_contract_whatever_is_measured(
     service: services.Service, steps: list[tuple[Sample, float]], recall_at: int
 ) -> None:
@@ -244,6 +246,7 @@ def test_share_stays_inside_the_contract_whatever_is_measured(
         state = response.step(state, sample, now_s)
         assert -1.0 <= state.share <= 1.0
         assert response.direction[1] or state.share >= 0.0
+        assert response.direction[0] or state.share <= 0.0
 
 
 @given(deviation_hz=st.floats(-4.9, 4.9), step_hz=st.floats(0.0, 1.0))
