@@ -16,18 +16,21 @@ from cloud.dispatch.verification import Verification, verify
 from cloud.markets.settling import baseline_w
 from cloud.model.records import AwardRecord, AwardShare, PlanRecord, SettlementLine, Site
 from cloud.store.history import HistorySlice
+from hil.plant.frequency import Crossing
 from hil.rigs.recording import RigRecording, level_lags, load_recording, responses
 from hil.run.chain import Chain
 from hil.run.processes import wait_until
-from hil.run.results import Array, BookKeeping, HomeResult, HomeSeries, Results, Series
+from hil.run.results import Array, BookKeeping, HomeResult, HomeSeries, Results, Series, TriggerAnswer
 from protos import services
 from protos.frame import POINTS, SAMPLES
 from protos.services import Service
 
 LEVEL_STEP_W: Final = 10.0  # a droop's response is timed at every passage of such a step
+SLOPE_W_PER_S: Final = 20.0  # where its law moves at least this fast: registers hold whole watts
 MOVED_SHARE: Final = 0.01  # of the contracted power: a trigger's response has begun
 OWED_SHARE: Final = 0.95  # of the largest response owed: where promised and delivered are compared
 IDEAL_STEP_MS: Final = 5.0
+ANSWER_MS: Final = (-100.0, 500.0)  # around a trigger's crossing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +78,7 @@ def collect(chain: Chain, *, started: datetime, played_at: datetime) -> Results:
         played_at=played_at,
         prices={a.product: a.clearing_price_per_mw_h for a in awards},
         services={p.service.id: p.service.title for p in parts},
-        thresholds_hz={p.service.id: acts_below_hz(p.service) for p in parts},
+        thresholds_hz={p.service.id: p.service.thresholds_hz[0] for p in parts if p.service.thresholds_hz},
         homes=homes,
         total_amount=sum((s.total_amount for s in settlements), Decimal(0)),
         book=book,
@@ -96,12 +99,8 @@ def collect(chain: Chain, *, started: datetime, played_at: datetime) -> Results:
             )
             for i, p in enumerate(parts)
         ),
+        answers=tuple(_answers(parts, recording, played_ms)),
     )
-
-
-def acts_below_hz(service: Service) -> float:
-    """The frequency below which a service begins to add power; nominal where it has no deadband."""
-    return max((hz for hz in service.thresholds_hz if hz < service.nominal_hz), default=float(service.nominal_hz))
 
 
 def machine() -> str:
@@ -234,9 +233,35 @@ def _responses_ms(part: _Part, recording: RigRecording, played_ms: float) -> Ite
     )
     ideal_w = baseline_w(part.plan, part.site.site, t_ms.astype(np.int64)) + part.share.contracted_w * share
     levels = np.arange(np.ceil(np.nanmin(ideal_w) / LEVEL_STEP_W), np.nanmax(ideal_w) / LEVEL_STEP_W) * LEVEL_STEP_W
+    slope_w_per_s = np.abs(np.gradient(ideal_w)) * 1000 / IDEAL_STEP_MS
     for lag in level_lags(device, t_ms, ideal_w, [float(level) for level in levels]):
-        if lag.lag_ms is not None:
+        if lag.lag_ms is not None and np.interp(lag.ideal_ms, t_ms, slope_w_per_s) >= SLOPE_W_PER_S:
             yield lag.lag_ms
+
+
+def _crossing(part: _Part, recording: RigRecording, played_ms: float) -> list[Crossing]:
+    """The one crossing that a trigger answers: the first one out through its threshold; none if there was none."""
+    assert part.service.trigger is not None  # noqa: S101 (asked for triggers only)
+    end_ms = min(part.award.delivery_end_ms, float(recording.homes[part.site.site].t_ms[-1]))
+    found = recording.crossings(part.service.trigger.threshold_hz, from_ms=played_ms, to_ms=end_ms)
+    return [crossing for crossing in found if crossing.falling == (part.service.trigger.sign > 0)][:1]
+
+
+def _answers(parts: list[_Part], recording: RigRecording, played_ms: float) -> Iterator[TriggerAnswer]:
+    for part in parts:
+        if part.service.trigger is None:
+            continue
+        device = recording.homes[part.site.site]
+        for crossing in _crossing(part, recording, played_ms):
+            t_ms = device.t_ms - crossing.utc_ms
+            around = (t_ms >= ANSWER_MS[0]) & (t_ms <= ANSWER_MS[1])
+            before_w = np.interp(0.0, t_ms, device.power_w)
+            yield TriggerAnswer(
+                site=part.site.site,
+                t_ms=t_ms[around],
+                share=(device.power_w[around] - before_w) / part.share.contracted_w,
+                full_within_ms=1000 * part.service.timing.full_delivery_s,
+            )
 
 
 def _mean_where(values: Array, which: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> float:

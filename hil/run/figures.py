@@ -43,6 +43,7 @@ def figures(results: Results) -> dict[str, str]:
         for name, draw in (
             ("frequency", _frequency_figure),
             ("power", _power_figure),
+            ("answers", _answers_figure),
             ("responses", _responses_figure),
             ("homes", _homes_figure),
         ):
@@ -82,7 +83,7 @@ def _draw_frequency(axes: Any, results: Results) -> None:
     fleet = results.fleet
     axes.plot(fleet.t_s, fleet.frequency_hz, color=FREQUENCY, label="measured, mean of the homes")
     for hue, (service, hz) in zip(HUES, sorted(results.thresholds_hz.items()), strict=False):
-        axes.axhline(hz, color=hue, linestyle=(0, (4, 3)), linewidth=1, label=f"{service} acts below {hz:g} Hz")
+        axes.axhline(hz, color=hue, linestyle=(0, (4, 3)), linewidth=1, label=f"{service} acts from {hz:g} Hz")
     axes.set_ylabel("grid frequency [Hz]")
     axes.legend(loc="lower left", ncols=3, fontsize=8)
     low = np.nanmin(fleet.frequency_hz)
@@ -92,11 +93,26 @@ def _draw_frequency(axes: Any, results: Results) -> None:
 def _draw_power(axes: Any, results: Results) -> None:
     fleet = results.fleet
     axes.plot(fleet.t_s, fleet.baseline_w / 1000, color=BASELINE, label="schedule")
-    axes.plot(fleet.t_s, fleet.promised_w / 1000, color=PROMISED, linewidth=2.6, alpha=0.6, label="promised")
+    axes.plot(fleet.t_s, fleet.promised_w / 1000, color=PROMISED, linewidth=4.5, alpha=0.45, label="promised")
     axes.plot(fleet.t_s, fleet.power_w / 1000, color=POWER, label="delivered")
     axes.set_ylabel("fleet power [kW], + to the grid")
     axes.legend(loc="upper left", ncols=3, fontsize=8)
     axes.margins(y=0.18)
+
+
+def _answers_figure(results: Results) -> Figure:
+    figure = Figure(figsize=(9.6, 2.8), layout="constrained")
+    axes = figure.subplots()
+    for number, answer in enumerate(results.answers):
+        axes.plot(answer.t_ms, answer.share, color=POWER, linewidth=1, label=None if number else "each home, delivered")
+    limits = {answer.full_within_ms for answer in results.answers}
+    for limit_ms in limits:
+        axes.axvline(limit_ms, color=PROMISED, linestyle=(0, (4, 3)), label=f"all of it due: {limit_ms:.0f} ms")
+    axes.set_xlabel("from the crossing of the threshold at the device [ms]")
+    axes.set_ylabel("share of contract")
+    if limits:
+        axes.legend(loc="lower right", fontsize=8)
+    return figure
 
 
 def _responses_figure(results: Results) -> Figure:
@@ -125,7 +141,7 @@ def _homes_figure(results: Results) -> Figure:
     figure = Figure(figsize=(9.6, 1.55 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
     for axes, home in zip(panels, results.per_home, strict=False):
-        axes.plot(home.t_s, home.promised_w / 1000, color=PROMISED, linewidth=2.6, alpha=0.6)
+        axes.plot(home.t_s, home.promised_w / 1000, color=PROMISED, linewidth=4.5, alpha=0.45)
         axes.plot(home.t_s, home.power_w / 1000, color=POWER, linewidth=1)
         axes.set_title(f"{home.site}  {home.service_id}", fontsize=8, loc="left")
         axes.tick_params(labelsize=7)

@@ -13,8 +13,8 @@ from hil.run.results import Results
 RESPONSE_DEFINITION: Final = (
     "for a trigger, from the instant the frequency at the device crossed the threshold to the instant its power "
     "register had moved by 1 % of the contracted power; for a droop, from the instant the service's own law (its lag "
-    "included) asked for each further 10 W to the instant the register showed them. The inverter's own lag and ramp "
-    "are included."
+    "included) asked for each further 10 W, moving at least 20 W/s, to the instant the register showed them. The "
+    "inverter's own lag and ramp are included."
 )
 
 

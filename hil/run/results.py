@@ -65,6 +65,16 @@ class HomeSeries:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TriggerAnswer:
+    """One home's answer to its trigger, from the rig's recording at the device."""
+
+    site: str
+    t_ms: Array  # from the crossing of the threshold at the device
+    share: Array  # delivered beyond what was delivered at the crossing, share of the contracted power
+    full_within_ms: float  # what the service allows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
     """A whole run."""
 
@@ -77,12 +87,13 @@ class Results:
     played_at: datetime
     prices: dict[str, Decimal]  # product -> clearing price per MW h
     services: dict[str, str]  # service id -> title
-    thresholds_hz: dict[str, float]  # service id -> where it begins to act on low frequency
+    thresholds_hz: dict[str, float]  # service id -> the lowest frequency at which its answer begins
     homes: tuple[HomeResult, ...]
     total_amount: Decimal  # as the settlements say, in sum
     book: BookKeeping
     fleet: Series
     per_home: tuple[HomeSeries, ...]
+    answers: tuple[TriggerAnswer, ...]
 
     @property
     def failures(self) -> list[str]:

@@ -55,7 +55,7 @@ def test_homes_answer_the_recorded_event_and_are_paid_for_it(running_chain: Star
     report = tmp_path / "report.html"
     write_report(results, report)
     page = report.read_text()
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 5
     assert not re.search(r'(src|href)="?https?:|<script|url\((?!#)', page.replace("http://www.w3.org", ""))
     assert all(home.site in page and home.site in summary(results) for home in results.homes)
 
@@ -126,7 +126,8 @@ def test_silence_ends_in_the_default_and_a_dead_agent_is_let_go_by_its_inverter(
         held = alive.t_ms < last_expiry_ms - 1000
         after = alive.t_ms > last_expiry_ms + 6000
         scheduled = alive.setpoint_w[held & (alive.t_ms > last_expiry_ms - 4000)]
-        assert np.ptp(scheduled) == 0  # the schedule holds to its last second
+        # The schedule holds to its last second: one value, or two where a market time unit ended just then.
+        assert 1 <= len(set(scheduled)) <= 2
         # The default is self-consumption: the inverter follows the load, whatever the schedule had asked.
         assert np.median(np.abs(alive.grid_w[after])) < 20 + 0.1 * np.median(alive.load_w[after])
 
