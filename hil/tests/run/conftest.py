@@ -32,13 +32,18 @@ def running_chain(scenario: str, tmp_path: Path) -> Callable[[int], AbstractCont
         folder = tmp_path / "chain"
         with chain(folder, homes=homes, scenario=scenario, say=print) as running:
             yield running
-        assert left_behind(folder) == []
+        assert _left_behind(folder) == []
 
     return start
 
 
-def left_behind(folder: Path) -> list[str]:
+@pytest.fixture
+def left_behind() -> Callable[[Path], list[str]]:
     """Command lines of live processes that name a folder."""
+    return _left_behind
+
+
+def _left_behind(folder: Path) -> list[str]:
     found = []
     for process in psutil.process_iter(["cmdline", "status"]):
         command = " ".join(process.info["cmdline"] or [])
