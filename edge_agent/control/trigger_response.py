@@ -6,6 +6,8 @@ from edge_agent.control.response import Phase, ResponseState, credible, ready
 from edge_agent.model.values import Sample
 from protos.services import Trigger
 
+_INSTANT_S = 1e-6  # nearer than this, two instants are one
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TriggerLaw:
@@ -46,7 +48,7 @@ class TriggerLaw:
             # The ramp ended where it reached nothing, also when this cycle is late.
             released_s = now_s + size / self.trigger.release_pu_per_s
             state = replace(state, share=0.0, target=0.0, phase=after, since_s=released_s)
-        if state.phase is Phase.RECOVERING and now_s - state.since_s >= self.trigger.rearm_s:
+        if state.phase is Phase.RECOVERING and now_s - state.since_s >= self.trigger.rearm_s - _INSTANT_S:
             state = replace(state, phase=Phase.READY, since_s=now_s)
         if state.phase is Phase.READY and hz is not None and self._acts_at(hz):
             share = self.trigger.sign
