@@ -7,10 +7,11 @@ import logging
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edge_agent.drivers import open_device
+from edge_agent.drivers import SerialLines, open_device
 from edge_agent.model.clock import SystemClock
 from edge_agent.model.config import AgentConfig, load
 from edge_agent.model.devices import Device, DeviceFault, DeviceRejected, DeviceTimeout
@@ -88,7 +89,7 @@ async def _control(config: AgentConfig, config_file: Path) -> int:
     clock, stop = SystemClock(), asyncio.Event()
     process = ControlProcess(
         config,
-        open_device=open_device,
+        open_device=partial(open_device, lines=SerialLines()),
         sync_command=[sys.executable, "-m", "edge_agent.sync", "--config", str(config_file)],
         clock=clock,
         watchdog=Watchdog.of_this_process(clock),
@@ -113,10 +114,10 @@ def _probe(parsed: argparse.Namespace) -> int:
 
 
 async def _probe_all(config: AgentConfig) -> int:
-    code = 0
+    code, lines = 0, SerialLines()
     for device_config in config.devices:
         try:
-            device = await open_device(device_config)
+            device = await open_device(device_config, lines=lines)
         except DeviceTimeout as error:
             print(f"vpp-agent: {error}", file=sys.stderr)
             code = 1

@@ -1,14 +1,14 @@
-"""Opening a device: connect, discover its SunSpec map, and put together what it can do."""
+"""A SunSpec device: discover its map, and put together what it can do."""
 
 import logging
 
-from edge_agent.drivers.modbus import ModbusConnection
 from edge_agent.drivers.sunspec import readings
 from edge_agent.drivers.sunspec.control import SunSpecPowerControl, required_fields
 from edge_agent.drivers.sunspec.discovery import BASES, MARKER, DeviceMap, NoSunSpecMap, discover
 from edge_agent.drivers.sunspec.points import METER_MODELS, Points, choose_points
 from edge_agent.drivers.sunspec.poll import Poller
-from edge_agent.model.clock import Clock, SystemClock
+from edge_agent.drivers.transaction import Connection
+from edge_agent.model.clock import Clock
 from edge_agent.model.config import DeviceConfig
 from edge_agent.model.devices import DeviceFault, DeviceRejected, DeviceTimeout, InverterReading, MeterReading
 from edge_agent.model.values import Nameplate
@@ -20,11 +20,9 @@ _USUAL_UNITS = (1, 2, 3, 126)
 
 
 class SunSpecDevice:
-    """A device that speaks SunSpec over Modbus TCP."""
+    """A device that speaks SunSpec over Modbus."""
 
-    def __init__(
-        self, name: str, connection: ModbusConnection, poller: Poller, points: Points, device: DeviceMap
-    ) -> None:
+    def __init__(self, name: str, connection: Connection, poller: Poller, points: Points, device: DeviceMap) -> None:
         self.name = name
         self.findings = device.findings
         self._connection = connection
@@ -69,23 +67,8 @@ class _Meter:
         return readings.read_meter(self._poller.image, self._points, at_s)
 
 
-async def open_device(config: DeviceConfig, clock: Clock | None = None) -> SunSpecDevice:
-    """Connects to a device and finds out what it can do.
-
-    Raises DeviceFault where it cannot be used as configured, DeviceTimeout where nobody answers (it may later).
-    """
-    connection = ModbusConnection(
-        name=config.name, host=config.host, port=config.port, unit_id=config.unit_id, timeout_s=config.timeout_s
-    )
-    try:
-        await connection.connect()
-        return await _open(config, connection, clock or SystemClock())
-    except BaseException:
-        await connection.close()
-        raise
-
-
-async def _open(config: DeviceConfig, connection: ModbusConnection, clock: Clock) -> SunSpecDevice:
+async def open_sunspec(config: DeviceConfig, connection: Connection, clock: Clock) -> SunSpecDevice:
+    """Finds out what the device behind a connection can do. Raises DeviceFault, DeviceTimeout as open_device."""
     where = f"device {config.name}"
     found = await _discover(config, connection)
     for finding in found.findings:
@@ -116,7 +99,7 @@ async def _open(config: DeviceConfig, connection: ModbusConnection, clock: Clock
     return device
 
 
-async def _discover(config: DeviceConfig, connection: ModbusConnection) -> DeviceMap:
+async def _discover(config: DeviceConfig, connection: Connection) -> DeviceMap:
     try:
         return await discover(connection)
     except DeviceTimeout as error:
@@ -128,11 +111,11 @@ async def _discover(config: DeviceConfig, connection: ModbusConnection) -> Devic
             if units
             else "check unit_id, and that SunSpec is enabled on the device"
         )
-        where = f"{config.host}:{config.port} unit_id {config.unit_id}"
+        where = f"{config.where} unit_id {config.unit_id}"
         raise DeviceFault(f"device {config.name}: no SunSpec map at {where} ({error}); {remedy}") from error
 
 
-async def _units_with_a_map(connection: ModbusConnection) -> list[int]:
+async def _units_with_a_map(connection: Connection) -> list[int]:
     configured, units = connection.unit_id, []
     try:
         for unit_id in _USUAL_UNITS:

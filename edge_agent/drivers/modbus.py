@@ -3,40 +3,21 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 from pymodbus.client import AsyncModbusTcpClient
 from pymodbus.exceptions import ConnectionException, ModbusException
 from pymodbus.pdu import ModbusPDU
 
+from edge_agent.drivers.transaction import ModbusRejected, Pacing, Table, Write, WriteAllowance
 from edge_agent.model.devices import DeviceRejected, DeviceTimeout
 
 _log = logging.getLogger(__name__)
 
-# What a device means by its exception codes (Modbus Application Protocol V1.1b3, section 7).
-_EXCEPTIONS = {
-    1: "illegal function",
-    2: "illegal data address",
-    3: "illegal data value",
-    4: "device failure",
-    5: "acknowledged, still working",
-    6: "device busy",
-    8: "memory parity error",
-    10: "gateway path unavailable",
-    11: "gateway target does not respond",
-}
 # A device that stays silent this often in a row gets a fresh connection: its socket may be half dead.
 _TIMEOUTS_BEFORE_RECONNECT = 3
 _RECONNECT_FIRST_S = 0.1
 _RECONNECT_LAST_S = 5.0
-
-
-class ModbusRejected(DeviceRejected):
-    """An exception reply; `code` is the device's own."""
-
-    def __init__(self, text: str, code: int) -> None:
-        super().__init__(text)
-        self.code = code
 
 
 class ModbusConnection:
@@ -46,11 +27,24 @@ class ModbusConnection:
     once, so that a dead device does not hold up a control cycle for longer than one time-out.
     """
 
-    def __init__(self, *, name: str, host: str, port: int, unit_id: int, timeout_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        host: str,
+        port: int,
+        unit_id: int,
+        timeout_s: float,
+        writable: WriteAllowance,
+        pacing: Pacing = Pacing(),  # noqa: B008  (frozen)
+    ) -> None:
         self._name = name
         self._where = f"{host}:{port}"
         self.unit_id = unit_id
         self._timeout_s = timeout_s
+        self._writable = writable
+        self._pause_s = pacing.pause_s
+        self._free_s = float("-inf")  # when the device may be asked again
         # pymodbus logs each late reply with a dump of its last frames; what matters is raised.
         logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
         self._host, self._port = host, port
@@ -69,27 +63,41 @@ class ModbusConnection:
                 "check host and port, and that Modbus TCP is enabled on the device"
             )
 
-    async def read(self, address: int, count: int, what: object) -> list[int]:
-        """`count` holding registers from `address`. Raises DeviceTimeout, ModbusRejected naming `what`."""
-        async with self._lock:
-            self._require_connection()
-            with self._told(f"reading {what} at {address}"):
-                reply = await self._client.read_holding_registers(address, count=count, device_id=self.unit_id)
-        self._check(reply, f"reading {what} at {address}")
+    async def read(self, address: int, count: int, what: object, table: Table = Table.HOLDING) -> list[int]:
+        """`count` registers or bits from `address`. Raises DeviceTimeout, ModbusRejected naming `what`."""
+        doing = f"reading {what} at {address}"
+        async with self._turn(doing):
+            match table:
+                case Table.HOLDING:
+                    reply = await self._client.read_holding_registers(address, count=count, device_id=self.unit_id)
+                case Table.INPUT:
+                    reply = await self._client.read_input_registers(address, count=count, device_id=self.unit_id)
+                case Table.COIL:
+                    reply = await self._client.read_coils(address, count=count, device_id=self.unit_id)
+                case Table.DISCRETE:
+                    reply = await self._client.read_discrete_inputs(address, count=count, device_id=self.unit_id)
+        self._check(reply, doing)
+        if table.bits:
+            return [int(bit) for bit in reply.bits[:count]]
         if len(reply.registers) != count:
             raise DeviceRejected(
-                f"device {self._name}: reading {what} at {address}: {count} registers asked, "
-                f"{len(reply.registers)} answered"
+                f"device {self._name}: {doing}: {count} registers asked, {len(reply.registers)} answered"
             )
         return list(reply.registers)
 
-    async def write(self, address: int, registers: list[int], what: object) -> None:
-        """Writes registers from `address` in one transaction. Raises DeviceTimeout, ModbusRejected naming `what`."""
-        async with self._lock:
-            self._require_connection()
-            with self._told(f"writing {what} at {address}"):
-                reply = await self._client.write_registers(address, registers, device_id=self.unit_id)
-        self._check(reply, f"writing {what} at {address}")
+    async def write(self, address: int, registers: list[int], what: object, function: Write = Write.MULTIPLE) -> None:
+        """Writes from `address` in one transaction. Raises DeviceTimeout, DeviceRejected naming `what`."""
+        doing = f"writing {what} at {address}"
+        self._writable.check(f"device {self._name}: {doing}", function, address, len(registers))
+        async with self._turn(doing):
+            match function:
+                case Write.MULTIPLE:
+                    reply = await self._client.write_registers(address, registers, device_id=self.unit_id)
+                case Write.SINGLE:
+                    reply = await self._client.write_register(address, registers[0], device_id=self.unit_id)
+                case Write.COIL:
+                    reply = await self._client.write_coil(address, bool(registers[0]), device_id=self.unit_id)
+        self._check(reply, doing)
 
     async def close(self) -> None:
         self._closed = True
@@ -129,6 +137,20 @@ class ModbusConnection:
             self._lose("connection lost")
             raise DeviceTimeout(f"device {self._name}: not connected to {self._where}; connecting anew")
 
+    @contextlib.asynccontextmanager
+    async def _turn(self, doing: str) -> AsyncIterator[None]:
+        """One transaction: alone on the connection, and not before the device has had its pause."""
+        loop = asyncio.get_running_loop()
+        async with self._lock:
+            if (wait_s := self._free_s - loop.time()) > 0:
+                await asyncio.sleep(wait_s)
+            self._require_connection()
+            try:
+                with self._told(doing):
+                    yield
+            finally:
+                self._free_s = loop.time() + self._pause_s
+
     @contextlib.contextmanager
     def _told(self, doing: str) -> Iterator[None]:
         try:
@@ -148,9 +170,7 @@ class ModbusConnection:
 
     def _check(self, reply: ModbusPDU, doing: str) -> None:
         if reply.isError():
-            code = reply.exception_code
-            meaning = _EXCEPTIONS.get(code, "not in the Modbus specification")
-            raise ModbusRejected(f"device {self._name}: {doing}: exception {code}, {meaning}", code)
+            raise ModbusRejected(f"device {self._name}: {doing}", reply.exception_code)
 
     def _lose(self, why: str) -> None:
         if not self._lost:

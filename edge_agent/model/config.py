@@ -5,11 +5,12 @@ allowed values stand in its annotation, and the same text is the remedy that a r
 """
 
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, structs
 
 from protos import settings
 from protos.settings import SettingsError
@@ -50,17 +51,78 @@ class ControlConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     soc_max: Share = 0.95  # above it the agent does not charge
 
 
+MODBUS_PORT = 502
+Parity = Literal["none", "even", "odd"]
+
+
+@dataclass(frozen=True, slots=True)
+class SerialSettings:
+    """How a serial line is spoken; the same for all devices on it."""
+
+    baudrate: int = 9600  # bits a second
+    parity: Parity = "none"
+    stop_bits: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.baudrate} baud, parity {self.parity}, {self.stop_bits} stop bit(s)"
+
+
+NotEmpty = Annotated[str, Meta(min_length=1)]
+Watts = Annotated[float, Meta(gt=0, le=1e9)]
+
+
+class NameplateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Ratings for a device that does not tell them in its registers."""
+
+    rated_power_w: Annotated[Watts | None, Meta(description="watts, a magnitude")] = None  # AC
+    max_charge_w: Annotated[Watts | None, Meta(description="watts, a magnitude")] = None
+    max_discharge_w: Annotated[Watts | None, Meta(description="watts, a magnitude")] = None
+    storage_capacity_wh: Annotated[Annotated[float, Meta(gt=0, le=1e10)] | None, Meta(description="watt-hours")] = None
+
+
 class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One device behind the gateway."""
 
     name: Annotated[str, Meta(min_length=1, max_length=63, description='a name for people, e.g. name = "hybrid"')]
-    driver: Annotated[Literal["sunspec"], Meta(description='"sunspec"')]
-    host: Annotated[str, Meta(min_length=1, description='address of the device, e.g. host = "192.168.1.20"')]
-    port: Annotated[int, Meta(ge=1, le=65535, description="TCP port, 1 to 65535; Modbus' own is 502")] = 502
+    driver: Annotated[
+        Literal["sunspec", "profile"],
+        Meta(description='"sunspec", or "profile" for a device whose registers a profile describes'),
+    ]
+    # With driver = "profile": one that is shipped, or a file of one's own (relative to this file).
+    profile: Annotated[
+        NotEmpty | None, Meta(description='e.g. profile = "huawei-sun2000", or a path that ends in .toml')
+    ] = None
+    # One of host (Modbus TCP) and serial (Modbus RTU).
+    host: Annotated[NotEmpty | None, Meta(description='address of the device, e.g. host = "192.168.1.20"')] = None
+    port: Annotated[int, Meta(ge=1, le=65535, description="TCP port, 1 to 65535; Modbus' own is 502")] = MODBUS_PORT
+    serial: Annotated[NotEmpty | None, Meta(description='a serial port, e.g. serial = "/dev/ttyUSB0"')] = None
+    baudrate: Annotated[
+        Annotated[int, Meta(ge=1200, le=1_000_000)] | None, Meta(description="bits a second, 1200 to 1000000")
+    ] = None
+    parity: Annotated[Parity | None, Meta(description='"none", "even" or "odd"')] = None
+    stop_bits: Annotated[Literal[1, 2] | None, Meta(description="1 or 2")] = None
     unit_id: Annotated[int, Meta(ge=0, le=255, description="Modbus unit, 0 to 255")] = 1
     # Of one Modbus transaction; sized from the device's own response time, well below a second.
     timeout_s: Annotated[float, Meta(ge=0.02, le=5.0, description="seconds, 0.02 to 5")] = 0.25
     read_only: Annotated[bool, Meta(description="true or false")] = False
+    nameplate: Annotated[
+        NameplateConfig | None, Meta(description="a table [devices.nameplate] with ratings the device does not tell")
+    ] = None
+
+    @property
+    def where(self) -> str:
+        """The device's address, for people."""
+        return self.serial if self.serial is not None else f"{self.host}:{self.port}"
+
+    @property
+    def serial_settings(self) -> SerialSettings:
+        """How its serial line is spoken."""
+        usual = SerialSettings()
+        return SerialSettings(
+            baudrate=self.baudrate or usual.baudrate,
+            parity=self.parity or usual.parity,
+            stop_bits=self.stop_bits or usual.stop_bits,
+        )
 
 
 class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,7 +135,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     control: Annotated[ControlConfig, Meta(description="a table [control]")] = ControlConfig()
     devices: Annotated[
         tuple[DeviceConfig, ...],
-        Meta(min_length=1, description="at least one table [[devices]] with name, driver, host and port"),
+        Meta(min_length=1, description="at least one table [[devices]] with name, driver, and host or serial"),
     ]
 
 
@@ -87,6 +149,7 @@ def load(path: Path) -> AgentConfig:
         return path.parent / value
 
     config = settings.read(path, AgentConfig, dec_hook=resolve)
+    config = structs.replace(config, devices=tuple(_own_profile(device, path) for device in config.devices))
     _check_whole(config, path)
     return config
 
@@ -98,8 +161,45 @@ def _check_whole(config: AgentConfig, path: Path) -> None:
             f"{path}: $.control.soc_min: {control.soc_min} is not below soc_max {control.soc_max}; lower one or raise "
             "the other"
         )
+    for index, device in enumerate(config.devices):
+        if finding := _misplaced(device):
+            raise SettingsError(f"{path}: $.devices[{index}].{finding}")
     for key in ("name", "host"):
-        of = (lambda d: d.name) if key == "name" else (lambda d: f"{d.host}:{d.port} unit {d.unit_id}")
+        of = (lambda d: d.name) if key == "name" else (lambda d: f"{d.where} unit {d.unit_id}")
         twice = [value for value, count in Counter(map(of, config.devices)).items() if count > 1]
         if twice:
             raise SettingsError(f"{path}: $.devices[...].{key}: {twice[0]} is given twice; each device needs its own")
+    lines: dict[str, DeviceConfig] = {}
+    for index, device in enumerate(config.devices):
+        first = lines.setdefault(device.where, device)
+        if device.serial is not None and device.serial_settings != first.serial_settings:
+            raise SettingsError(
+                f"{path}: $.devices[{index}].baudrate: {device.where} is spoken with {first.serial_settings} by "
+                f"{first.name}, and with {device.serial_settings} here; give all devices of one line the same"
+            )
+
+
+def _own_profile(device: DeviceConfig, path: Path) -> DeviceConfig:
+    """The device with the path of a profile of one's own made absolute."""
+    if device.profile is None or not device.profile.endswith(".toml"):
+        return device
+    return structs.replace(device, profile=str(path.parent / device.profile))
+
+
+def _misplaced(device: DeviceConfig) -> str | None:
+    """A key that is missing, or has no meaning beside the others: key, finding, remedy."""
+    if device.host is None and device.serial is None:
+        return 'host: is missing; give host = "192.168.1.20" (Modbus TCP) or serial = "/dev/ttyUSB0" (Modbus RTU)'
+    if device.host is not None and device.serial is not None:
+        return "serial: is given beside host; leave out the one that the device does not hang on"
+    if device.serial is not None and device.port != MODBUS_PORT:
+        return "port: means nothing on a serial line; leave it out"
+    for key in ("baudrate", "parity", "stop_bits"):
+        if device.serial is None and getattr(device, key) is not None:
+            return f"{key}: means nothing without a serial line; leave it out, or give serial instead of host"
+    if device.driver == "profile" and device.profile is None:
+        return 'profile: is missing; driver = "profile" needs one, e.g. profile = "huawei-sun2000"'
+    for key in ("profile", "nameplate"):
+        if device.driver != "profile" and getattr(device, key) is not None:
+            return f'{key}: means nothing with driver = "{device.driver}"; leave it out, or give driver = "profile"'
+    return None

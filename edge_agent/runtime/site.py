@@ -116,7 +116,7 @@ class Site:
                 device = await self._open_device(config)
         except TimeoutError as error:
             raise DeviceTimeout(
-                f"{config.name} at {config.host}:{config.port}: discovery did not end within {OPEN_TIMEOUT_S:.0f} s"
+                f"{config.name} at {config.where}: discovery did not end within {OPEN_TIMEOUT_S:.0f} s"
             ) from error
         try:
             self._install(device)

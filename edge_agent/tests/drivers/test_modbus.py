@@ -6,8 +6,15 @@ from typing import Any
 
 import pytest
 
-from edge_agent.drivers.modbus import ModbusConnection, ModbusRejected
+from edge_agent.drivers.modbus import ModbusConnection
+from edge_agent.drivers.transaction import READ_ONLY, ModbusRejected
 from edge_agent.model.devices import DeviceTimeout
+
+
+def connection_to(server: Any, *, timeout_s: float) -> ModbusConnection:
+    return ModbusConnection(
+        name="hybrid", host="127.0.0.1", port=server.port, unit_id=1, timeout_s=timeout_s, writable=READ_ONLY
+    )
 
 
 async def until_answered(read: Any) -> Any:
@@ -77,7 +84,7 @@ async def test_a_late_answer_is_not_taken_for_the_next_one(serve: Any) -> None:
     server._action = late
     await server.stop()
     await server.start()
-    connection = ModbusConnection(name="hybrid", host="127.0.0.1", port=server.port, unit_id=1, timeout_s=0.1)
+    connection = connection_to(server, timeout_s=0.1)
     await connection.connect()
     try:
         gate = asyncio.Event()
@@ -93,7 +100,7 @@ async def test_a_late_answer_is_not_taken_for_the_next_one(serve: Any) -> None:
 
 async def test_an_exception_reply_carries_its_code_and_names_the_point(serve: Any) -> None:
     server = await serve()
-    connection = ModbusConnection(name="hybrid", host="127.0.0.1", port=server.port, unit_id=1, timeout_s=0.5)
+    connection = connection_to(server, timeout_s=0.5)
     await connection.connect()
     with pytest.raises(ModbusRejected, match="device hybrid: reading SoC at 10: exception 2, illegal data") as told:
         await connection.read(10, 1, "SoC")

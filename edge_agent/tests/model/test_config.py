@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.model.config import load
+from edge_agent.model.config import SerialSettings, load
 from protos.settings import SettingsError
 
 GOOD = """\
@@ -60,7 +60,9 @@ def test_absolute_paths_stay(tmp_path: Path) -> None:
     [
         pytest.param(swap("rate_hz", "rate_hs"), "$.control.rate_hs", "did you mean rate_hz?", id="typing error"),
         pytest.param(swap("site =", "sight ="), "$.sight", "did you mean site?", id="typing error at the top"),
-        pytest.param(swap("host =", "adress ="), "$.devices[0].adress", "known: name, driver, host", id="unknown"),
+        pytest.param(
+            swap("host =", "adress ="), "$.devices[0].adress", "known: name, driver, profile, host", id="unknown"
+        ),
         pytest.param(swap("rate_hz = 20.0", "rate_hz = 100"), "$.control.rate_hz", "10 to 50", id="too fast"),
         pytest.param(swap("rate_hz = 20.0", "rate_hz = nan"), "$.control.rate_hz", "10 to 50", id="not a number"),
         pytest.param(swap("20.0", '"fast"'), "$.control.rate_hz", "cycles a second", id="wrong type"),
@@ -80,6 +82,36 @@ def test_absolute_paths_stay(tmp_path: Path) -> None:
             "127.0.0.1:15020 unit 1",
             id="two at one address",
         ),
+        pytest.param(swap('host = "127.0.0.1"\n', ""), "$.devices[0].host", 'serial = "/dev/ttyUSB0"', id="no address"),
+        pytest.param(swap("port =", 'serial = "/dev/ttyUSB0"\nport ='), "$.devices[0].serial", "beside host", id="two"),
+        pytest.param(
+            swap('host = "127.0.0.1"', 'serial = "/dev/ttyUSB0"'),
+            "$.devices[0].port",
+            "leave it out",
+            id="port of a tty",
+        ),
+        pytest.param(
+            swap("port = 15020", "baudrate = 9600"), "$.devices[0].baudrate", "give serial", id="baudrate of a host"
+        ),
+        pytest.param(
+            swap("port = 15020", 'profile = "x"'), "$.devices[0].profile", 'driver = "profile"', id="profile of sunspec"
+        ),
+        pytest.param(
+            swap('"sunspec"', '"profile"'), "$.devices[0].profile", "huawei-sun2000", id="profile driver without one"
+        ),
+        pytest.param(
+            lambda text: (
+                text.split("[[")[0]
+                + "".join(
+                    f'[[devices]]\nname = "d{unit}"\ndriver = "sunspec"\nserial = "/dev/ttyS0"\nunit_id = {unit}\n'
+                    f"baudrate = {9600 * unit}\n"
+                    for unit in (1, 2)
+                )
+            ),
+            "$.devices[1].baudrate",
+            "/dev/ttyS0 is spoken with 9600 baud",
+            id="two rates on one line",
+        ),
         pytest.param(swap("[control]", "[control"), "line 7", "is not TOML", id="not TOML"),
     ],
 )
@@ -93,6 +125,16 @@ def test_refusal_names_file_key_and_remedy(tmp_path: Path, change: Change, key: 
     assert key in message
     assert remedy in message
     assert "\n" not in message
+
+
+def test_a_serial_line_and_a_profile_of_ones_own(tmp_path: Path) -> None:
+    file = tmp_path / "agent.toml"
+    serial = 'driver = "profile"\nprofile = "own/meter.toml"\nserial = "/dev/ttyUSB0"\nparity = "even"\n'
+    file.write_text(GOOD.split("driver")[0] + serial)
+    device = load(file).devices[0]
+    assert device.where == "/dev/ttyUSB0"
+    assert device.serial_settings == SerialSettings(baudrate=9600, parity="even", stop_bits=1)
+    assert device.profile == str(tmp_path / "own/meter.toml")
 
 
 def test_missing_file_is_one_line(tmp_path: Path) -> None:

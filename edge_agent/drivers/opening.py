@@ -1,0 +1,48 @@
+"""Opening a device as it is configured: the wire it hangs on, then what speaks over it."""
+
+from edge_agent.drivers.device import open_sunspec
+from edge_agent.drivers.modbus import ModbusConnection
+from edge_agent.drivers.rtu import SerialConnection, SerialLines
+from edge_agent.drivers.transaction import READ_ONLY, UNLIMITED, Connection, Pacing, WriteAllowance
+from edge_agent.model.clock import Clock, SystemClock
+from edge_agent.model.config import DeviceConfig
+from edge_agent.model.devices import Device
+
+
+async def open_device(config: DeviceConfig, clock: Clock | None = None, *, lines: SerialLines | None = None) -> Device:
+    """Connects to a device and finds out what it can do. Devices of one serial port have to be given the same `lines`.
+
+    Raises DeviceFault where it cannot be used as configured, DeviceTimeout where nobody answers (it may later).
+    """
+    writable, pacing = READ_ONLY if config.read_only else UNLIMITED, Pacing()
+    connection = connection_to(config, lines or SerialLines(), writable=writable, pacing=pacing)
+    try:
+        await connection.connect()
+        return await open_sunspec(config, connection, clock or SystemClock())
+    except BaseException:
+        await connection.close()
+        raise
+
+
+def connection_to(config: DeviceConfig, lines: SerialLines, *, writable: WriteAllowance, pacing: Pacing) -> Connection:
+    """What carries the transactions of a device. Raises DeviceFault as SerialConnection does."""
+    if config.serial is not None:
+        return SerialConnection(
+            name=config.name,
+            lines=lines,
+            path=config.serial,
+            settings=config.serial_settings,
+            unit_id=config.unit_id,
+            timeout_s=config.timeout_s,
+            writable=writable,
+            pacing=pacing,
+        )
+    return ModbusConnection(
+        name=config.name,
+        host=config.host or "",
+        port=config.port,
+        unit_id=config.unit_id,
+        timeout_s=config.timeout_s,
+        writable=writable,
+        pacing=pacing,
+    )
