@@ -87,6 +87,26 @@ def pack(site: int, seq: int, t0_ms: int, interval_ms: int, columns: "Sequence[S
     )
 
 
+def unpack(frame: bytes) -> "tuple[int, int, int, int, list[list[float | None]]]":
+    """(site, seq, t0_ms, interval_ms, columns) of a frame that `pack` made. Raises ValueError for anything else."""
+    if len(frame) not in (HEADER_BYTES + NARROW_BLOCK_BYTES, HEADER_BYTES + WIDE_BLOCK_BYTES):
+        raise ValueError("a frame of another length")
+    wide = len(frame) == HEADER_BYTES + WIDE_BLOCK_BYTES
+    fields = struct.unpack(_WIDE_FORMAT if wide else _NARROW_FORMAT, frame)
+    intervals = [interval for interval, layout in (WIDE if wide else NARROW).items() if layout == fields[7]]
+    if fields[0:10:2] != (_TAG_SITE, _TAG_SEQ, _TAG_T0, _TAG_LAYOUT, _TAG_BLOCK) or not intervals:
+        raise ValueError("a frame of another layout")
+    counts = fields[11:]
+    columns: list[list[float | None]] = []
+    for index, (_, scale) in enumerate(POINTS):
+        column = counts[SAMPLES * index : SAMPLES * (index + 1)]
+        base, hole = (0, HOLE_32) if wide else (column[0], HOLE_16)
+        values: list[float | None] = [None if column[0] == HOLE_32 else column[0] * scale]
+        values.extend(None if count == hole else (base + count) * scale for count in column[1:])
+        columns.append(values)
+    return fields[1], fields[3], fields[5], intervals[0], columns
+
+
 def batch(frames: "Iterable[bytes]") -> bytes:
     """Bytes of a vpp.v1.Batch of packed frames, oldest first."""
     parts = []

@@ -31,6 +31,7 @@ TELEMETRY_WITHIN_MS = 120_000
 """After the end of delivery; what has not arrived by then counts as not measured."""
 LAST_SAMPLES_MS = 2_000  # enough for one sample at either telemetry interval
 RETRY_S = 1.0
+STILL_DRAINING_MS = 10_000  # since a home's gaps grew smaller: what is missing now stays missing
 POINTS = ("inverter_power_w", "frequency_hz")
 
 
@@ -156,17 +157,25 @@ async def _await_telemetry(
 ) -> None:
     """Waits for the last samples of the delivery from every awarded home; reports who stays silent.
 
-    Frames of a site are stored in the order in which it sent them, so its last sample says that all others came.
+    A home that was cut off sends what it measures at once and what had waited beside it, in order: while fewer and
+    fewer of its frames are missing, the rest is on its way.
     """
     names = sorted({share.site for _, shares in awards for share in shares})
     slots = await asyncio.to_thread(lambda: {s.site: s.slot for s in office.ledger.sites() if s.site in names})
     end_ms, deadline_ms = session.delivery_end_ms, session.delivery_end_ms + TELEMETRY_WITHIN_MS
+    gaps, filled_ms = dict.fromkeys(names, 0), office.utc_ms()
     while True:
         wanted = [slots[name] for name in names]
         last = await asyncio.to_thread(office.history.read, wanted, end_ms - LAST_SAMPLES_MS, end_ms, POINTS[:1])
         newest = last.columns[POINTS[0]][:, -1]
         silent = [name for name, value in zip(names, newest, strict=True) if not np.isfinite(value)]
-        if not silent or office.utc_ms() >= deadline_ms:
+        now_ms, before = office.utc_ms(), gaps
+        missing = office.fleet.gaps
+        gaps = {name: int(missing[slots[name]]) if slots[name] < len(missing) else 0 for name in names}
+        if any(gaps[name] < before[name] for name in names):
+            filled_ms = now_ms
+        draining = any(gaps.values()) and now_ms < filled_ms + STILL_DRAINING_MS
+        if not (silent or draining) or now_ms >= deadline_ms:
             break
         await asyncio.sleep(RETRY_S)
     for name in silent:

@@ -32,6 +32,11 @@ class Fleet(Protocol):
         """UTC of the newest sample, 0 for none."""
         ...
 
+    @property
+    def gaps(self) -> Array:
+        """Frames missing now, below the newest."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveSites:

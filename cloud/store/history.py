@@ -160,8 +160,9 @@ class History:
         columns = {}
         for point in points:
             grid = np.full((len(wanted), len(t_ms)), np.nan)
-            counts = rows.column(point).to_numpy(zero_copy_only=False).astype(np.float64)
-            grid[site, sample] = counts[on_grid] * SCALES[POINTS.index(point)]
+            counts = rows.column(point).to_numpy(zero_copy_only=False).astype(np.float64)[on_grid]
+            known = ~np.isnan(counts)  # an instant may be told twice, thinned the second time: a hole hides nothing
+            grid[site[known], sample[known]] = counts[known] * SCALES[POINTS.index(point)]
             columns[point] = grid
         return HistorySlice(tuple(int(slot) for slot in wanted), interval_ms, t_ms, columns)
 

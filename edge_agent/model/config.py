@@ -80,6 +80,16 @@ class NameplateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     storage_capacity_wh: Annotated[Annotated[float, Meta(gt=0, le=1e10)] | None, Meta(description="watt-hours")] = None
 
 
+class JournalConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the site keeps on its disk until the coordinator has it."""
+
+    # Of 100 ms telemetry 512 MB hold about four weeks; then the oldest is thinned to 1 s, then dropped.
+    max_mb: Annotated[int, Meta(ge=16, le=1_000_000, description="megabytes on the disk, 16 to 1000000")] = 512
+    drain_frames_per_s: Annotated[
+        float, Meta(ge=10.0, le=10_000.0, description="frames (of about 160 bytes) sent a second, 10 to 10000")
+    ] = 500.0  # after an outage; live telemetry is sent beside it
+
+
 class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One device behind the gateway."""
 
@@ -133,6 +143,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     data_dir: Annotated[Path, Meta(description='a folder for journal and keys, e.g. data_dir = "home-01"')]
     coordinator: Annotated[CoordinatorConfig, Meta(description='a table [coordinator] with claim_file = "..."')]
     control: Annotated[ControlConfig, Meta(description="a table [control]")] = ControlConfig()
+    journal: Annotated[JournalConfig, Meta(description="a table [journal]")] = JournalConfig()
     devices: Annotated[
         tuple[DeviceConfig, ...],
         Meta(min_length=1, description="at least one table [[devices]] with name, driver, and host or serial"),

@@ -110,7 +110,7 @@ class Agent:
         )
 
     def _send_snapshot(self, snapshot: Snapshot) -> None:
-        self.channel.send_snapshot(messages.snapshot_message(snapshot))
+        self.channel.send_snapshot(messages.snapshot_message(snapshot, armed=bool(self._decision.services)))
 
     def _exchange(self) -> None:
         for data in self.channel.receive():

@@ -70,10 +70,11 @@ class Reporter:
         return f"{self._boot_id}-{self._count}"
 
 
-def snapshot_message(snapshot: Snapshot) -> bytes:
-    """One cycle's picture for sync; what is not good is absent."""
+def snapshot_message(snapshot: Snapshot, *, armed: bool = False) -> bytes:
+    """One cycle's picture for sync; what is not good is absent. armed: it will be settled."""
     report = local_pb2.SnapshotReport(
         at_ms=snapshot.utc_ms,
+        armed=armed,
         grid_power_w=snapshot.grid_power_w.good,
         inverter_power_w=snapshot.inverter_power_w.good,
         soc=snapshot.soc.good,

@@ -4,7 +4,7 @@ import contextlib
 import datetime as dt
 import secrets
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from protos.settings import SettingsError
@@ -17,8 +17,10 @@ class Corrupt(sqlite3.DatabaseError):
     """SQLite's own check found the file damaged."""
 
 
-def connect(path: Path, version: int, schema: str) -> sqlite3.Connection:
-    """Opens the file for writing (mode 0600, WAL), made with `schema` if it is new; checks that it is sound.
+def connect(path: Path, schema: Sequence[str]) -> sqlite3.Connection:
+    """Opens the file for writing (mode 0600, WAL); checks that it is sound.
+
+    schema: script i brings version i to i + 1; those that the file lacks are run.
 
     Raises SettingsError if a newer agent wrote it, sqlite3.DatabaseError (see is_corrupt) where it cannot be used.
     """
@@ -29,16 +31,16 @@ def connect(path: Path, version: int, schema: str) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA journal_size_limit=1048576")
         found = db.execute("PRAGMA user_version").fetchone()[0]
-        if found > version:
+        if found > len(schema):
             raise SettingsError(
-                f"{path}: was written by a newer agent (schema {found}, this one knows {version}); install that "
+                f"{path}: was written by a newer agent (schema {found}, this one knows {len(schema)}); install that "
                 "version again or give another data_dir"
             )
-        if found == 0:
+        if found < len(schema):
             with transaction(db, full=True):
-                for statement in schema.split(";\n"):
+                for statement in (statement for script in schema[found:] for statement in script.split(";\n")):
                     db.execute(statement)
-                db.execute(f"PRAGMA user_version={version}")
+                db.execute(f"PRAGMA user_version={len(schema)}")
         finding = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if finding != "ok":
             raise Corrupt(finding)
@@ -69,13 +71,23 @@ def is_corrupt(error: sqlite3.DatabaseError) -> bool:
 
 
 def move_aside(path: Path, utc_ms: int) -> Path:
-    """Renames the closed file, with what SQLite keeps beside it, to the name returned."""
+    """Renames the closed file, with what SQLite keeps beside it, to the name returned; removes the one before it."""
+    for earlier in path.parent.glob(f"{path.name}.corrupt-*"):
+        earlier.unlink(missing_ok=True)
     stamp = dt.datetime.fromtimestamp(utc_ms / 1000, dt.UTC).strftime("%Y%m%dT%H%M%S")
     aside = path.with_name(f"{path.name}.corrupt-{stamp}-{secrets.token_hex(2)}")
     for suffix in ("", "-wal", "-shm"):
         with contextlib.suppress(FileNotFoundError):
             Path(f"{path}{suffix}").rename(f"{aside}{suffix}")
     return aside
+
+
+def used_bytes(db: sqlite3.Connection) -> int:
+    """What the file's pages in use come to, as the open transaction sees it. Freed pages are used again."""
+    pages, free, size = (
+        int(db.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_count", "freelist_count", "page_size")
+    )
+    return (pages - free) * size
 
 
 def boot_id() -> str:

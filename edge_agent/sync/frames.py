@@ -28,6 +28,7 @@ class FrameDraft:
     t0_ms: int  # UTC of the first sample
     interval_ms: int
     rows: tuple[Row, ...]  # one a sample
+    settles: bool = False  # a service was armed during it
 
     @property
     def last_sample_ms(self) -> int:
@@ -48,6 +49,7 @@ class _Open:
     t0_ms: int
     rows: list[Row] = field(default_factory=lambda: [_HOLES] * SAMPLES)
     at_ms: list[int] = field(default_factory=lambda: [-1] * SAMPLES)  # of the snapshot that each row is from
+    settles: bool = False
 
 
 class FrameBuilder:
@@ -87,6 +89,7 @@ class FrameBuilder:
         if at_ms >= self._open.at_ms[index]:
             self._open.at_ms[index] = at_ms
             self._open.rows[index] = _row(snapshot)
+            self._open.settles |= snapshot.armed
         return done
 
     def close_due(self, now_ms: int) -> list[FrameDraft]:
@@ -99,7 +102,7 @@ class FrameBuilder:
         """Gives the open frame as it is, with holes where nothing has come."""
         if self._open is None:
             return []
-        draft = FrameDraft(self._open.t0_ms, self.interval_ms, tuple(self._open.rows))
+        draft = FrameDraft(self._open.t0_ms, self.interval_ms, tuple(self._open.rows), self._open.settles)
         self._open = None
         self._after_ms = draft.last_sample_ms
         return [draft]

@@ -6,17 +6,19 @@ millisecond, on a slow card tens of them; that is why it happens here and never 
 """
 
 import contextlib
+import datetime as dt
 import enum
 import logging
 import secrets
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from edge_agent.model.clock import Clock
 from edge_agent.sync import database
+from edge_agent.sync.room import Grade, Made, Room
 from edge_agent.sync.state import State
 from protos.settings import SettingsError
 from protos.vpp.v1.report_pb2 import Event
@@ -24,17 +26,22 @@ from protos.vpp.v1.report_pb2 import Event
 log = logging.getLogger(__name__)
 
 FILE = "journal.db"
-SCHEMA_VERSION = 1
-MAX_ROWS = 7 * 24 * 3600  # a week at a frame a second: about 130 MB
+MAX_BYTES = 512_000_000
 RESERVE = 64  # sequence numbers set aside at a time; at most so many are skipped after a power cut
 
 # AUTOINCREMENT: SQLite itself keeps the highest seq ever used, also when the table has been drained.
-_SCHEMA = """
+_SCHEMA = (
+    """
 CREATE TABLE frame (seq INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL);
 CREATE TABLE report (id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, event_id TEXT NOT NULL UNIQUE,
                      body BLOB NOT NULL);
 CREATE TABLE fact (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-"""
+""",
+    "ALTER TABLE frame ADD COLUMN grade INTEGER NOT NULL DEFAULT 0",
+)
+THINNING_TOLD_FRAMES = 36_000  # ten hours of telemetry: how often thinning that goes on is told again
+
+LAST_SEQ = 2**32  # beyond every sequence number
 
 Result = TypeVar("Result")
 
@@ -62,31 +69,38 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class JournalStatus:
-    """Book-keeping since the journal was made: created = acknowledged + waiting + dropped."""
+    """Book-keeping since the journal was made: created = acknowledged + waiting + thinned + dropped."""
 
     frames_created: int = 0
     frames_acknowledged: int = 0
     bytes_acknowledged: int = 0  # of those frames
     frames_waiting: int = 0
+    frames_thinned: int = 0  # for want of room: ten of 100 ms samples were merged into one of 1 s samples
     frames_dropped: int = 0  # for want of room, never sent
     events_waiting: int = 0  # events and acknowledgements
     events_dropped: int = 0
+    used_bytes: int = 0  # on the disk
 
 
 class Journal:
     """The writer's side. All calls are short and synchronous; one process, one thread."""
 
-    def __init__(self, folder: Path, site: str, state: State, clock: Clock, *, max_rows: int = MAX_ROWS) -> None:
-        """Opens or makes it. Raises SettingsError if a newer agent wrote it or the folder cannot be written to."""
+    def __init__(self, folder: Path, site: str, state: State, clock: Clock, *, max_bytes: int = MAX_BYTES) -> None:
+        """Opens or makes it, of at most max_bytes on the disk.
+
+        Raises SettingsError if a newer agent wrote it or the folder cannot be written to.
+        """
         self._path = folder / FILE
         self._site = site
         self._state = state
         self._clock = clock
-        self._max_rows = max_rows
-        self._frames = self._reports = 0
-        self._sending_frame = self._sending_report = 0  # highest one handed out for sending: not dropped meanwhile
+        self._room = Room(max_bytes)
+        self._frames = 0
+        self._sending: dict[int, int] = {}  # frames handed out for sending, first to last: they stay as they are
+        self._sending_report = 0  # highest one handed out
         self._unwritten = 0  # frames lost to a disk that would not write
-        self._full = False
+        self._given_up = Made()  # of what is not told yet
+        self._thinning = self._full = False
         self._next_seq = 1
         try:
             self._db = self._open()
@@ -120,15 +134,25 @@ class Journal:
         value = database.fact(self._db, "last_sample_ms")
         return None if value is None else int(value)
 
-    def append_frame(self, pack: Callable[[int], bytes], last_sample_ms: int) -> int:
-        """Records the frame that `pack` makes of its sequence number; returns that. Raises JournalError."""
+    @property
+    def frames_waiting(self) -> int:
+        """How many frames are to be sent."""
+        return self._frames
+
+    def append_frame(self, pack: Callable[[int], bytes], last_sample_ms: int, *, settles: bool = False) -> int:
+        """Records the frame that `pack` makes of its sequence number; returns that. Raises JournalError.
+
+        settles: a service was armed, so it is kept longest.
+        """
         seq = self._next_seq
         body = pack(seq)
         self._next_seq = seq + 1  # also if writing fails: the gap tells the coordinator that a frame is missing
 
+        grade = Grade.SETTLEMENT if settles else Grade.FINE
+
         def write(db: sqlite3.Connection) -> None:
             self._make_room(db)
-            db.execute("INSERT INTO frame (seq, body) VALUES (?, ?)", (seq, body))
+            db.execute("INSERT INTO frame (seq, body, grade) VALUES (?, ?, ?)", (seq, body, grade))
             database.set_fact(db, "last_sample_ms", last_sample_ms)
             if self._unwritten:
                 database.count(db, "frames_dropped", self._unwritten)
@@ -145,13 +169,15 @@ class Journal:
         self._tell_room()
         return seq
 
-    def oldest_frames(self, limit: int) -> list[tuple[int, bytes]]:
-        """(seq, body) of the frames to send next, in order. They stay until acknowledged."""
+    def oldest_frames(self, limit: int, *, first: int = 0, before: int = LAST_SEQ) -> list[tuple[int, bytes]]:
+        """(seq, body) of the frames first <= seq < before to send next, in order. They stay until acknowledged."""
         rows = self._read(
-            lambda db: db.execute("SELECT seq, body FROM frame ORDER BY seq LIMIT ?", (limit,)).fetchall()
+            lambda db: db.execute(
+                "SELECT seq, body FROM frame WHERE seq >= ? AND seq < ? ORDER BY seq LIMIT ?", (first, before, limit)
+            ).fetchall()
         )
         if rows:
-            self._sending_frame = rows[-1][0]
+            self._sending[rows[0][0]] = rows[-1][0]
         return rows
 
     def frames_acknowledged(self, first_seq: int, last_seq: int) -> None:
@@ -167,7 +193,7 @@ class Journal:
             return len(sizes)
 
         self._frames -= self._write(write, full=False)
-        self._sending_frame = 0
+        self._sending.pop(first_seq, None)
 
     # --- events and acknowledgements
 
@@ -180,7 +206,6 @@ class Journal:
             return db.execute("INSERT OR IGNORE INTO report (kind, event_id, body) VALUES (?, ?, ?)", row).rowcount
 
         added = self._write(write, full=True)
-        self._reports += added
         self._tell_room()
         return bool(added)
 
@@ -208,54 +233,54 @@ class Journal:
 
     def report_acknowledged(self, report: Report) -> None:
         """The broker has it: forgets it. Raises JournalError."""
-        self._reports -= self._write(
-            lambda db: db.execute("DELETE FROM report WHERE id = ?", (report.id,)).rowcount, full=False
-        )
+        self._write(lambda db: db.execute("DELETE FROM report WHERE id = ?", (report.id,)).rowcount, full=False)
         self._sending_report = 0
 
     # --- room
 
     def _make_room(self, db: sqlite3.Connection) -> None:
-        """Drops what matters least until one more row fits: oldest telemetry, then events, then acknowledgements."""
-        excess = self._frames + self._reports + 1 - self._max_rows
-        if excess <= 0:
+        if not self._room.short(db):
             return
-        dropped = db.execute(
-            "DELETE FROM frame WHERE seq IN (SELECT seq FROM frame WHERE seq > ? ORDER BY seq LIMIT ?)",
-            (self._sending_frame, excess),
-        ).rowcount
-        self._frames -= dropped
-        database.count(db, "frames_dropped", dropped)
-        if dropped < excess:
-            gone = db.execute(
-                "DELETE FROM report WHERE id IN (SELECT id FROM report WHERE id > ? ORDER BY kind DESC, id LIMIT ?)",
-                (self._sending_report, excess - dropped),
-            ).rowcount
-            self._reports -= gone
-            database.count(db, "events_dropped", gone)
+        made = self._room.make(db, tuple(self._sending.items()), self._sending_report)
+        self._frames -= made.thinned + made.frames_dropped
+        database.count(db, "frames_thinned", made.thinned)
+        database.count(db, "frames_dropped", made.frames_dropped)
+        database.count(db, "events_dropped", made.reports_dropped)
+        self._given_up.add(made)
 
     def _tell_room(self) -> None:
-        """Says once when the journal begins to drop, and is ready to say it again after it has been half empty."""
-        rows = self._frames + self._reports
-        if not self._full and rows >= self._max_rows:
-            self._full = True
-            log.error("journal full, dropping the oldest telemetry: file=%s rows=%d", self._path, rows)
+        """Says that telemetry is thinned, when it begins and every ten hours of telemetry; and once that it is dropped.
+
+        Ready to say either again after the journal has been half empty.
+        """
+        given_up = self._given_up
+        if given_up.thinned and (not self._thinning or given_up.thinned >= THINNING_TOLD_FRAMES):
+            self._thinning, self._given_up = True, Made()
+            span = f"{_utc(given_up.thinned_from_ms)} to {_utc(given_up.thinned_to_ms)}"
+            log.warning("journal full, telemetry thinned to 1 s samples: file=%s of=%s", self._path, span)
             self.append_event(
                 Event.SEVERITY_WARNING,
-                "journal.full",
-                f"the journal holds {rows} rows, its limit: it drops the oldest telemetry until it can send",
+                "journal.thinned",
+                f"the journal is full: telemetry of {span} now has a sample a second, as will what follows it",
             )
-        elif self._full and rows < self._max_rows // 2:
-            self._full = False
+        if not self._full and (given_up.frames_dropped or given_up.reports_dropped):
+            self._full, self._given_up = True, Made()
+            log.error("journal full, dropping what is oldest: file=%s", self._path)
+            self.append_event(
+                Event.SEVERITY_ALARM,
+                "journal.full",
+                "the journal is full of telemetry that is thinned already: it drops the oldest until it can send",
+            )
+        if (self._thinning or self._full) and self._read(self._room.plenty):
+            self._thinning = self._full = False
             log.info("journal has room again: file=%s", self._path)
 
     # --- the file
 
     def _open(self) -> sqlite3.Connection:
-        db = database.connect(self._path, SCHEMA_VERSION, _SCHEMA)
+        db = database.connect(self._path, _SCHEMA)
         try:
             self._frames = db.execute("SELECT count(*) FROM frame").fetchone()[0]
-            self._reports = db.execute("SELECT count(*) FROM report").fetchone()[0]
             self._next_seq = self._first_free_seq(db)
             with database.transaction(db, full=True):
                 database.set_fact(db, "boot", database.boot_id())
@@ -281,7 +306,7 @@ class Journal:
         """Moves a corrupt journal aside, for a person to look at, and begins an empty one."""
         aside = database.move_aside(self._path, self._clock.utc_ms())
         log.error("journal corrupt, moved aside: file=%s error=%s", aside, error)
-        self._sending_frame = self._sending_report = 0
+        self._sending, self._sending_report = {}, 0
         floor = self._next_seq
         self._db = self._open()
         self._next_seq = max(self._next_seq, floor, self._state.seq_reserved)
@@ -296,12 +321,12 @@ class Journal:
         """Runs `action` in a transaction; on a journal found corrupt, in a new one."""
 
         def attempt() -> Result:
-            frames, reports = self._frames, self._reports
+            frames, given_up = self._frames, replace(self._given_up)
             try:
                 with database.transaction(self._db, full=full):
                     return action(self._db)
             except BaseException:
-                self._frames, self._reports = frames, reports
+                self._frames, self._given_up = frames, given_up
                 raise
 
         return self._guarded(attempt)
@@ -341,16 +366,23 @@ def read_status(data_dir: Path) -> JournalStatus:
             reports = db.execute("SELECT count(*) FROM report").fetchone()[0]
             acknowledged = int(database.fact(db, "frames_acknowledged") or 0)
             acknowledged_bytes = int(database.fact(db, "bytes_acknowledged") or 0)
+            thinned = int(database.fact(db, "frames_thinned") or 0)
             dropped = int(database.fact(db, "frames_dropped") or 0)
             events_dropped = int(database.fact(db, "events_dropped") or 0)
     except sqlite3.Error as error:
         raise JournalError(f"{path}: {error}") from error
     return JournalStatus(
-        frames_created=acknowledged + waiting + dropped,
+        frames_created=acknowledged + waiting + thinned + dropped,
         frames_acknowledged=acknowledged,
         bytes_acknowledged=acknowledged_bytes,
         frames_waiting=waiting,
+        frames_thinned=thinned,
         frames_dropped=dropped,
         events_waiting=reports,
         events_dropped=events_dropped,
+        used_bytes=sum(file.stat().st_size for file in (path, path.with_name(f"{FILE}-wal")) if file.exists()),
     )
+
+
+def _utc(ms: int) -> str:
+    return f"{dt.datetime.fromtimestamp(ms / 1000, dt.UTC):%Y-%m-%d %H:%M} UTC"

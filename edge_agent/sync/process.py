@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
@@ -81,7 +82,8 @@ class SyncProcess:
             await self._take(lock, folder)
             keys = Keys(folder)
             state = State(folder)
-            journal = Journal(folder, self._config.site, state, self._clock)
+            limit = self._config.journal.max_mb * 1_000_000
+            journal = Journal(folder, self._config.site, state, self._clock, max_bytes=limit)
             try:
                 await self._run_with(folder, keys, state, journal)
             finally:
@@ -156,7 +158,8 @@ class SyncProcess:
         slot = self._held.message.slot
         for draft in drafts:
             with self._journal_watched():
-                self._journal.append_frame(lambda seq, d=draft: d.pack(slot, seq), draft.last_sample_ms)  # type: ignore[misc]
+                pack = partial(draft.pack, slot)
+                self._journal.append_frame(pack, draft.last_sample_ms, settles=draft.settles)
         if drafts and self._session is not None:
             self._session.wake()
 
@@ -218,6 +221,7 @@ class SyncProcess:
             on_intent=self._take_intent,
             on_link=self._control.put_link,
             backoff=self._pace.nats(),
+            drain_frames_per_s=self._config.journal.drain_frames_per_s,
         )
         self._door = IntentDoor(
             site=self._config.site,

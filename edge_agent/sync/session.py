@@ -2,6 +2,9 @@
 
 nats-py's own reconnecting is switched off: it gives up for good on authentication errors and buffers what is published
 while disconnected, and the journal does that better. Here a lost connection is always answered by a new client.
+
+After a longer outage two lanes send telemetry side by side, each in order: what is measured from now on goes at once,
+what has waited goes at a bounded rate. The coordinator knows by the sequence numbers what is still to come.
 """
 
 import asyncio
@@ -27,6 +30,7 @@ from protos.vpp.v1.site_pb2 import Credentials
 log = logging.getLogger(__name__)
 
 BATCH_FRAMES = 500
+SHORT_BACKLOG = 120  # frames; so few are sent at once, before what is measured now
 CONNECT_TIMEOUT_S = 10.0
 REQUEST_TIMEOUT_S = 5.0
 CLOSE_TIMEOUT_S = 3.0
@@ -43,6 +47,7 @@ class Flight:
 
     first_seq: int
     last_seq: int
+    frames: int
     payload: bytes
     message_id: str
 
@@ -60,11 +65,12 @@ class Session:
         on_intent: Callable[[str, bytes, bool], None],
         on_link: Callable[[bool], None],
         backoff: Backoff,
+        drain_frames_per_s: float,
         ack_timeout_s: float = ACK_TIMEOUT_S,
     ) -> None:
         """on_intent: takes kind, bytes, and whether it came live (else from the store); raises JournalError.
 
-        on_link: told each change of whether a session is live.
+        on_link: told each change of whether a session is live. drain_frames_per_s: of what has waited.
         """
         self._site = site
         self._keys = keys
@@ -74,9 +80,10 @@ class Session:
         self._on_link = on_link
         self._backoff = backoff
         self._ack_timeout_s = ack_timeout_s
-        self._flight: Flight | None = None
+        self._drain_frames_per_s = drain_frames_per_s
+        self._flights: dict[str, Flight] = {}  # by lane
         self._lanes = {lane: asyncio.Event() for lane in ("telemetry", "reports")}
-        self._drained = {lane: asyncio.Event() for lane in self._lanes}
+        self._drained = {lane: asyncio.Event() for lane in ("telemetry", "backlog", "reports")}
         self._renewed = asyncio.Event()
         self._linked = False
         self._troubles: set[str] = set()
@@ -183,7 +190,7 @@ class Session:
         """Sends until the connection is lost, or new credentials are to be used (True)."""
         stream = client.jetstream(timeout=self._ack_timeout_s)
         ends = [asyncio.create_task(event.wait()) for event in (closed, self._renewed)]
-        lanes = [asyncio.create_task(lane(stream)) for lane in (self._send_telemetry, self._send_reports)]
+        lanes = [asyncio.create_task(lane(stream)) for lane in (self._send_all_telemetry, self._send_reports)]
         try:
             done, _ = await asyncio.wait([*ends, *lanes], return_when=asyncio.FIRST_COMPLETED)
             for lane in done.intersection(lanes):
@@ -194,26 +201,53 @@ class Session:
                 task.cancel()
             await asyncio.gather(*ends, *lanes, return_exceptions=True)
 
-    async def _send_telemetry(self, stream: JetStreamContext) -> None:
-        subject = subjects.telemetry(self._credentials.partition_token)
+    async def _send_all_telemetry(self, stream: JetStreamContext) -> None:
+        self._drained["backlog"].clear()
+        for lane in list(self._flights):  # left under way by the connection before: first, and as they are
+            await self._land(stream, lane)
+        long = self._journal.frames_waiting > SHORT_BACKLOG
+        live_from = self._journal.next_seq if long else 0
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._send_telemetry(stream, live_from))
+                group.create_task(self._send_backlog(stream, live_from))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    async def _send_telemetry(self, stream: JetStreamContext, first_seq: int) -> None:
+        """Frames from first_seq on, as they come."""
         while True:
             self._lanes["telemetry"].clear()
-            flight = self._flight = self._flight or self._take_off()
-            if flight is None:
+            if not self._take_off("telemetry", self._journal.oldest_frames(BATCH_FRAMES, first=first_seq)):
                 self._drained["telemetry"].set()
                 await self._lanes["telemetry"].wait()
                 continue
-            await self._deliver(stream, subject, flight.payload, flight.message_id)
-            self._journal.frames_acknowledged(flight.first_seq, flight.last_seq)
-            self._flight = None
+            await self._land(stream, "telemetry")
 
-    def _take_off(self) -> Flight | None:
-        rows = self._journal.oldest_frames(BATCH_FRAMES)
-        if not rows:
-            return None
-        first_seq, last_seq = rows[0][0], rows[-1][0]
-        payload = frame.batch(body for _, body in rows)
-        return Flight(first_seq, last_seq, payload, f"{self._site}-{first_seq}-{last_seq}")
+    async def _send_backlog(self, stream: JetStreamContext, before_seq: int) -> None:
+        """Frames before before_seq, no faster than may be; ends when there are none left."""
+        while self._take_off("backlog", self._journal.oldest_frames(BATCH_FRAMES, before=before_seq)):
+            frames = await self._land(stream, "backlog")
+            await asyncio.sleep(frames / self._drain_frames_per_s)
+        self._drained["backlog"].set()
+
+    def _take_off(self, lane: str, rows: list[tuple[int, bytes]]) -> bool:
+        """Puts frames on their way; False where there are none."""
+        if rows:
+            first_seq, last_seq = rows[0][0], rows[-1][0]
+            payload = frame.batch(body for _, body in rows)
+            message_id = f"{self._site}-{first_seq}-{last_seq}"
+            self._flights[lane] = Flight(first_seq, last_seq, len(rows), payload, message_id)
+        return bool(rows)
+
+    async def _land(self, stream: JetStreamContext, lane: str) -> int:
+        """Delivers what is on its way, and forgets it; how many frames it was."""
+        flight = self._flights[lane]
+        subject = subjects.telemetry(self._credentials.partition_token)
+        await self._deliver(stream, subject, flight.payload, flight.message_id)
+        self._journal.frames_acknowledged(flight.first_seq, flight.last_seq)
+        del self._flights[lane]
+        return flight.frames
 
     async def _send_reports(self, stream: JetStreamContext) -> None:
         token = self._credentials.partition_token

@@ -1,6 +1,7 @@
 """The frame's fixed record is canonical protobuf: checked against the protobuf library, not against itself."""
 
 import struct
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -96,3 +97,26 @@ def test_layout_switches_instead_of_clipping(first: float | None, second: float 
 def test_wrong_shapes_are_refused(t0_ms: int, interval_ms: int, columns: list[list[float | None]], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         frame.pack(1, 1, t0_ms, interval_ms, columns)
+
+
+@given(
+    interval_ms=st.sampled_from(sorted(frame.NARROW)),
+    seq=st.integers(0, 2**32 - 1),
+    counts=st.lists(
+        st.lists(st.none() | st.integers(-(2**31) + 2, 2**31 - 2), min_size=10, max_size=10), min_size=6, max_size=6
+    )
+    | st.lists(st.lists(st.none() | st.integers(-900, 900), min_size=10, max_size=10), min_size=6, max_size=6),
+)
+def test_unpack_gives_back_what_was_packed(interval_ms: int, seq: int, counts: list[list[int | None]]) -> None:
+    columns = [
+        [None if count is None else count * scale for count in column]
+        for (_, scale), column in zip(frame.POINTS, counts, strict=True)
+    ]
+    packed = frame.pack(7, seq, 5000 * interval_ms, interval_ms, columns)
+    assert frame.unpack(packed) == (7, seq, 5000 * interval_ms, interval_ms, columns)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b"\x00" + b[1:], lambda b: b[:20] + b"\x09" + b[21:]])
+def test_unpack_refuses_what_is_no_frame(damage: Callable[[bytes], bytes]) -> None:
+    with pytest.raises(ValueError, match="another"):
+        frame.unpack(damage(frame.pack(7, 1, 0, 1000, [[1.0] * 10] * 6)))

@@ -138,3 +138,11 @@ def test_no_instant_is_sent_twice_whatever_small_steps_the_clock_makes(steps_ms:
     assert all(a < b for a, b in pairwise(instants))
     first = reports[0].at_ms
     assert instants[0] == -(-first // 100) * 100 or any(r.at_ms < first for r in reports)
+
+
+def test_a_frame_in_which_a_service_was_armed_once_is_to_be_settled() -> None:
+    reports = [
+        SnapshotReport(at_ms=T0_MS + ms, frequency_hz=50.0, armed=ms in (1500, 3950)) for ms in range(0, 5000, 50)
+    ]
+    drafts = run(FrameBuilder(100), reports)
+    assert [draft.settles for draft in drafts] == [False, True, False, False, True, False]  # 3950 ms belongs to 4000

@@ -13,9 +13,10 @@ from edge_agent.sync.journal import Journal, ReportKind, read_status
 from edge_agent.sync.keys import Keys
 from edge_agent.sync.session import Session
 from edge_agent.sync.state import State
-from edge_agent.tests.sync.counterparts import DEADLINE_S, Broker, Coordinator, Proxy
+from edge_agent.tests.sync.counterparts import DEADLINE_S, Broker, Coordinator, Proxy, until
 from protos import frame, subjects
 from protos.vpp.v1.site_pb2 import Credentials
+from protos.vpp.v1.telemetry_pb2 import Batch
 
 T0_MS = 1_700_000_000_000
 COLUMNS = [[1.0] * 10] * 6
@@ -24,7 +25,9 @@ COLUMNS = [[1.0] * 10] * 6
 class Site:
     """A session with its journal, and what it says."""
 
-    def __init__(self, folder: Path, keys: Keys, credentials: Credentials) -> None:
+    def __init__(
+        self, folder: Path, keys: Keys, credentials: Credentials, drain_frames_per_s: float = 100_000.0
+    ) -> None:
         self.folder = folder
         self.journal = Journal(folder, "home-01", State(folder), SystemClock())
         self.links: asyncio.Queue[bool] = asyncio.Queue()
@@ -37,6 +40,7 @@ class Site:
             on_intent=lambda *what: self.intents.put_nowait(what),
             on_link=self.links.put_nowait,
             backoff=Backoff(0.05, 0.2),
+            drain_frames_per_s=drain_frames_per_s,
             ack_timeout_s=2.0,
         )
 
@@ -64,6 +68,10 @@ async def proxy(broker: Broker) -> AsyncIterator[Proxy]:
 @pytest.fixture
 def keys(tmp_path: Path) -> Keys:
     return Keys(tmp_path)
+
+
+def sequence(payload: bytes) -> list[int]:
+    return [f.seq for f in Batch.FromString(payload).frames]
 
 
 @contextlib.asynccontextmanager
@@ -94,6 +102,35 @@ async def test_a_backlog_is_sent_in_order_and_forgotten(
         assert [subject for subject, _ in await broker.stored("TEL_0")] == [
             subjects.telemetry(subjects.partition_token("home-01"))
         ] * 3
+
+
+async def test_after_an_outage_live_telemetry_goes_at_once_and_the_backlog_at_its_rate(
+    tmp_path: Path, keys: Keys, broker: Broker, coordinator: Coordinator
+) -> None:
+    """At 10 frames a second the second batch of the backlog would come after 50 s: the test does not wait for it."""
+    site = Site(tmp_path, keys, await credentials(coordinator, keys), drain_frames_per_s=10.0)
+    async with broker.backend() as backend:
+        seen = await backend.subscribe("vpp.tel.>")
+        await backend.flush()
+        site.measure(1203)
+        async with running(site):
+            assert await site.link() is True
+            assert sequence((await seen.next_msg(timeout=DEADLINE_S)).data) == list(range(1, 501))
+            for live in ([1204], [1205, 1206]):
+                site.measure(len(live))
+                assert sequence((await seen.next_msg(timeout=DEADLINE_S)).data) == live
+            await until(lambda: read_status(tmp_path).frames_waiting == 703)
+            await broker.kill()
+            assert await site.link() is False
+    async with running(Site(tmp_path, keys, await credentials(coordinator, keys))) as again:
+        await broker.start()
+        assert await again.link() is True
+        again.measure(1)
+        await again.drained()
+        sent = [f.seq for f in await broker.frames()]
+    assert sorted(sent) == list(range(1, 1208))
+    waited = [seq for seq in sent if seq <= 1203]
+    assert waited == sorted(waited)
 
 
 async def test_a_lost_acknowledgement_stores_nothing_twice(
@@ -137,7 +174,7 @@ async def test_a_broker_killed_in_mid_stream_costs_nothing(
             assert await site.link() is True
         site.measure(1)
         await site.drained()
-        assert [f.seq for f in await broker.frames()] == list(range(1, 1482))
+        assert sorted(f.seq for f in await broker.frames()) == list(range(1, 1482))
         assert [data for _, data in await broker.stored("REPORT")] == [b"event", b"event"]
 
 

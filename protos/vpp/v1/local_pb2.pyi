@@ -29,7 +29,7 @@ class ToControl(_message.Message):
     def __init__(self, intent: _Optional[_Union[_intent_pb2.Intent, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ...) -> None: ...
 
 class SnapshotReport(_message.Message):
-    __slots__ = ("at_ms", "grid_power_w", "inverter_power_w", "soc", "frequency_hz", "voltage_v", "pv_power_w")
+    __slots__ = ("at_ms", "grid_power_w", "inverter_power_w", "soc", "frequency_hz", "voltage_v", "pv_power_w", "armed")
     AT_MS_FIELD_NUMBER: _ClassVar[int]
     GRID_POWER_W_FIELD_NUMBER: _ClassVar[int]
     INVERTER_POWER_W_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +37,7 @@ class SnapshotReport(_message.Message):
     FREQUENCY_HZ_FIELD_NUMBER: _ClassVar[int]
     VOLTAGE_V_FIELD_NUMBER: _ClassVar[int]
     PV_POWER_W_FIELD_NUMBER: _ClassVar[int]
+    ARMED_FIELD_NUMBER: _ClassVar[int]
     at_ms: int
     grid_power_w: float
     inverter_power_w: float
@@ -44,7 +45,8 @@ class SnapshotReport(_message.Message):
     frequency_hz: float
     voltage_v: float
     pv_power_w: float
-    def __init__(self, at_ms: _Optional[int] = ..., grid_power_w: _Optional[float] = ..., inverter_power_w: _Optional[float] = ..., soc: _Optional[float] = ..., frequency_hz: _Optional[float] = ..., voltage_v: _Optional[float] = ..., pv_power_w: _Optional[float] = ...) -> None: ...
+    armed: bool
+    def __init__(self, at_ms: _Optional[int] = ..., grid_power_w: _Optional[float] = ..., inverter_power_w: _Optional[float] = ..., soc: _Optional[float] = ..., frequency_hz: _Optional[float] = ..., voltage_v: _Optional[float] = ..., pv_power_w: _Optional[float] = ..., armed: _Optional[bool] = ...) -> None: ...
 
 class Link(_message.Message):
     __slots__ = ("connected",)
