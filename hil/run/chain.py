@@ -109,7 +109,9 @@ class Chain:
         """Adds each home with a one-time claim, and its recorded past, with the product's own commands."""
         self._say(f"sites: {len(self.sites)} one-time claims, and {HISTORY_DAYS} recorded days of each home")
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-            list(pool.map(self._register, range(len(self.sites))))
+            for done, _ in enumerate(pool.map(self._register, range(len(self.sites))), start=1):
+                if done % 4 == 0 and done < len(self.sites):
+                    self._say(f"sites: {done} of {len(self.sites)}")
 
     def start_agents(self) -> None:
         self._say(f"agents: {len(self.sites)}, each with its control and its sync process")

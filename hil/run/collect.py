@@ -30,6 +30,7 @@ SLOPE_W_PER_S: Final = 20.0  # where its law moves at least this fast: registers
 MOVED_SHARE: Final = 0.01  # of the contracted power: a trigger's response has begun
 OWED_SHARE: Final = 0.95  # of the largest response owed: where promised and delivered are compared
 IDEAL_STEP_MS: Final = 5.0
+SETTLING_MS: Final = 1000.0  # around a step of the schedule
 ANSWER_MS: Final = (-100.0, 500.0)  # around a trigger's crossing
 
 
@@ -231,11 +232,14 @@ def _responses_ms(part: _Part, recording: RigRecording, played_ms: float) -> Ite
     share = expected_share(
         part.service, recording.frequency(t_ms), IDEAL_STEP_MS / 1000, part.rated_w / part.share.contracted_w
     )
-    ideal_w = baseline_w(part.plan, part.site.site, t_ms.astype(np.int64)) + part.share.contracted_w * share
+    baseline = baseline_w(part.plan, part.site.site, t_ms.astype(np.int64))
+    ideal_w = baseline + part.share.contracted_w * share
     levels = np.arange(np.ceil(np.nanmin(ideal_w) / LEVEL_STEP_W), np.nanmax(ideal_w) / LEVEL_STEP_W) * LEVEL_STEP_W
-    slope_w_per_s = np.abs(np.gradient(ideal_w)) * 1000 / IDEAL_STEP_MS
+    slope_w_per_s = np.abs(np.gradient(part.share.contracted_w * share)) * 1000 / IDEAL_STEP_MS
+    scheduled_ms = t_ms[np.flatnonzero(np.diff(baseline))]  # the schedule's steps are no answer to the frequency
     for lag in level_lags(device, t_ms, ideal_w, [float(level) for level in levels]):
-        if lag.lag_ms is not None and np.interp(lag.ideal_ms, t_ms, slope_w_per_s) >= SLOPE_W_PER_S:
+        moving = np.interp(lag.ideal_ms, t_ms, slope_w_per_s) >= SLOPE_W_PER_S
+        if lag.lag_ms is not None and moving and not np.any(np.abs(scheduled_ms - lag.ideal_ms) < SETTLING_MS):
             yield lag.lag_ms
 
 
