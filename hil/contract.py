@@ -150,10 +150,10 @@ class DeviceContract:
     # ---- limits
 
     async def test_what_the_device_refuses_is_told_and_changes_nothing(
-        self, bench: Bench, control: PowerControl
+        self, bench: Bench, device: Device, control: PowerControl
     ) -> None:
         await control.write_power(power(500.0), 60.0)
-        with pytest.raises(DeviceRejected, match="WSet"):
+        with pytest.raises(DeviceRejected, match=f"device {device.name}: "):
             await control.write_power(power(3 * bench.rated_power_w), 60.0)
         assert bench.commanded_w == 500.0
 

@@ -2,15 +2,24 @@
 
 import logging
 
-from edge_agent.drivers.sunspec import readings
-from edge_agent.drivers.sunspec.control import SunSpecPowerControl, required_fields
+from edge_agent.drivers.sunspec import checks, control, legacy_control, readings
+from edge_agent.drivers.sunspec.control import SunSpecPowerControl
 from edge_agent.drivers.sunspec.discovery import BASES, MARKER, DeviceMap, NoSunSpecMap, discover
+from edge_agent.drivers.sunspec.layout import Field, ModelMap
+from edge_agent.drivers.sunspec.legacy_control import LegacyPowerControl
 from edge_agent.drivers.sunspec.points import METER_MODELS, Points, choose_points
 from edge_agent.drivers.sunspec.poll import Poller
 from edge_agent.drivers.transaction import Connection
 from edge_agent.model.clock import Clock
 from edge_agent.model.config import DeviceConfig
-from edge_agent.model.devices import DeviceFault, DeviceRejected, DeviceTimeout, InverterReading, MeterReading
+from edge_agent.model.devices import (
+    DeviceFault,
+    DeviceRejected,
+    DeviceTimeout,
+    InverterReading,
+    MeterReading,
+    PowerControl,
+)
 from edge_agent.model.values import Nameplate
 
 _log = logging.getLogger(__name__)
@@ -24,14 +33,14 @@ class SunSpecDevice:
 
     def __init__(self, name: str, connection: Connection, poller: Poller, points: Points, device: DeviceMap) -> None:
         self.name = name
-        self.findings = device.findings
+        self.findings = (*device.findings, *checks.look(poller.image, points))
         self._connection = connection
         self._poller = poller
         self._points = points
         self._model_ids = device.model_ids
         self.inverter = _Inverter(self) if points.power is not None else None
         self.meter = _Meter(poller, points) if points.meter_power is not None else None
-        self.control: SunSpecPowerControl | None = None
+        self.control: PowerControl | None = None
 
     @property
     def nameplate(self) -> Nameplate:
@@ -71,22 +80,21 @@ async def open_sunspec(config: DeviceConfig, connection: Connection, clock: Cloc
     """Finds out what the device behind a connection can do. Raises DeviceFault, DeviceTimeout as open_device."""
     where = f"device {config.name}"
     found = await _discover(config, connection)
-    for finding in found.findings:
-        _log.warning("register map: device=%s finding=%s", config.name, finding)
-    points = choose_points(found)
+    points = choose_points(found, config.meter_positive)
     if points.power is None and points.meter_power is None:
         there = ", ".join(map(str, found.model_ids)) or "nothing"
         raise DeviceFault(
-            f"{where}: its map at {found.base} has neither an inverter (model 701) nor a meter "
-            f"(models {METER_MODELS[0]} to {METER_MODELS[-1]}), only {there}{_listed(found)}; "
+            f"{where}: its map at {found.base} has neither an inverter (models 701, 101 to 103, 111 to 113) "
+            f"nor a meter (models {METER_MODELS[0]} to {METER_MODELS[-1]}), only {there}{_listed(found)}; "
             "check unit_id, or leave the device out"
         )
+    writable = _writable(found) if not config.read_only else ()
     used = {field.model_id for field in (*points.measured, *points.constant)}
-    controls = found.first(704) if not config.read_only else None
-    slow = (*points.constant, *(required_fields(controls) if controls is not None else ()))
-    models = [model for model in found.models if model.model_id in used or model is controls]
+    models = [model for model in found.models if model.model_id in used or model in writable]
     expected = {m.fields["ID"]: m.model_id for m in models} | {m.fields["L"]: m.length for m in models}
-    poller = Poller(connection, clock, fast=points.measured, slow=slow, expected=expected)
+    poller = Poller(
+        connection, clock, fast=points.measured, slow=(*points.constant, *_control_fields(writable)), expected=expected
+    )
     try:
         await poller.start()
     except DeviceRejected as error:
@@ -94,9 +102,41 @@ async def open_sunspec(config: DeviceConfig, connection: Connection, clock: Cloc
             f"{error}; its map promises this point{_listed(found)}: update the device's firmware"
         ) from error
     device = SunSpecDevice(config.name, connection, poller, points, found)
-    if controls is not None:
-        device.control = SunSpecPowerControl(connection, controls, poller.image, clock, device_name=config.name)
+    for finding in device.findings:
+        _log.warning("register map: device=%s finding=%s", config.name, finding)
+    if writable and device.inverter is not None:
+        device.control = _control(config.name, connection, found, poller, points, clock)
     return device
+
+
+def _writable(found: DeviceMap) -> tuple[ModelMap, ...]:
+    """The models by which its power can be set: the newer one, or what there is of the older ones."""
+    newer = found.first(704)
+    older = (found.first(123), found.first(124))
+    return (newer,) if newer is not None else tuple(model for model in older if model is not None)
+
+
+def _control_fields(models: tuple[ModelMap, ...]) -> tuple[Field, ...]:
+    newer = models and models[0].model_id == 704
+    return control.required_fields(models[0]) if newer else legacy_control.required_fields(*models)
+
+
+def _control(
+    name: str, connection: Connection, found: DeviceMap, poller: Poller, points: Points, clock: Clock
+) -> PowerControl:
+    newer = found.first(704)
+    if newer is not None:
+        return SunSpecPowerControl(connection, newer, poller.image, clock, device_name=name)
+    return LegacyPowerControl(
+        connection,
+        found.first(123),
+        found.first(124),
+        points,
+        poller.image,
+        lambda: poller.pictured_s,
+        clock,
+        device_name=name,
+    )
 
 
 async def _discover(config: DeviceConfig, connection: Connection) -> DeviceMap:

@@ -115,6 +115,11 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     # Of one Modbus transaction; sized from the device's own response time, well below a second.
     timeout_s: Annotated[float, Meta(ge=0.02, le=5.0, description="seconds, 0.02 to 5")] = 0.25
     read_only: Annotated[bool, Meta(description="true or false")] = False
+    # SunSpec does not fix the sign of a meter's power.
+    meter_positive: Annotated[
+        Literal["export", "import"],
+        Meta(description='what the meter\'s positive power means: "export" (towards the grid) or "import"'),
+    ] = "export"
     nameplate: Annotated[
         NameplateConfig | None, Meta(description="a table [devices.nameplate] with ratings the device does not tell")
     ] = None

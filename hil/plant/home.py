@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from hil.plant.battery import Battery, BatteryRating
+from hil.plant.droop import Droop
 from hil.plant.frequency import Frequency
 from hil.plant.household import Household
 from hil.plant.inverter import InverterRating, PowerControl, follow
+from hil.plant.legacy import LegacyControl
 
 NOMINAL_V: Final = 240.0
 SERVICE_OHM: Final = 0.1  # of the line from the transformer to the meter
@@ -49,18 +51,30 @@ class HomePlant:
     """The plant of one home at its latest instant."""
 
     def __init__(
-        self, rating: HomeRating, *, soc: float, household: Household, frequency: Frequency, start_ms: float
+        self,
+        rating: HomeRating,
+        *,
+        soc: float,
+        household: Household,
+        frequency: Frequency,
+        start_ms: float,
+        legacy: LegacyControl | None = None,
     ) -> None:
-        """At `start_ms` [UTC ms] PV passes through and the battery rests. Raises ValueError for an impossible SoC."""
+        """At `start_ms` [UTC ms] PV passes through and the battery rests. An older inverter obeys its `legacy`
+        control, and no power setpoint. Raises ValueError for an impossible SoC.
+        """
         self.rating = rating
         self.battery = Battery(rating.battery, soc)
         self.control = PowerControl()
+        self._legacy = legacy
+        self.droop: Droop | None = None  # the inverter's own
         self.energy = EnergyCounters()
         self.reversions_ms: list[float] = []  # instants at which the timer let go
         self.utc_ms = start_ms
         self._household = household
         self._frequency = frequency
-        self.pv_w = min(household.pv_w(start_ms), rating.inverter.power_w)
+        self._available_w = household.pv_w(start_ms)
+        self.pv_w = min(self._available_w, rating.inverter.power_w)
         self.power_w = self.pv_w  # at the inverter's AC terminals
         self.load_w = household.load_w(start_ms)
 
@@ -86,18 +100,23 @@ class HomePlant:
     @property
     def commanded_w(self) -> float | None:
         """The setpoint as asked [W]; None: the inverter follows its own default."""
-        return self.control.commanded_w(self.rating.inverter.power_w)
+        order = self._obeyed.order(self._available_w, self.rating.inverter.power_w, self.battery)
+        return None if order is None else order.power_w
+
+    @property
+    def _obeyed(self) -> PowerControl | LegacyControl:
+        return self.control if self._legacy is None else self._legacy
 
     def advance(self, to_ms: float) -> None:
         """Brings the plant to an instant [UTC ms]; one that has passed changes nothing."""
         while self.utc_ms < to_ms:
             end_ms = min(to_ms, self.utc_ms + _LONGEST_STEP_MS)
-            expires_ms = self.control.expires_ms
+            expires_ms = self._obeyed.expires_ms
             if expires_ms is not None:
                 end_ms = min(end_ms, max(expires_ms, self.utc_ms))
             self._step(end_ms)
             if expires_ms is not None and end_ms >= expires_ms:
-                self.control.revert()
+                self._obeyed.revert()
                 self.reversions_ms.append(expires_ms)
 
     def bounds(self, pv_w: float) -> tuple[float, float]:
@@ -108,25 +127,29 @@ class HomePlant:
     def _step(self, end_ms: float) -> None:
         middle_ms = (self.utc_ms + end_ms) / 2
         dt_s = (end_ms - self.utc_ms) / 1000.0
-        available_w = self._household.pv_w(middle_ms)
+        available_w = self._available_w = self._household.pv_w(middle_ms)
         self.load_w = self._household.load_w(middle_ms)
         self.utc_ms = end_ms
         if dt_s <= 0.0:
             return
 
-        lower_w, upper_w = self.bounds(available_w)
-        commanded_w = self.commanded_w
-        if commanded_w is None:
-            target_w = min(available_w, self.rating.inverter.power_w)
+        rated_w = self.rating.inverter.power_w
+        order = self._obeyed.order(available_w, rated_w, self.battery)
+        # By its own default the battery rests, so PV beyond the inverter's rating is throttled.
+        usable_w = min(available_w, rated_w) if order is None else order.pv_w
+        if order is None:
+            target_w = usable_w
             if abs(target_w - self.power_w) < _PV_TRACKS_W:
                 self.power_w = target_w
         else:
-            target_w = max(lower_w, min(upper_w, commanded_w))
+            lower_w, upper_w = self.bounds(available_w)
+            target_w = max(lower_w, min(upper_w, order.power_w))
+        if self.droop is not None and (share := self.droop.share(self.frequency_hz)):
+            lower_w, upper_w = self.bounds(available_w)
+            target_w, usable_w = max(lower_w, min(upper_w, target_w + share * rated_w)), available_w
         self.power_w, mean_w = follow(self.power_w, target_w, dt_s, self.rating.inverter)
 
         # What PV does not cover the battery gives; what PV gives beyond it the battery takes, or the PV is throttled.
-        # By its own default the battery rests, so PV beyond the inverter's rating is throttled too.
-        usable_w = available_w if commanded_w is not None else min(available_w, self.rating.inverter.power_w)
         storage_w = self.battery.step(mean_w - usable_w, dt_s)
         pv_w = max(0.0, min(usable_w, mean_w - storage_w))
         if abs(pv_w + storage_w - mean_w) > 1e-6:  # the battery is at a limit: power falls to what there is

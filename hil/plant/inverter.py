@@ -10,6 +10,8 @@ become what their reversion twins say.
 import math
 from dataclasses import dataclass, field, replace
 
+from hil.plant.battery import Battery
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InverterRating:
@@ -42,6 +44,14 @@ def follow(power_w: float, target_w: float, dt_s: float, rating: InverterRating)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a control asks of the plant."""
+
+    power_w: float  # at the AC terminals
+    pv_w: float  # that may be used of what the sun gives; more is throttled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
     """One side of a power setpoint: the active one, or the one reverted to."""
 
@@ -65,6 +75,11 @@ class PowerControl:
         if not self.active.enabled:
             return None
         return self.active.share * rated_w if self.percent_mode else self.active.power_w
+
+    def order(self, available_w: float, rated_w: float, battery: Battery) -> Order | None:
+        """What the setpoint makes of this sun; None: the inverter's own default."""
+        commanded_w = self.commanded_w(rated_w)
+        return None if commanded_w is None else Order(power_w=commanded_w, pv_w=available_w)
 
     def rearm(self, now_ms: float) -> None:
         """Starts the timer anew, or stops it where no time is set or nothing is enabled."""

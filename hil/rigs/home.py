@@ -15,12 +15,15 @@ from typing import Final
 from hil.plant.frequency import Frequency, Timeline
 from hil.plant.home import HomePlant
 from hil.plant.household import Household
+from hil.plant.legacy import LegacyControl
 from hil.rigs.clock import RigClock, SteadyClock
+from hil.rigs.device_registers import DeviceRegisters, Nameplate
 from hil.rigs.history import household as recorded_household
+from hil.rigs.legacy_registers import LegacyRegisters
 from hil.rigs.modbus_server import HomeServer
 from hil.rigs.recorded import RecordedTime
 from hil.rigs.recorder import Recorder
-from hil.rigs.registers import HomeRegisters, Nameplate
+from hil.rigs.registers import HomeRegisters
 from hil.rigs.scenario import ScenarioHome, load
 
 TICK_S: Final = 0.01
@@ -45,11 +48,20 @@ class HomeRig:
         self.host = host
         self.unit_id = unit_id
         self._clock = clock
+        legacy = LegacyControl() if home.legacy else None
         self.plant = HomePlant(
-            home.rating, soc=home.soc, household=household, frequency=frequency, start_ms=clock.utc_ms()
+            home.rating,
+            soc=home.soc,
+            household=household,
+            frequency=frequency,
+            start_ms=clock.utc_ms(),
+            legacy=legacy,
         )
         self.recorder = Recorder(self.plant)
-        self.registers = HomeRegisters(self.plant, Nameplate(serial=home.site, unit_id=unit_id))
+        nameplate = Nameplate(serial=home.site, unit_id=unit_id)
+        self.registers: DeviceRegisters = (
+            HomeRegisters(self.plant, nameplate) if legacy is None else LegacyRegisters(self.plant, legacy, nameplate)
+        )
         self.server = HomeServer(
             self.registers,
             unit_id=unit_id,

@@ -15,7 +15,7 @@ from pymodbus.pdu import ExceptionResponse, ModbusPDU
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
-from hil.rigs.registers import HomeRegisters, IllegalAddress, IllegalValue
+from hil.rigs.device_registers import DeviceRegisters, IllegalAddress, IllegalValue
 from hil.rigs.sunspec_map import BASE_ADDRESS
 
 _log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class HomeServer:
 
     def __init__(
         self,
-        registers: HomeRegisters,
+        registers: DeviceRegisters,
         *,
         unit_id: int,
         host: str,
@@ -42,6 +42,7 @@ class HomeServer:
     ) -> None:
         """`to_present` advances the plant and returns its instant [UTC ms]; `written` is told of accepted writes."""
         self.frozen = False  # a frozen device keeps its connections and answers nothing
+        self.writes = 0  # write transactions received for registers of its own
         self._registers = registers
         self._unit_id = unit_id
         self._host, self._port = host, port
@@ -88,6 +89,7 @@ class HomeServer:
             return ExcCodes.ILLEGAL_FUNCTION
         now_ms = self._to_present()
         if written is not None:
+            self.writes += 1
             try:
                 self._registers.write(address, [int(word) for word in written], now_ms)
             except IllegalAddress:

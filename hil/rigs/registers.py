@@ -13,14 +13,18 @@ The reversion timer starts anew when WSetEna or WSetRvrtTms is written, and stop
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from hil.plant.home import NOMINAL_V, HomePlant
 from hil.plant.inverter import Setting
-from hil.rigs.sunspec_map import BASE_ADDRESS, Point, RegisterMap
+from hil.rigs.device_registers import DeviceRegisters, MeterRegisters, Nameplate, flag, within
+from hil.rigs.grid_functions import COUNTS as GRID_FUNCTION_COUNTS
+from hil.rigs.grid_functions import MODELS as GRID_FUNCTIONS
+from hil.rigs.grid_functions import GridFunctions
+from hil.rigs.sunspec_map import Point
 
-MODELS: Final = (1, 701, 702, 704, 713, 714, 203)
+MODELS: Final = (1, 701, 702, 704, 713, 714, 203, *GRID_FUNCTIONS)
 _PV_PORT, _STORAGE_PORT = 0, 1
 _PV_V: Final = 380.0  # DC, nominal
 _STORAGE_V: Final = 400.0
@@ -34,58 +38,33 @@ _SCALES: Final = {
     704: {"PF": -2, "WMaxLimPct": -1, "WSet": 0, "WSetPct": -1, "VarSet": 0, "VarSetPct": -1},
     713: {"WH": 0, "Pct": -2},
     714: {"DCA": -2, "DCV": -1, "DCW": 0, "DCWH": 0, "Tmp": 0},
-    203: {"A": -2, "V": -1, "Hz": -2, "W": 0, "VA": 0, "TotWh": 0},
 }
 
 
-class IllegalAddress(Exception):
-    """A write to registers that cannot be written, or to half a point (Modbus exception 2)."""
-
-
-class IllegalValue(Exception):
-    """A write of a value out of its range (Modbus exception 3)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Nameplate:
-    """What model 1 says."""
-
-    serial: str
-    unit_id: int = 1
-    manufacturer: str = "Murmuration"
-    model: str = "HIL hybrid inverter"
-    version: str = "1"
-
-
-class HomeRegisters:
+class HomeRegisters(DeviceRegisters):
     """The register map of one home, kept true to its plant."""
 
     def __init__(self, plant: HomePlant, nameplate: Nameplate) -> None:
-        self.plant = plant
-        self.map = RegisterMap(MODELS, counts={"NPrt": 2})
-        self._refreshers = (
-            (self._span(701), self._refresh_701),
-            (self._span(704), self._refresh_704),
-            (self._span(713), self._refresh_713),
-            (self._span(714), self._refresh_714),
-            (self._span(203), self._refresh_203),
-        )
+        super().__init__(plant, MODELS, counts={"NPrt": 2, **GRID_FUNCTION_COUNTS})
         self._fixed(nameplate)
-        self._dynamic = {
-            model: {name: p for (m, name), p in self.map.points.items() if m == model}
-            for model in (701, 704, 713, 714, 203)
-        }
+        MeterRegisters(self)
+        self._functions = GridFunctions(self)
+        self.follow(701, self._refresh_701)
+        self.follow(704, self._refresh_704)
+        self.follow(713, self._refresh_713)
+        self.follow(714, self._refresh_714)
         self.refresh(0, len(self.map.registers))
 
-    def refresh(self, index: int, count: int) -> None:
-        """Makes the registers of every model that this range touches show the plant as it is now."""
-        for (first, end), refresh in self._refreshers:
-            if index < end and first < index + count:
-                refresh()
+    def writable(self, point: Point) -> bool:
+        return point.name in _WRITABLE if point.model == 704 else self._functions.writable(point)
 
-    def write(self, address: int, registers: Sequence[int], now_ms: float) -> None:
-        """Takes a write at the plant's instant `now_ms` [UTC ms]. Raises IllegalAddress, IllegalValue."""
-        values = self._points_written(address - BASE_ADDRESS, registers)
+    def take(self, values: Sequence[tuple[Point, int]], now_ms: float) -> None:
+        functions = [(point, value) for point, value in values if point.model != 704]
+        self._functions.check(functions)
+        self._take_704({point.name: value for point, value in values if point.model == 704}, now_ms)
+        self._functions.take(functions, now_ms)
+
+    def _take_704(self, values: dict[str, int], now_ms: float) -> None:
         control, rated_w = self.plant.control, self.plant.rating.inverter.power_w
         active, reversion = control.active, control.reversion
         percent_mode, reversion_s = control.percent_mode, control.reversion_time_s
@@ -93,48 +72,32 @@ class HomeRegisters:
         for name, value in values.items():
             match name:
                 case "WSetEna":
-                    active = replace(active, enabled=_flag(name, value))
+                    active = replace(active, enabled=flag(name, value))
                 case "WSetEnaRvrt":
-                    reversion = replace(reversion, enabled=_flag(name, value))
+                    reversion = replace(reversion, enabled=flag(name, value))
                 case "WSetMod":
-                    percent_mode = not _flag(name, value)  # 0: percent of the rating, 1: watts
+                    percent_mode = not flag(name, value)  # 0: percent of the rating, 1: watts
                 case "WSet":
-                    active = replace(active, power_w=_within(name, value, lowest_w, rated_w))
+                    active = replace(active, power_w=within(name, value, lowest_w, rated_w))
                 case "WSetRvrt":
-                    reversion = replace(reversion, power_w=_within(name, value, lowest_w, rated_w))
+                    reversion = replace(reversion, power_w=within(name, value, lowest_w, rated_w))
                 case "WSetPct":
-                    active = replace(active, share=_within(name, value * _PERCENT, lowest_w / rated_w, 1.0))
+                    active = replace(active, share=within(name, value * _PERCENT, lowest_w / rated_w, 1.0))
                 case "WSetPctRvrt":
-                    reversion = replace(reversion, share=_within(name, value * _PERCENT, lowest_w / rated_w, 1.0))
+                    reversion = replace(reversion, share=within(name, value * _PERCENT, lowest_w / rated_w, 1.0))
                 case "WSetRvrtTms":
-                    reversion_s = int(_within(name, value, 0, _LONGEST_REVERSION_S))
+                    reversion_s = int(within(name, value, 0, _LONGEST_REVERSION_S))
         control.active, control.reversion = active, reversion
         control.percent_mode, control.reversion_time_s = percent_mode, reversion_s
         if values.keys() & {"WSetEna", "WSetRvrtTms"}:
             control.rearm(now_ms)
 
-    def _points_written(self, index: int, registers: Sequence[int]) -> dict[str, int]:
-        values: dict[str, int] = {}
-        done = 0
-        while done < len(registers):
-            point = self.map.starting_at(index + done)
-            words = registers[done : done + point.size] if point else ()
-            if point is None or point.name not in _WRITABLE or len(words) < point.size:
-                raise IllegalAddress
-            values[point.name] = self.map.get(point, words)
-            done += point.size
-        return values
-
     # ---- what never changes
 
     def _fixed(self, nameplate: Nameplate) -> None:
         rating = self.plant.rating
-        texts = {"Mn": nameplate.manufacturer, "Md": nameplate.model, "Vr": nameplate.version, "SN": nameplate.serial}
-        for name, text in texts.items():
-            self.map.put_text(self.map.point(1, name), text)
-        self._put(1, DA=nameplate.unit_id)
-        for model, scales in _SCALES.items():
-            self._put(model, **{f"{name}_SF": exponent for name, exponent in scales.items()})
+        self.put_nameplate(nameplate)
+        self.put_scales(_SCALES)
 
         rated_w, battery = round(rating.inverter.power_w), rating.battery
         charge_w = round(min(battery.max_charge_w, rated_w))
@@ -151,28 +114,21 @@ class HomeRegisters:
             "VMin": round(NOMINAL_V * 0.88 * 10),
             "AMax": round(rated_w / NOMINAL_V * 10),
         }
-        self._put(702, **limits, **{f"{name}Rtg": value for name, value in limits.items()})
-        self._put(702, NorOpCatRtg=1, AbnOpCatRtg=2, CtrlModes=_FIXED_W)  # categories B and III of IEEE 1547-2018
+        self.put(702, **limits, **{f"{name}Rtg": value for name, value in limits.items()})
+        self.put(702, NorOpCatRtg=1, AbnOpCatRtg=2, CtrlModes=_FIXED_W)  # categories B and III of IEEE 1547-2018
 
-        self._put(701, ACType=0, St=1, InvSt=3, ConnSt=1, Alrm=0, DERMode=1, Var=0, VarL1=0)
-        self._put(713, WHRtg=round(battery.capacity_wh), SoH=10_000, Sta=0)
-        self._put(714, PrtAlrms=0)
+        self.put(701, ACType=0, St=1, InvSt=3, ConnSt=1, Alrm=0, DERMode=1, Var=0, VarL1=0)
+        self.put(713, WHRtg=round(battery.capacity_wh), SoH=10_000, Sta=0)
+        self.put(714, PrtAlrms=0)
         for port, kind, label in ((_PV_PORT, 0, "PV"), (_STORAGE_PORT, 1, "ESS")):
             prefix = f"Prt[{port}]."
-            self._put(714, **{f"{prefix}PrtTyp": kind, f"{prefix}ID": port, f"{prefix}DCSta": 1, f"{prefix}DCAlrm": 0})
+            self.put(714, **{f"{prefix}PrtTyp": kind, f"{prefix}ID": port, f"{prefix}DCSta": 1, f"{prefix}DCAlrm": 0})
             self.map.put_text(self.map.point(714, f"{prefix}IDStr"), label)
-        # A single-phase home on a three-phase meter model: the mandatory points of the absent phases read 0.
-        absent = ("AphB", "AphC", "PhVphB", "PhVphC", "PPV", "PhVphAB", "PhVphBC", "PhVphCA", "Evt")
-        self._put(203, **dict.fromkeys(absent, 0))
-
-    def _put(self, model: int, **values: int) -> None:
-        for name, value in values.items():
-            self.map.put(self.map.point(model, name), value)
 
     # ---- what follows the plant
 
     def _refresh_701(self) -> None:
-        plant, put, points = self.plant, self.map.put, self._dynamic[701]
+        plant, put, points = self.plant, self.map.put, self.dynamic[701]
         power_w, volts = round(plant.power_w), round(plant.voltage_v * 10)
         centiamps = round(abs(plant.power_w) / plant.voltage_v * 100)
         for name in ("W", "WL1"):
@@ -192,7 +148,7 @@ class HomeRegisters:
             put(points[name], int(plant.energy.inverter_absorbed_wh))
 
     def _refresh_704(self) -> None:
-        control, put, points = self.plant.control, self.map.put, self._dynamic[704]
+        control, put, points = self.plant.control, self.map.put, self.dynamic[704]
         for suffix, setting in (("", control.active), ("Rvrt", control.reversion)):
             self._put_setting(points, suffix, setting)
         put(points["WSetMod"], 0 if control.percent_mode else 1)
@@ -205,12 +161,12 @@ class HomeRegisters:
         self.map.put(points[f"WSetPct{suffix}"], round(setting.share / _PERCENT))
 
     def _refresh_713(self) -> None:
-        battery, put, points = self.plant.battery, self.map.put, self._dynamic[713]
+        battery, put, points = self.plant.battery, self.map.put, self.dynamic[713]
         put(points["WHAvail"], round(battery.stored_wh))
         put(points["SoC"], round(battery.soc * 10_000))
 
     def _refresh_714(self) -> None:
-        plant, put, points = self.plant, self.map.put, self._dynamic[714]
+        plant, put, points = self.plant, self.map.put, self.dynamic[714]
         energy = plant.energy
         put(points["DCW"], round(plant.pv_w + plant.storage_w))
         put(points["DCA"], round((plant.pv_w / _PV_V + plant.storage_w / _STORAGE_V) * 100))
@@ -227,41 +183,7 @@ class HomeRegisters:
             put(points[prefix + "DCWhInj"], int(injected_wh))
             put(points[prefix + "DCWhAbs"], int(absorbed_wh))
 
-    def _refresh_203(self) -> None:
-        plant, put, points = self.plant, self.map.put, self._dynamic[203]
-        power_w, volts = round(plant.grid_w), round(plant.voltage_v * 10)
-        centiamps = round(plant.grid_w / plant.voltage_v * 100)
-        for name in ("W", "WphA"):
-            put(points[name], power_w)
-        for name in ("VA", "VAphA"):
-            put(points[name], abs(power_w))
-        for name in ("A", "AphA"):
-            put(points[name], centiamps)
-        for name in ("PhV", "PhVphA"):
-            put(points[name], volts)
-        put(points["Hz"], round(plant.frequency_hz * 100))
-        for name in ("TotWhExp", "TotWhExpPhA"):
-            put(points[name], int(plant.energy.export_wh))
-        for name in ("TotWhImp", "TotWhImpPhA"):
-            put(points[name], int(plant.energy.import_wh))
-
-    def _span(self, model: int) -> tuple[int, int]:
-        indices = [p.index + p.size for (m, _), p in self.map.points.items() if m == model]
-        return self.map.point(model, "ID").index, max(indices)
-
 
 _WRITABLE: Final = frozenset(
     {"WSetEna", "WSetMod", "WSet", "WSetRvrt", "WSetPct", "WSetPctRvrt", "WSetEnaRvrt", "WSetRvrtTms"}
 )
-
-
-def _flag(name: str, value: int) -> bool:
-    if value not in (0, 1):
-        raise IllegalValue(f"{name}: {value}")
-    return value == 1
-
-
-def _within(name: str, value: float, lowest: float, highest: float) -> float:
-    if not lowest <= value <= highest:
-        raise IllegalValue(f"{name}: {value} lies outside {lowest}..{highest}")
-    return float(value)

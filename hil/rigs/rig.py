@@ -95,6 +95,7 @@ class Rig:
                 "host": rig.host,
                 "port": rig.port,
                 "unit_id": rig.unit_id,
+                "legacy": rig.home.legacy,
                 "rated_power_w": rig.home.rating.inverter.power_w,
                 "max_charge_w": rig.home.rating.battery.max_charge_w,
                 "max_discharge_w": rig.home.rating.battery.max_discharge_w,

@@ -47,6 +47,7 @@ class Homes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     storage_wh: tuple[Positive, Positive]
     pv_w: tuple[Positive, Positive]
     soc: tuple[Share, Share]
+    legacy: tuple[str, ...] = ()  # homes whose inverter speaks the older SunSpec models, e.g. ["home-03"]
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -70,6 +71,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             days_earlier=index // HOMES * self.recorded.days_between_reuses,
             soc=round(draw.uniform(*self.homes.soc), 3),
             seed=f"{self.homes.seed}/{site}",
+            legacy=site in self.homes.legacy,
             rating=HomeRating(
                 inverter=InverterRating(power_w=self.homes.inverter_w),
                 battery=BatteryRating(
@@ -88,6 +90,7 @@ class ScenarioHome(msgspec.Struct, frozen=True, kw_only=True):
     days_earlier: int  # than the scenario's recorded start
     soc: float  # at the start, 0..1
     seed: str  # of the minutes inside its hours
+    legacy: bool  # speaks the models of before IEEE 1547-2018
     rating: HomeRating
 
 

@@ -64,7 +64,7 @@ class RegisterMap:
     """The registers of one device, and where its points lie."""
 
     def __init__(self, models: Sequence[int], *, counts: Mapping[str, int]) -> None:
-        """Lays out the models in order; `counts` gives the length of repeated groups, by their count point."""
+        """Lays out the models in order; `counts`: how often groups repeat, by their count point or name."""
         self.registers: list[int] = list(_MARK)
         self.points: dict[tuple[int, str], Point] = {}
         self._by_index: dict[int, Point] = {}
@@ -144,7 +144,8 @@ def _flatten(
         if count == 1:
             yield from _flatten(inner, counts, f"{prefix}{inner['name']}.")
             continue
-        for i in range(count if isinstance(count, int) else counts[count]):
+        # A count of 0 means as many as the model's length leaves room for, and goes by the group's name here.
+        for i in range(count if isinstance(count, int) and count else counts[count or inner["name"]]):
             yield from _flatten(inner, counts, f"{prefix}{inner['name']}[{i}].")
 
 

@@ -8,11 +8,11 @@ WSet.
 import asyncio
 import logging
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from edge_agent.drivers.sunspec import codec
+from edge_agent.drivers.sunspec.access import WritableRegisters, read_points, write_points
 from edge_agent.drivers.sunspec.layout import Field, ModelMap
-from edge_agent.drivers.sunspec.plan import Image, plan_reads, to_bytes, to_registers
+from edge_agent.drivers.sunspec.plan import Image
 from edge_agent.model.clock import Clock
 from edge_agent.model.devices import DeviceFault, DeviceRejected
 from edge_agent.model.values import Admitted
@@ -24,18 +24,10 @@ WATTS = 1  # WSetMod
 
 HOLDS_WITHIN_S = 1.0  # a device shows a value it was written within 1000 ms (SunSpec conformance test MOD-3)
 CHECK_PERIOD_S = 1.0
-_RELEASE_POLL_S = 0.05
+RELEASE_POLL_S = 0.05
 
 _SETPOINT = ("WSetEna", "WSetMod", "WSet")
 _TIMER = ("WSetEnaRvrt", "WSetRvrtTms")
-
-
-class WritableRegisters(Protocol):
-    """Where registers are read from and written to. Both raise DeviceTimeout, DeviceRejected."""
-
-    async def read(self, address: int, count: int, what: object) -> list[int]: ...
-
-    async def write(self, address: int, registers: list[int], what: object) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +66,7 @@ class SunSpecPowerControl:
                 "device has no reversion timer: it holds its last setpoint if this agent dies: device=%s", device_name
             )
         read_back = [*_SETPOINT, *_TIMER, "WSetRvrtRem"] if self._has_timer else _SETPOINT
-        (self._read_back,) = plan_reads(model.fields[name] for name in read_back if name in model.fields)
+        self._read_back = tuple(model.fields[name] for name in read_back if name in model.fields)
 
     async def write_power(self, admitted: Admitted, lifetime_s: float) -> None:
         now_s = self._clock.monotonic_s()
@@ -98,11 +90,11 @@ class SunSpecPowerControl:
         self._held = None
         await self._write(("WSetEna",), {"WSetEna": DISABLED})
         enabled = self._fields["WSetEna"]
-        for _ in range(int(HOLDS_WITHIN_S / _RELEASE_POLL_S)):
-            if (await self._read((enabled,)))[enabled] != ENABLED:
+        for _ in range(int(HOLDS_WITHIN_S / RELEASE_POLL_S)):
+            if (await read_points(self._registers, (enabled,)))[enabled] != ENABLED:
                 _log.info("device released: device=%s", self._name)
                 return
-            await asyncio.sleep(_RELEASE_POLL_S)
+            await asyncio.sleep(RELEASE_POLL_S)
         raise DeviceRejected(f"device {self._name}: {enabled} is still {ENABLED}, {DISABLED} was written to release it")
 
     async def _engage(self, raw: int, life_s: int) -> _Held:
@@ -121,7 +113,7 @@ class SunSpecPowerControl:
     async def _check(self, held: _Held) -> _Held:
         """Reads back what was written. Raises DeviceRejected once the device has shown something else for too long."""
         now_s = self._clock.monotonic_s()
-        found = await self._read(self._read_back.fields)
+        found = await read_points(self._registers, self._read_back)
         wanted = {"WSetEna": ENABLED, "WSet": held.raw}
         if self._image.raw(self._fields.get("WSetMod")) is not None:  # else it knows no mode but watts
             wanted["WSetMod"] = WATTS
@@ -157,17 +149,8 @@ class SunSpecPowerControl:
         power = self._image.power(field) if field.point.name == "WSet" else None
         return f"{codec.scaled(raw, power):g} W" if isinstance(raw, int) and power is not None else str(raw)
 
-    async def _read(self, fields: tuple[Field, ...]) -> dict[Field, codec.Value | None]:
-        image = Image()
-        for block in plan_reads(fields):
-            image.store(block, to_bytes(await self._registers.read(block.address, block.count, block)))
-        return {field: image.raw(field) for field in fields}
-
     async def _write(self, names: tuple[str, ...], values: dict[str, int]) -> None:
-        """Neighbouring points in one transaction."""
-        fields = [self._fields[name] for name in names]
-        data = b"".join(codec.encode(f.point.type, f.point.size, values[f.point.name]) for f in fields)
-        await self._registers.write(fields[0].address, to_registers(data), ", ".join(map(str, fields)))
+        await write_points(self._registers, {self._fields[name]: values[name] for name in names})
 
 
 def required_fields(model: ModelMap) -> tuple[Field, ...]:

@@ -20,7 +20,13 @@ class Block:
     fields: tuple[Field, ...]
 
     def __str__(self) -> str:
-        return ", ".join(dict.fromkeys(str(field) for field in self.fields))
+        """Names the block, not each of its points: it stands in messages to people."""
+        if len(self.fields) == 1:
+            return str(self.fields[0])
+        models = list(dict.fromkeys(field.model_id for field in self.fields))
+        if len(models) == 1:
+            return f"{self.fields[0]} to {self.fields[-1].path}"
+        return f"models {', '.join(map(str, models[:-1]))} and {models[-1]}"
 
 
 def plan_reads(fields: Iterable[Field], *, across_models: bool = True) -> tuple[Block, ...]:

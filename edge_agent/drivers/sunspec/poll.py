@@ -62,6 +62,11 @@ class Poller:
             await self._read_all()
             _log.info("models are read one by one: %d transactions a cycle", len(self._fast))
 
+    @property
+    def pictured_s(self) -> float:
+        """When the picture in the image was begun."""
+        return self._at_s
+
     async def picture(self, reader: str) -> float:
         """Sees to it that the image holds a picture which `reader` has not had yet; its instant [s].
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 
+from edge_agent.drivers.sunspec.codec import Value
 from edge_agent.drivers.sunspec.layout import Field
 from edge_agent.drivers.sunspec.plan import Image
 from edge_agent.drivers.sunspec.points import Points
@@ -12,9 +13,11 @@ from edge_agent.model.values import Nameplate, Quality, Sample
 FREQUENCY_HZ = (40.0, 70.0)  # a meter that shows anything else does not measure a 50 or 60 Hz grid
 DEAD_LINE_PU = 0.5  # below half its nominal voltage a line is dead, and what stands for its frequency is noise
 DEAD_LINE_V = 50.0  # the same where the device does not tell its nominal voltage
-_INSANE_POWER_PU = 2.0  # no inverter delivers twice its rating for longer than a fault lasts
+INSANE_POWER_PU = 2.0  # no inverter delivers twice its rating for longer than a fault lasts
 
 _PORT_PV = 0  # model 714 PrtTyp
+# Parts of a name by which vendors call a battery's module in model 160, e.g. "StCha 3" and "StDisCha 4", or "BAT".
+_STORAGE_NAMES = ("cha", "bat", "sto", "ess")
 _SPLIT_PHASE, _THREE_PHASE = 1, 2  # model 701 ACType
 # Line to line over line to neutral; model 702 gives VNom line to neutral for single phase, else line to line.
 _LL_PER_LN = {_SPLIT_PHASE: 2.0, _THREE_PHASE: math.sqrt(3.0)}
@@ -29,33 +32,35 @@ def read_nameplate(image: Image, points: Points, model_ids: tuple[int, ...]) -> 
         sunspec_models=model_ids,
         rated_power_w=_least(image, points.max_power),
         max_charge_w=_least(image, points.max_charge),
-        max_discharge_w=_least(image, points.max_discharge),
-        storage_capacity_wh=image.number(points.capacity) or 0.0,
+        # An older device that gives one rate for its storage means both directions.
+        max_discharge_w=_least(image, points.max_discharge) or _least(image, points.max_charge),
+        storage_capacity_wh=_first(image, points.capacity) or 0.0,
     )
 
 
 def read_inverter(image: Image, points: Points, at_s: float) -> InverterReading:
-    """Model 701's power is already positive towards the grid; so is model 714's for a generating port."""
+    """An inverter model's power is already positive towards the grid; so is model 714's for a generating port."""
     voltage_v = _inverter_voltage_v(image, points)
     rated_w = _least(image, points.max_power)
-    soc_pct = image.number(points.soc)
+    soc_pct = _first(image, points.soc)
     return InverterReading(
         power_w=_sample(image.number(points.power), at_s, _believable_power(rated_w)),
         frequency_hz=_frequency(image.number(points.frequency), voltage_v, _nominal_ln_v(image, points), at_s),
         voltage_v=_sample(voltage_v, at_s),
-        pv_power_w=_sample(_pv_power_w(image, points), at_s),
+        pv_power_w=_sample(read_pv_power_w(image, points), at_s),
         soc=_sample(soc_pct / 100.0 if soc_pct is not None else None, at_s, (0.0, 1.0)),
     )
 
 
 def read_meter(image: Image, points: Points, at_s: float) -> MeterReading:
-    """The models do not fix the sign of a meter's W; as with TotWhExp, export is taken as positive."""
+    """The models do not fix the sign of a meter's W; the configuration says what its positive power means."""
     voltage_v = image.number(points.meter_voltage_ln)
+    power_w = image.number(points.meter_power)
     line_to_line_v = image.number(points.meter_voltage_ll)
     if not voltage_v and line_to_line_v:
         voltage_v = line_to_line_v / _LL_PER_LN[_THREE_PHASE]
     return MeterReading(
-        power_w=_sample(image.number(points.meter_power), at_s),
+        power_w=_sample(points.meter_sign * power_w if power_w is not None else None, at_s),
         frequency_hz=_frequency(image.number(points.meter_frequency), voltage_v, _nominal_ln_v(image, points), at_s),
         voltage_v=_sample(voltage_v, at_s),
     )
@@ -64,11 +69,13 @@ def read_meter(image: Image, points: Points, at_s: float) -> MeterReading:
 def _sample(value: float | None, at_s: float, inside: tuple[float, float] = (-math.inf, math.inf)) -> Sample:
     if value is None or not math.isfinite(value):
         return Sample(math.nan, Quality.BAD, at_s)
-    return Sample(value, Quality.GOOD if inside[0] <= value <= inside[1] else Quality.BAD, at_s)
+    if inside[0] <= value <= inside[1]:
+        return Sample(value, Quality.GOOD, at_s)
+    return Sample(value, Quality.BAD, at_s, f"out of range ({value:g})")
 
 
 def _believable_power(rated_w: float) -> tuple[float, float]:
-    limit_w = _INSANE_POWER_PU * rated_w if rated_w else math.inf
+    limit_w = INSANE_POWER_PU * rated_w if rated_w else math.inf
     return -limit_w, limit_w
 
 
@@ -76,7 +83,7 @@ def _frequency(value: float | None, voltage_v: float | None, nominal_v: float | 
     """Frequency of a live line. Where the device measures no voltage at all, the range alone decides."""
     dead_below_v = DEAD_LINE_PU * nominal_v if nominal_v else DEAD_LINE_V
     if voltage_v is not None and voltage_v < dead_below_v:
-        return Sample(value if value is not None else math.nan, Quality.BAD, at_s)
+        return Sample(value if value is not None else math.nan, Quality.BAD, at_s, f"dead line ({voltage_v:.0f} V)")
     return _sample(value, at_s, FREQUENCY_HZ)
 
 
@@ -95,16 +102,27 @@ def _nominal_ln_v(image: Image, points: Points) -> float | None:
 
 
 def _ll_per_ln(image: Image, points: Points) -> float:
-    kind = image.raw(points.ac_type)
+    kind = points.ac_type if isinstance(points.ac_type, int) else image.raw(points.ac_type)
     return _LL_PER_LN.get(kind, 1.0) if isinstance(kind, int) else 1.0
 
 
-def _pv_power_w(image: Image, points: Points) -> float | None:
-    """The sum over the ports that are PV. A sum with a hole in it is no value."""
-    powers = [image.number(power) for kind, power in points.dc_ports if image.raw(kind) == _PORT_PV]
+def read_pv_power_w(image: Image, points: Points) -> float | None:
+    """The sum over the ports that are PV [W]. A sum with a hole in it is no value."""
+    powers = [image.number(power) for kind, power in points.dc_ports if _is_pv(image.raw(kind))]
     known = [power for power in powers if power is not None]
     return sum(known) if known and len(known) == len(powers) else None
 
 
+def _is_pv(kind: Value | None) -> bool:
+    """By model 714's port type, or by the name of a module of model 160."""
+    if isinstance(kind, str):
+        return not any(part in kind.lower() for part in _STORAGE_NAMES)
+    return kind == _PORT_PV
+
+
 def _least(image: Image, fields: Iterable[Field]) -> float:
     return min((value for field in fields if (value := image.number(field)) is not None), default=0.0)
+
+
+def _first(image: Image, fields: Iterable[Field]) -> float | None:
+    return next((value for field in fields if (value := image.number(field)) is not None), None)

@@ -1,93 +1,20 @@
 """A simulated home, driven by the agent's own driver, passes the device contract."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 import pytest
 
-from edge_agent.model.config import DeviceConfig
-from hil.contract import Bench, DeviceContract, Truth
+from hil.contract import Bench, DeviceContract
 from hil.plant.household import SteadyHousehold
 from hil.rigs.clock import ManualClock
-from hil.rigs.home import HomeRig, serve_home
-
-
-class _AgentClock:
-    """The rig's clock as the agent reads it."""
-
-    def __init__(self, rig_clock: ManualClock) -> None:
-        self._rig_clock = rig_clock
-
-    def monotonic_s(self) -> float:
-        return self._rig_clock.now_ms / 1000.0
-
-    def utc_ms(self) -> int:
-        return int(self._rig_clock.now_ms)
-
-
-class HomeBench:
-    """A served home as the device contract wants it."""
-
-    def __init__(self, rig: HomeRig, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.clock = _AgentClock(clock)
-        self.writes = 0
-        self._rig, self._rig_clock = rig, clock
-        rating = rig.home.rating
-        self.rated_power_w = rating.inverter.power_w
-        self.max_charge_w = min(rating.inverter.power_w, rating.battery.max_charge_w)
-        self.max_discharge_w = min(rating.inverter.power_w, rating.battery.max_discharge_w)
-        self.storage_capacity_wh = rating.battery.capacity_wh
-        take = rig.registers.write
-
-        def counted(address: int, registers: Sequence[int], now_ms: float) -> None:
-            self.writes += 1
-            take(address, registers, now_ms)
-
-        monkeypatch.setattr(rig.registers, "write", counted)
-
-    @property
-    def commanded_w(self) -> float | None:
-        self._rig.to_present()
-        return self._rig.plant.commanded_w
-
-    @property
-    def truth(self) -> Truth:
-        self._rig.to_present()
-        plant = self._rig.plant
-        return Truth(
-            inverter_power_w=plant.power_w,
-            meter_power_w=plant.grid_w,
-            pv_power_w=plant.pv_w,
-            frequency_hz=plant.frequency_hz,
-            voltage_v=plant.voltage_v,
-            soc=plant.battery.soc,
-        )
-
-    def config(self, *, timeout_s: float, read_only: bool) -> DeviceConfig:
-        rig = self._rig
-        return DeviceConfig(
-            name=rig.site,
-            driver="sunspec",
-            host=rig.host,
-            port=rig.port,
-            unit_id=rig.unit_id,
-            timeout_s=timeout_s,
-            read_only=read_only,
-        )
-
-    def pass_time(self, seconds: float) -> None:
-        self._rig_clock.leap(seconds)
-
-    def keep_silent(self, silent: bool) -> None:
-        if silent:
-            self._rig.freeze()
-        else:
-            self._rig.thaw()
+from hil.rigs.home import serve_home
+from hil.rigs.testing import HomeBench
 
 
 class TestSimulatedHome(DeviceContract):
     @pytest.fixture
-    async def bench(self, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+    async def bench(self) -> AsyncIterator[Bench]:
         clock = ManualClock()
         household = SteadyHousehold(load=750.0, pv=2000.0)
         async with serve_home(household=household, frequency=lambda _: 59.876, clock=clock) as rig:
-            yield HomeBench(rig, clock, monkeypatch)
+            yield HomeBench(rig, clock)

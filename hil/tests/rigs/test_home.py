@@ -72,7 +72,7 @@ async def test_every_model_is_found_with_the_length_its_definition_has(rig: Home
 
     found = await by_pysunspec2(rig, scan)
     # 704 has four power-factor groups beyond its 59 fixed registers: 67 with ID and L. 714 has two ports of 25.
-    lengths = {1: 66, 701: 153, 702: 50, 704: 65, 713: 7, 714: 68, 203: 105}
+    lengths = {1: 66, 701: 153, 702: 50, 704: 65, 713: 7, 714: 68, 203: 105, 705: 49, 706: 39, 711: 32, 712: 36}
     assert found == [(model, lengths[model], "") for model in MODELS]
 
 
