@@ -44,14 +44,16 @@ def expected_share(
 def envelope(share: Array, dt_s: float, delay_s: float, tolerance: float) -> tuple[Array, Array]:
     """Lowest and highest share that counts as delivered at each sample.
 
-    The response may stand where the law stood at any moment of [t - delay, t], and one sample later as well: a
-    frequency sampled every `dt_s` shows a crossing up to that much after it happened, and an agent that looks more
-    often answers it before the judge can see it.
+    The response may stand where the law stood at any moment of [t - delay, t] (at nothing before the first sample,
+    where the service is armed), and one sample later as well: a frequency sampled every `dt_s` shows a crossing up to
+    that much after it happened, and an agent that looks more often answers it before the judge can see it.
     """
+    if not share.size:
+        return share.copy(), share.copy()
     behind = int(np.ceil(delay_s / dt_s - 1e-9))
-    padded = np.concatenate((np.full(behind, share[:1]) if share.size else share, share, share[-1:]))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, behind + 2) if share.size else padded.reshape(0, 1)
-    return windows.min(axis=1, initial=np.inf) - tolerance, windows.max(axis=1, initial=-np.inf) + tolerance
+    padded = np.concatenate((np.zeros(behind), share, share[-1:]))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, behind + 2)
+    return windows.min(axis=1) - tolerance, windows.max(axis=1) + tolerance
 
 
 class LiveTarget:

@@ -10,6 +10,7 @@ from protos.services import Service
 
 Array = npt.NDArray[np.float64]
 
+_ROUNDING = 1e-9
 ACTIVE_SHARE = 1e-3
 """A sample is one of activation where more than a thousandth of the contracted power was due."""
 
@@ -21,6 +22,7 @@ class Verification:
     error: float  # mean distance outside the envelope over the samples of activation
     activation_samples: int
     samples: int  # in the delivery period
+    samples_outside: int  # of them: outside the envelope, by however little, whether anything was due or not
     samples_missing: int  # of them: power or frequency not measured
     energy_wh: int  # beyond the baseline during activation, positive towards the grid
     expected_share: Array  # what was due, per sample
@@ -68,6 +70,7 @@ def verify(
     return Verification(
         error=float(outside[active].mean()) if activation else 0.0,
         activation_samples=activation,
+        samples_outside=int((outside > _ROUNDING).sum()),
         samples=int(power_w.size),
         samples_missing=int(missing.sum()),
         energy_wh=round(energy_wh),

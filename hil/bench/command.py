@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 from hil.bench.chain import bench_chain
+from hil.bench.services import bench_services
 from hil.run.processes import ChainError
+from protos.services import ServiceError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,11 +17,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     chain.add_argument("--homes", type=int, default=12, help="how many homes (default 12)")
     chain.add_argument("--seconds", type=float, default=60.0, help="of frequency steps (default 60)")
     chain.add_argument("--data", type=Path, help="folder for everything the bench writes (default: run/<time>)")
-    chain.add_argument("--json", action="store_true", help="one JSON object on standard output, nothing else")
+    chain.set_defaults(
+        measure=lambda given, say: bench_chain(homes=given.homes, seconds=given.seconds, folder=given.data, say=say)
+    )
+    services = benches.add_parser(
+        "services", help="each frequency service in closed loop: samples outside its envelope, timing, overshoot"
+    )
+    services.add_argument(
+        "--service", action="append", help="one that ships, or a .toml file; repeatable (default: all that ship)"
+    )
+    services.set_defaults(measure=lambda given, say: bench_services(given.service or [], say=say))
+    for bench in benches.choices.values():
+        bench.add_argument("--json", action="store_true", help="one JSON object on standard output, nothing else")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0; 1 with one line where part of the chain failed."""
+    """0; 1 with one line where part of the chain failed, 2 where a service that was named cannot be used."""
     show = sys.stderr if arguments.json else sys.stdout
 
     def say(text: str) -> None:
@@ -27,13 +40,14 @@ def run(arguments: argparse.Namespace) -> int:
         show.flush()
 
     try:
-        figures = bench_chain(homes=arguments.homes, seconds=arguments.seconds, folder=arguments.data, say=say)
-    except ChainError as error:
+        figures = arguments.measure(arguments, say)
+    except (ChainError, ServiceError) as error:
         sys.stderr.write(f"vpp-hil: {error}\n")
-        return 1
+        return 2 if isinstance(error, ServiceError) else 1
     if arguments.json:
         sys.stdout.write(json.dumps(figures) + "\n")
     else:
-        width = max(map(len, figures))
-        sys.stdout.write("".join(f"{key:<{width}}  {value}\n" for key, value in figures.items()))
+        plain = {key: value for key, value in figures.items() if not isinstance(value, dict)}
+        width = max(map(len, plain))
+        sys.stdout.write("".join(f"{key:<{width}}  {value}\n" for key, value in plain.items()))
     return 0

@@ -83,6 +83,12 @@ def underfrequency_event(bus: int = 1) -> FrequencyRecording:
     return FrequencyRecording(_column(rows, "time_s"), _column(rows, f"bus{bus}_f_hz"))
 
 
+def grid_ten_minutes() -> FrequencyRecording:
+    """Ten lively minutes of an ordinary day, both sides of nominal, a value a second; per unit, as 60 Hz."""
+    rows = list(_rows("us_grid_day_1s_normalised_600s.csv.gz"))
+    return FrequencyRecording(_column(rows, "t_s") - float(rows[0]["t_s"]), _column(rows, "f_pu") * 60.0)
+
+
 def fontana_home(number: int) -> HomeRecording:
     """Recorded home 1..11. Raises RecordingError."""
     if not 1 <= number <= HOMES:

@@ -139,8 +139,8 @@ class Window:
     [
         pytest.param(Window([0, 0, 1, 1, 1], 0.2, [0, 0, 0, 0, 1], [0, 1, 1, 1, 1]), id="may trail by two samples"),
         pytest.param(Window([0, 0, 1, 1, 1], 0.0, [0, 0, 1, 1, 1], [0, 1, 1, 1, 1]), id="and lead by one"),
-        pytest.param(Window([1, 1, 0, 0, 0], 0.1, [1, 0, 0, 0, 0], [1, 1, 1, 0, 0]), id="and let go late"),
-        pytest.param(Window([0.5], 0.3, [0.5], [0.5]), id="one sample"),
+        pytest.param(Window([1, 1, 0, 0, 0], 0.1, [0, 0, 0, 0, 0], [1, 1, 1, 0, 0]), id="and let go late"),
+        pytest.param(Window([0.5], 0.3, [0], [0.5]), id="one sample, armed from here on"),
         pytest.param(Window([], 0.3, [], []), id="none"),
     ],
 )

@@ -36,7 +36,7 @@ def answer(delay_samples: int, height_w: float = 2_000.0, baseline_w: float = 50
 @pytest.mark.parametrize("delay_samples", [-1, 0, 1, 2, 3])
 def test_full_power_within_the_delay_is_without_error(delay_samples: int) -> None:
     verdict = judge(answer(delay_samples))
-    assert verdict.error == 0
+    assert (verdict.error, verdict.samples_outside) == (0, 0)
     assert verdict.activation_samples == SAMPLES - EVENT + 1  # and the sample before, where an answer may show first
     assert (verdict.samples, verdict.samples_missing, verdict.availability) == (SAMPLES, 0, 1.0)
 
@@ -44,6 +44,7 @@ def test_full_power_within_the_delay_is_without_error(delay_samples: int) -> Non
 def test_each_late_sample_is_the_whole_contract_less_the_tolerance() -> None:
     verdict = judge(answer(13))
     assert verdict.error == pytest.approx(10 * 0.95 / 101)
+    assert verdict.samples_outside == 10
 
 
 def test_a_tenth_short_is_a_twentieth_outside() -> None:

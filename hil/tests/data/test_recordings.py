@@ -10,6 +10,7 @@ from hil.data.recordings import (
     RecordingError,
     fontana_home,
     fontana_region,
+    grid_ten_minutes,
     reserve_prices,
     underfrequency_event,
 )
@@ -23,6 +24,13 @@ def test_event_is_the_described_disturbance() -> None:
     assert event.time_s[event.frequency_hz.argmin()] == pytest.approx(71.7, abs=0.05)
     assert event.frequency_hz[-1] == pytest.approx(59.89, abs=0.005)
     assert np.diff(event.time_s) == pytest.approx(1 / 30, abs=1e-6)
+
+
+def test_ten_minutes_of_a_day_are_rows_of_the_original() -> None:
+    minutes = grid_ten_minutes()
+    assert minutes.time_s.tolist() == list(range(601))
+    assert minutes.frequency_hz.min() / 60 == pytest.approx(0.99942)
+    assert minutes.frequency_hz.max() / 60 == pytest.approx(1.0007)
 
 
 def test_home_row_of_the_original() -> None:

@@ -1,0 +1,142 @@
+"""A whole agent on a simulated home in virtual time: its own loop, decisions, arbiter and safety, on hil's plant.
+
+The device is a hybrid inverter with a fast meter's frequency (a fresh value at every reading, 1 mHz steps) that takes
+a millisecond a transaction; its power follows setpoints with the plant's own lag and slope limit.
+"""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_agent.model.devices import InverterReading
+from edge_agent.model.values import Admitted
+from edge_agent.runtime.testing import PLATE, Bench, FakeHome, VirtualClock
+from hil.plant.battery import BatteryRating
+from hil.plant.home import HomePlant, HomeRating
+from hil.plant.household import SteadyHousehold
+from hil.plant.inverter import InverterRating, Setting
+
+Array = NDArray[np.float64]
+
+CONTRACTED_W: Final = 2000
+BASELINE_W: Final = 300
+RESOLUTION_HZ: Final = 0.001
+_SETTLE_S: Final = 5.0  # from the start of the agent until its first setpoint holds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """What the device did: one value a sample, `dt_s` apart, the first at the instant the frequency begins."""
+
+    dt_s: float
+    frequency_hz: Array  # as the device measures it
+    share: Array  # beyond the baseline, of the contracted power
+
+    def every(self, dt_s: float) -> "Trace":
+        """The same, sampled at a multiple of its own distance."""
+        step = round(dt_s / self.dt_s)
+        return Trace(dt_s=dt_s, frequency_hz=self.frequency_hz[::step], share=self.share[::step])
+
+
+class PlantHome(FakeHome):
+    """A home whose power is the plant's, recorded at fixed instants."""
+
+    def __init__(self, clock: VirtualClock, frequency_hz: Callable[[float], float], sample_s: float) -> None:
+        """frequency_hz: at a monotonic instant [s]."""
+        super().__init__(clock)
+        self.frequency_hz = frequency_hz
+        battery = BatteryRating(
+            capacity_wh=PLATE.storage_capacity_wh,
+            max_charge_w=PLATE.max_charge_w,
+            max_discharge_w=PLATE.max_discharge_w,
+        )
+        self._plant = HomePlant(
+            HomeRating(inverter=InverterRating(power_w=PLATE.rated_power_w), battery=battery, pv_w=0.0),
+            soc=0.5,
+            household=SteadyHousehold(load=self.load_w),
+            frequency=lambda utc_ms: frequency_hz(utc_ms / 1e3),
+            start_ms=clock.now_s * 1e3,
+        )
+        self._sample_s = sample_s
+        self._next_sample = 0
+        self._start_s = clock.now_s
+        self.samples: list[tuple[float, float]] = []  # (Hz, W) every sample_s from the start
+
+    @property
+    def power_w(self) -> float:
+        self._advance()
+        return self._plant.power_w
+
+    async def read_inverter(self) -> InverterReading:
+        self._answer()
+        self._advance()
+        self.soc = self._plant.battery.soc
+        return InverterReading(
+            power_w=self._good(self._plant.power_w),
+            frequency_hz=self._good(self._measured_hz(self._clock.now_s)),
+            voltage_v=self._good(self._plant.voltage_v),
+            pv_power_w=self._good(self._plant.pv_w),
+            soc=self._good(self.soc),
+        )
+
+    async def write_power(self, admitted: Admitted, lifetime_s: float) -> None:
+        self._answer()
+        self._advance()
+        self._plant.control.active = Setting(enabled=True, power_w=admitted.setpoint.power_w)
+        self._plant.control.reversion_time_s = round(lifetime_s)
+        self._plant.control.rearm(self._plant.utc_ms)
+
+    async def release(self) -> None:
+        self._answer()
+        self._advance()
+        self._plant.control.revert()
+
+    def _measured_hz(self, at_s: float) -> float:
+        return round(round(self.frequency_hz(at_s) / RESOLUTION_HZ) * RESOLUTION_HZ, 6)
+
+    def _advance(self) -> None:
+        while (at_s := self._start_s + self._next_sample * self._sample_s) <= self._clock.now_s:
+            self._plant.advance(at_s * 1e3)
+            self.samples.append((self._measured_hz(at_s), self._plant.power_w))
+            self._next_sample += 1
+        self._plant.advance(self._clock.now_s * 1e3)
+
+
+class _PlantBench(Bench):
+    """The agent's bench, on a plant."""
+
+    def __init__(self, folder: Path, frequency_hz: Callable[[float], float], sample_s: float) -> None:
+        super().__init__(folder)
+        self.plant = PlantHome(self.clock, frequency_hz, sample_s)
+        self.home = self.plant
+
+    def _kick(self) -> None:
+        super()._kick()
+        self.received.clear()  # hours of pictures are not needed here
+
+
+async def run(
+    service_reference: str, frequency_hz: Callable[[float], float], duration_s: float, *, sample_s: float = 0.1
+) -> Trace:
+    """The device under a service of CONTRACTED_W on top of BASELINE_W, while the frequency plays from instant 0.
+
+    The service is armed at instant 0; before it the frequency stands where it begins. Raises ServiceError.
+    """
+    with tempfile.TemporaryDirectory(prefix="vpp-hil-") as folder:
+        begin_s = VirtualClock().now_s + _SETTLE_S
+        bench = _PlantBench(Path(folder), lambda now_s: frequency_hz(max(0.0, now_s - begin_s)), sample_s)
+        try:
+            await bench.agent.site.open_all()
+            lasts_s = duration_s + 60.0
+            bench.schedule([BASELINE_W], mtu_s=round(lasts_s), end_s=lasts_s)
+            bench.arm(service_reference, CONTRACTED_W, start_s=begin_s - bench.clock.now_s, end_s=lasts_s)
+            await bench.run_for(_SETTLE_S + duration_s)
+            samples = np.array(bench.plant.samples)[round(_SETTLE_S / sample_s) :]
+        finally:
+            bench.close()
+    return Trace(dt_s=sample_s, frequency_hz=samples[:, 0], share=(samples[:, 1] - BASELINE_W) / CONTRACTED_W)
