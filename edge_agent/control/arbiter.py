@@ -2,7 +2,8 @@
 
 Proposals come from the strongest to the weakest. Each may hold power back from those below it and narrow their
 bounds; the strongest that has a wish makes the baseline, inside what those above it left. Offsets (frequency response)
-are added to the baseline, and the sum never leaves what the inverter can hold.
+are granted out of the room that is left at their place and added to the baseline, so that what a proposal is granted
+depends on nothing below it, and the sum never leaves what the inverter can hold.
 """
 
 from collections.abc import Sequence
@@ -17,40 +18,52 @@ class Merged:
 
     setpoint: Setpoint
     baseline_w: float
-    offset_w: float
+    offset_w: float  # granted, of all of them
+    granted_w: tuple[float, ...]  # of each proposal's offset
     room: PowerBounds  # what was left for the baseline
 
 
 def merge(proposals: Sequence[Proposal], bounds: PowerBounds, *, expires_s: float) -> Merged | None:
     """One setpoint, its provenance in `source`; None where nobody wishes for anything."""
     room = bounds
-    baseline: Proposal | None = None
-    baseline_w = offset_w = 0.0
+    baseline_w: float | None = None
+    granted: list[float] = []
     sources: list[str] = []
     for proposal in proposals:
-        if proposal.power_w is not None and baseline is None:
-            baseline, baseline_w = proposal, room.clip(proposal.power_w)
-        if proposal.offset_w:
-            offset_w += proposal.offset_w
+        if proposal.power_w is not None and baseline_w is None:
+            baseline_w = room.clip(proposal.power_w)
+            sources.insert(0, proposal.source)
+        offset_w = _granted(proposal.offset_w, room, baseline_w)
+        granted.append(offset_w)
+        if offset_w:
             sources.append(proposal.source)
-        room = _without(room, proposal)
+        room = _without(room, proposal, offset_w)
         if proposal.bounds is not None:
             room = room.narrowed(proposal.bounds)
-    if baseline is None and not sources:
+    if not sources:
         return None
-    if baseline is None:
+    if baseline_w is None:
         baseline_w = room.clip(0.0)
-    else:
-        sources.insert(0, baseline.source)
-    setpoint = Setpoint(power_w=bounds.clip(baseline_w + offset_w), source="+".join(sources), expires_s=expires_s)
-    return Merged(setpoint=setpoint, baseline_w=baseline_w, offset_w=offset_w, room=room)
+    total_w = sum(granted)
+    setpoint = Setpoint(power_w=bounds.clip(baseline_w + total_w), source="+".join(sources), expires_s=expires_s)
+    return Merged(setpoint=setpoint, baseline_w=baseline_w, offset_w=total_w, granted_w=tuple(granted), room=room)
 
 
-def _without(room: PowerBounds, proposal: Proposal) -> PowerBounds:
-    """The room less what a proposal holds back; where that leaves none, the point that is fairest to both ends."""
-    lower_w = room.lower_w + proposal.reserve_down_w
-    upper_w = room.upper_w - proposal.reserve_up_w
+def _granted(offset_w: float, room: PowerBounds, baseline_w: float | None) -> float:
+    """As much of an offset as the room has: anywhere in it while the baseline can still give way, else from there."""
+    if baseline_w is None:
+        width_w = room.upper_w - room.lower_w
+        return max(-width_w, min(width_w, offset_w))
+    return max(min(0.0, room.lower_w - baseline_w), min(max(0.0, room.upper_w - baseline_w), offset_w))
+
+
+def _without(room: PowerBounds, proposal: Proposal, granted_w: float) -> PowerBounds:
+    """The room less what a proposal holds back, and no less than it was granted."""
+    lower_w = room.lower_w + max(proposal.reserve_down_w, -granted_w)
+    upper_w = room.upper_w - max(proposal.reserve_up_w, granted_w)
     if lower_w <= upper_w:
         return PowerBounds(lower_w=lower_w, upper_w=upper_w)
-    middle_w = room.clip((lower_w + upper_w) / 2)
+    # None is left: the point that is fairest to both ends, and from which the granted offset can be held.
+    granted = PowerBounds(lower_w=room.lower_w + max(0.0, -granted_w), upper_w=room.upper_w - max(0.0, granted_w))
+    middle_w = granted.clip((lower_w + upper_w) / 2)
     return PowerBounds(lower_w=middle_w, upper_w=middle_w)

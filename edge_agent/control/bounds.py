@@ -4,15 +4,12 @@ Generator reference: charging is negative. A hybrid's AC power is what its panel
 it curtails its panels when asked for less than they give, so the lower end counts none of them.
 """
 
-import math
 from dataclasses import dataclass
 
 from edge_agent.model.values import Nameplate, PowerBounds, Sample
 
 # Over the last of the allowed charge the limit falls to nothing along a line: power does not chatter at the edge.
 TAPER = 0.005
-# From the cells to the AC terminals; a low figure, because a device does not say its own.
-DISCHARGE_EFFICIENCY = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +17,7 @@ class Storage:
     """The storage as the owner lets it be used."""
 
     nameplate: Nameplate
-    soc_min: float  # 0..1, below which it is not discharged
+    soc_min: float  # 0..1, below which it is not discharged: the owner's limit, or what is kept for outages
     soc_max: float  # 0..1, above which it is not charged
 
     @property
@@ -29,15 +26,11 @@ class Storage:
 
     def discharge_limit_w(self, soc: float) -> float:
         """Power it can give now [W], a magnitude."""
-        return self.nameplate.max_discharge_w * _ramp((soc - self.soc_min) / TAPER)
+        return self.nameplate.max_discharge_w * ramp((soc - self.soc_min) / TAPER)
 
     def charge_limit_w(self, soc: float) -> float:
         """Power it can take now [W], a magnitude."""
-        return self.nameplate.max_charge_w * _ramp((self.soc_max - soc) / TAPER)
-
-    def energy_wh(self, soc: float) -> float:
-        """Energy it can surely give at the AC terminals down to the owner's limit [Wh]."""
-        return max(0.0, soc - self.soc_min) * self.nameplate.storage_capacity_wh * DISCHARGE_EFFICIENCY
+        return self.nameplate.max_charge_w * ramp((self.soc_max - soc) / TAPER)
 
 
 def available(storage: Storage, soc: Sample, pv_power_w: Sample) -> PowerBounds | None:
@@ -61,19 +54,12 @@ def available(storage: Storage, soc: Sample, pv_power_w: Sample) -> PowerBounds 
     )
 
 
-def keeping_energy(storage: Storage, soc: Sample, pv_power_w: Sample, energy_wh: float) -> PowerBounds | None:
-    """Bounds under which a baseline leaves `energy_wh` in the storage; None where there is more than that in it."""
-    charge = believable_soc(soc)
-    if charge is None or storage.energy_wh(charge) > energy_wh:
-        return None
-    return PowerBounds(lower_w=-math.inf, upper_w=max(0.0, pv_power_w.good or 0.0))
-
-
 def believable_soc(soc: Sample) -> float | None:
     """The state of charge if it may be acted upon and can be true."""
     charge = soc.good
     return charge if charge is not None and 0.0 <= charge <= 1.0 else None
 
 
-def _ramp(share: float) -> float:
+def ramp(share: float) -> float:
+    """The share, no less than nothing and no more than all."""
     return max(0.0, min(1.0, share))

@@ -25,6 +25,9 @@ SiteName = Annotated[
 Share = Annotated[float, Meta(ge=0.0, le=1.0, description="a share of the storage's capacity, 0 to 1")]
 
 
+LEAST_USED = 0.05  # of the storage between its limits; with less there is nothing to steer
+
+
 class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the site gets to its coordinator."""
 
@@ -49,6 +52,53 @@ class ControlConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     setpoint_lifetime_s: Annotated[float, Meta(ge=2.0, le=3600.0, description="seconds, 2 to 3600")] = 10.0
     soc_min: Share = 0.1  # below it the agent does not discharge
     soc_max: Share = 0.95  # above it the agent does not charge
+    # The owner's limits: nothing but the device's own protection overrides them, frequency response neither.
+    backup_reserve: Share = 0.0  # of the storage, kept for outages
+    export_limit_w: Annotated[float, Meta(ge=0.0, le=1e7, description="watts at the grid meter, 0 or more")] | None = (
+        None
+    )
+    import_limit_w: Annotated[float, Meta(ge=0.0, le=1e7, description="watts at the grid meter, 0 or more")] | None = (
+        None
+    )
+    ramp_w_per_s: Annotated[float, Meta(gt=0.0, le=1e8, description="watts a second, above 0")] | None = None
+    # For a device that keeps setpoints in flash memory: changes of them a day. Frequency response is not held up.
+    writes_per_day: Annotated[float, Meta(ge=24.0, le=1e7, description="setpoints a day, 24 or more")] | None = None
+    # Line to neutral; below half of it a line is dead. Left out: below 50 V, or as the device itself knows.
+    nominal_voltage_v: Annotated[float, Meta(ge=50.0, le=1000.0, description="volts, 50 to 1000")] | None = None
+
+    @property
+    def soc_floor(self) -> float:
+        """State of charge below which the agent does not discharge."""
+        return max(self.soc_min, self.backup_reserve)
+
+
+class JournalConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the site keeps on its disk until the coordinator has it."""
+
+    # Of 100 ms telemetry 512 MB hold about four weeks; then the oldest is thinned to 1 s, then dropped.
+    max_mb: Annotated[int, Meta(ge=16, le=1_000_000, description="megabytes on the disk, 16 to 1000000")] = 512
+    drain_frames_per_s: Annotated[
+        float, Meta(ge=10.0, le=10_000.0, description="frames (of about 160 bytes) sent a second, 10 to 10000")
+    ] = 500.0  # after an outage; live telemetry is sent beside it
+
+
+Curve = Annotated[
+    tuple[tuple[float, float], ...],
+    Meta(min_length=2, max_length=20, description="at least two points in percent, e.g. [[92, 44], [108, -44]]"),
+]
+
+
+class LocalDroopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A frequency droop that the inverter itself answers by, for a link too slow for this agent to do it.
+
+    Defaults are those of IEEE 1547-2018, table 24: a droop of 0.05 is full power for 5 % of the nominal frequency.
+    """
+
+    deadband_over_hz: Annotated[float, Meta(ge=0.0, le=5.0, description="hertz above nominal, 0 to 5")] = 0.036
+    deadband_under_hz: Annotated[float, Meta(ge=0.0, le=5.0, description="hertz below nominal, 0 to 5")] = 0.036
+    droop_over: Annotated[float, Meta(ge=0.005, le=0.5, description="per unit, 0.005 to 0.5")] = 0.05
+    droop_under: Annotated[float, Meta(ge=0.005, le=0.5, description="per unit, 0.005 to 0.5")] = 0.05
+    response_s: Annotated[float, Meta(ge=0.0, le=60.0, description="seconds, 0 to 60")] = 5.0
 
 
 MODBUS_PORT = 502
@@ -80,16 +130,6 @@ class NameplateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     storage_capacity_wh: Annotated[Annotated[float, Meta(gt=0, le=1e10)] | None, Meta(description="watt-hours")] = None
 
 
-class JournalConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the site keeps on its disk until the coordinator has it."""
-
-    # Of 100 ms telemetry 512 MB hold about four weeks; then the oldest is thinned to 1 s, then dropped.
-    max_mb: Annotated[int, Meta(ge=16, le=1_000_000, description="megabytes on the disk, 16 to 1000000")] = 512
-    drain_frames_per_s: Annotated[
-        float, Meta(ge=10.0, le=10_000.0, description="frames (of about 160 bytes) sent a second, 10 to 10000")
-    ] = 500.0  # after an outage; live telemetry is sent beside it
-
-
 class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One device behind the gateway."""
 
@@ -115,14 +155,23 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     # Of one Modbus transaction; sized from the device's own response time, well below a second.
     timeout_s: Annotated[float, Meta(ge=0.02, le=5.0, description="seconds, 0.02 to 5")] = 0.25
     read_only: Annotated[bool, Meta(description="true or false")] = False
+    # Which device's frequency is acted upon first; of one priority inverters before meters, then as in this file.
+    frequency_priority: Annotated[int, Meta(ge=0, le=9, description="1 (best) to 9, or 0: never used")] = 5
+    # A meter for frequency: neither the grid meter nor steered, whatever else it can do.
+    frequency_only: Annotated[bool, Meta(description="true or false")] = False
+    nameplate: Annotated[
+        NameplateConfig | None, Meta(description="a table [devices.nameplate] with ratings the device does not tell")
+    ] = None
     # SunSpec does not fix the sign of a meter's power.
     meter_positive: Annotated[
         Literal["export", "import"],
         Meta(description='what the meter\'s positive power means: "export" (towards the grid) or "import"'),
     ] = "export"
-    nameplate: Annotated[
-        NameplateConfig | None, Meta(description="a table [devices.nameplate] with ratings the device does not tell")
-    ] = None
+    # Functions of the inverter itself, written to it when it is opened and watched from then on. Left out: not touched.
+    local_droop: Annotated[LocalDroopConfig | None, Meta(description="a table [devices.local_droop]")] = None
+    volt_var: Curve | None = None  # (% of nominal voltage, % of rated reactive power; positive injects)
+    volt_watt: Curve | None = None  # (% of nominal voltage, % of rated power)
+    watt_var: Curve | None = None  # (% of rated power, % of rated reactive power; positive injects)
 
     @property
     def where(self) -> str:
@@ -177,6 +226,12 @@ def _check_whole(config: AgentConfig, path: Path) -> None:
             f"{path}: $.control.soc_min: {control.soc_min} is not below soc_max {control.soc_max}; lower one or raise "
             "the other"
         )
+    if control.soc_max - control.soc_floor < LEAST_USED - 1e-9:
+        key = "backup_reserve" if control.backup_reserve > control.soc_min else "soc_min"
+        raise SettingsError(
+            f"{path}: $.control.{key}: {control.soc_floor} leaves less than {LEAST_USED} of the storage below soc_max "
+            f"{control.soc_max}; lower one or raise the other"
+        )
     for index, device in enumerate(config.devices):
         if finding := _misplaced(device):
             raise SettingsError(f"{path}: $.devices[{index}].{finding}")
@@ -215,6 +270,8 @@ def _misplaced(device: DeviceConfig) -> str | None:
             return f"{key}: means nothing without a serial line; leave it out, or give serial instead of host"
     if device.driver == "profile" and device.profile is None:
         return 'profile: is missing; driver = "profile" needs one, e.g. profile = "huawei-sun2000"'
+    if device.frequency_only and not device.frequency_priority:
+        return "frequency_only: means nothing with frequency_priority = 0; leave out one of the two"
     for key in ("profile", "nameplate"):
         if device.driver != "profile" and getattr(device, key) is not None:
             return f'{key}: means nothing with driver = "{device.driver}"; leave it out, or give driver = "profile"'

@@ -8,18 +8,21 @@ from typing import Any, assert_never
 
 from google.protobuf.message import DecodeError
 
+from edge_agent.control.energy import PLAN_MARGIN
 from edge_agent.model.clock import Clock
 from edge_agent.model.config import AgentConfig
 from edge_agent.model.intent import ArmService, Intent, Release, Schedule
 from edge_agent.model.values import Snapshot
 from edge_agent.runtime import messages
 from edge_agent.runtime.decision import Decision
+from edge_agent.runtime.frequency import GridFrequency
 from edge_agent.runtime.intents import Intents
 from edge_agent.runtime.ipc import Channel
-from edge_agent.runtime.loop import ControlLoop, Outbox
+from edge_agent.runtime.loop import ControlLoop, Limits, Outbox
 from edge_agent.runtime.messages import AckState, IntentError, Reporter, Severity
 from edge_agent.runtime.site import OpenDevice, Site
 from edge_agent.runtime.statistics import LoopStatistics
+from edge_agent.safety.envelope import Connection
 from protos.vpp.v1 import intent_pb2, local_pb2
 
 log = logging.getLogger(__name__)
@@ -45,13 +48,23 @@ class Agent:
         self._linked: bool | None = None  # until sync has said so: not known
         self.channel = Channel()
         self.reporter = Reporter(site=config.site, boot_id=secrets.token_hex(6), clock=clock, send=self.channel.send)
-        self._intents = Intents(self._acknowledge, self._intent_ended)
+        self._intents = Intents(self._acknowledge, self._intent_ended, self._impossible)
+        limits = config.control
+        self._frequency = GridFrequency(
+            clock=clock, reporter=self.reporter, period_s=1.0 / limits.rate_hz, nominal_v=limits.nominal_voltage_v
+        )
         self._decision = Decision(config.control, self._intents, self.reporter)
         self._statistics = LoopStatistics(clock)
         self.site = Site(config, open_device, clock=clock, reporter=self.reporter, sleep=sleep)
         self.loop = ControlLoop(
             plant=self.site.plant,
+            frequency=self._frequency,
             decision=self._decision,
+            limits=Limits(
+                connection=Connection(export_limit_w=limits.export_limit_w, import_limit_w=limits.import_limit_w),
+                ramp_w_per_s=limits.ramp_w_per_s,
+                writes_per_day=limits.writes_per_day,
+            ),
             outbox=Outbox(
                 snapshot=self._send_snapshot,
                 refused=_Refusals(self.reporter, clock).add,
@@ -77,7 +90,9 @@ class Agent:
             "setpoint_w": merged.setpoint.power_w if merged is not None else None,
             "setpoint_source": merged.setpoint.source if merged is not None else None,
             "frequency_hz": snapshot.frequency_hz.good if snapshot is not None else None,
+            **self._frequency.summary(),
             "soc": snapshot.soc.good if snapshot is not None else None,
+            "energy_note": self._decision.energy_note,
             "plan_id": schedule.plan_id if schedule is not None else None,
             "services": [
                 {
@@ -104,8 +119,8 @@ class Agent:
             messages.description_message(
                 self.site.nameplates,
                 storage.nameplate if storage is not None else None,
-                soc_min=limits.soc_min,
-                soc_max=limits.soc_max,
+                soc_min=limits.soc_floor + PLAN_MARGIN,
+                soc_max=limits.soc_max - PLAN_MARGIN,
             )
         )
 
@@ -130,7 +145,8 @@ class Agent:
     def _take_intent(self, message: intent_pb2.Intent) -> None:
         try:
             intent = messages.read_intent(message, self._clock)
-            self._check_possible(intent)
+            if reason := self._impossible(intent):
+                raise IntentError(reason)
         except IntentError as error:
             kind = messages.intent_kind(message)
             log.warning("intent refused: kind=%s sequence=%d reason=%s", kind, message.sequence, error)
@@ -138,22 +154,27 @@ class Agent:
             return
         self._intents.offer(intent)
 
-    def _check_possible(self, intent: Intent) -> None:
-        """Refuses what this site cannot do. A device that is not there yet may come. Raises IntentError."""
+    def _impossible(self, intent: Intent) -> str:
+        """Why this site cannot do it, as far as is known now: a device that is not there yet may come."""
         plant, body = self.site.plant, intent.body
         if plant.storage is None or isinstance(body, Release):
-            return
+            return ""
         if plant.control is None:
-            raise IntentError("the inverter is read-only here: its power cannot be set")
+            return "the inverter is read-only here: its power cannot be set"
         match body:
             case ArmService():
                 rated_w = plant.storage.nameplate.rated_power_w
                 if body.contracted_w > rated_w:
-                    raise IntentError(f"{body.contracted_w:.0f} W are more than the inverter's {rated_w:.0f} W")
+                    return f"{body.contracted_w:.0f} W are more than the inverter's {rated_w:.0f} W"
                 if not plant.storage.present:
-                    raise IntentError("the inverter has no storage to hold power back with")
+                    return "the inverter has no storage to hold power back with"
+                if any(arm.award_id == body.award_id for arm, _ in self._decision.services):
+                    return ""  # said again: what is armed is not ended by a measurement that is late just now
+                ramp_w_per_s = self._config.control.ramp_w_per_s
+                swing_s = body.contracted_w / ramp_w_per_s if ramp_w_per_s is not None else 0.0
+                return self._frequency.misfit(body.service, swing_s=swing_s)
             case Schedule():
-                pass
+                return ""
             case _:
                 assert_never(body)
 

@@ -1,15 +1,15 @@
 """From a frozen picture to one wish: the controllers in their order, merged.
 
 From the strongest: services (armed, or letting go), the schedule, the owner's default. What a service has promised is
-held back from everything below it.
+held back from everything below it: power at its place, energy right below all of them.
 """
 
 from dataclasses import dataclass
 
-from edge_agent.control import idle, self_consumption
+from edge_agent.control import energy, idle, self_consumption
 from edge_agent.control import schedule as schedule_control
 from edge_agent.control.arbiter import Merged, merge
-from edge_agent.control.bounds import Storage, keeping_energy
+from edge_agent.control.bounds import Storage
 from edge_agent.control.frequency_response import Phase, ResponseLaw, ResponseState, law
 from edge_agent.control.self_consumption import LoadState
 from edge_agent.model.config import ControlConfig
@@ -37,6 +37,8 @@ class Decision:
         self._reporter = reporter
         self._running: list[_Running] = []
         self._load = LoadState()
+        self._short = False  # of energy, as last told
+        self.energy_note = ""  # what services are short of now
 
     @property
     def services(self) -> list[tuple[ArmService, ResponseState]]:
@@ -52,6 +54,7 @@ class Decision:
         self._match_services(now_s, storage)
         proposals = [self._step(running, snapshot, storage) for running in self._running]
         self._running = [running for running in self._running if running.state.phase is not Phase.ENDED]
+        proposals.append(self._keep_energy(snapshot, storage))
         if self._intents.schedule is not None:
             proposals.append(schedule_control.propose(self._intents.schedule, now_s))
         proposals.extend(self._defaults(snapshot, storage))
@@ -117,14 +120,22 @@ class Decision:
             offset_w=state.share * arm.contracted_w,
             reserve_up_w=held_w if up else 0.0,
             reserve_down_w=held_w if down else 0.0,
-            bounds=keeping_energy(
-                storage,
-                snapshot.soc,
-                snapshot.pv_power_w,
-                arm.contracted_w * running.law.hold_left_s(state, snapshot.at_s) / 3600.0,
-            ),
             note=state.note,
         )
+
+    def _keep_energy(self, snapshot: Snapshot, storage: Storage) -> Proposal:
+        need = energy.needed(((r.arm, r.law, r.state) for r in self._running), snapshot.at_s)
+        proposal = energy.propose(storage, snapshot, need)
+        self.energy_note = proposal.note
+        # A delivery under way uses what was kept for it: no news.
+        if proposal.note and not self._short and need.recovery_w > 0:
+            self._short = True
+            self._reporter.event(
+                "energy.short", Severity.WARNING, f"services may not be delivered whole: {proposal.note}"
+            )
+        elif not proposal.note:
+            self._short = False
+        return proposal
 
 
 def _same_promise(one: ArmService, other: ArmService) -> bool:

@@ -15,10 +15,21 @@ Acknowledge = Callable[[str, int, AckState, str], None]
 class Intents:
     """All intents of the site. `advance` once a cycle, then read `schedule` and `service`."""
 
-    def __init__(self, acknowledge: Acknowledge, ended: Callable[[Intent, AckState], None]) -> None:
-        """ended: called once for each intent that was in force and no longer is."""
+    def __init__(
+        self,
+        acknowledge: Acknowledge,
+        ended: Callable[[Intent, AckState], None],
+        impossible: Callable[[Intent], str],
+    ) -> None:
+        """
+        Args:
+            acknowledge: tells what became of an intent: kind, sequence, state, reason.
+            ended: called once for each intent that was in force and no longer is.
+            impossible: why an intent that would begin now cannot be carried out; empty where it can.
+        """
         self._acknowledge = acknowledge
         self._ended = ended
+        self._impossible = impossible
         self._newest: dict[str, int] = {}
         self._coming: list[Intent] = []  # by sequence
         self._in_force: dict[str, Intent] = {}
@@ -66,6 +77,9 @@ class Intents:
             case Release():
                 self._release(intent, intent.body)
             case _:
+                if reason := self._impossible(intent):
+                    self._acknowledge(intent.kind, intent.sequence, AckState.REFUSED, reason)
+                    return
                 for older in [i for i in self._coming if i.kind == intent.kind and i.sequence < intent.sequence]:
                     self._coming.remove(older)
                     self._acknowledge(older.kind, older.sequence, AckState.RELEASED, f"replaced by {intent.sequence}")

@@ -1,24 +1,27 @@
 """The control loop: read, freeze, decide, merge, check, write, report, at a fixed rate.
 
-The inverter is read, decided upon and written to without anything in between, because its reading carries the grid's
-frequency; the grid meter is read after the write and serves the next decision. A cycle that is late is not caught up
+The inverter, and whatever else measures frequency before it, is read, decided upon and written to without anything in
+between; the grid meter is read after the write and serves the next decision. A cycle that is late is not caught up
 with: ticks that have passed are counted and skipped.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from edge_agent.control.arbiter import Merged
-from edge_agent.control.believe import Belief, believe
 from edge_agent.control.bounds import Storage, available
 from edge_agent.model.clock import Clock
 from edge_agent.model.devices import DeviceRejected, DeviceTimeout, InverterReading, MeterReading, PowerControl
-from edge_agent.model.values import Applied, Clipped, Refused, Setpoint, Snapshot, admitted
+from edge_agent.model.values import Admitted, Applied, Clipped, PowerBounds, Refused, Snapshot, admitted
 from edge_agent.runtime.decision import Decision
+from edge_agent.runtime.frequency import FrequencySource, GridFrequency
 from edge_agent.runtime.sources import GUARD_S, Source, aged
 from edge_agent.runtime.statistics import LoopStatistics
+from edge_agent.safety import writes
+from edge_agent.safety.envelope import Connection, Load, at_inverter, follow
 from edge_agent.safety.gate import admit
+from edge_agent.safety.writes import WriteBudget
 
 RELEASE_AFTER_S = 1.0  # of nothing that may be written: the device gets its own default back
 RETRY_RELEASE_S = 1.0
@@ -35,6 +38,29 @@ class Plant:
     meter: Source[MeterReading] | None = None
     control: PowerControl | None = None
     storage: Storage | None = None
+    frequency: list[FrequencySource] = field(default_factory=list)  # best first
+
+    @property
+    def first(self) -> list[Source[InverterReading] | Source[MeterReading]]:
+        """What is read before deciding: the inverter, and every source of frequency that is better or nothing else."""
+        sources: list[Source[InverterReading] | Source[MeterReading]] = []
+        if self.inverter is not None:
+            sources.append(self.inverter)
+        before = True
+        for each in self.frequency:
+            before = before and each.source is not self.inverter
+            if each.source is not self.inverter and (before or each.source is not self.meter):
+                sources.append(each.source)
+        return sources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What the owner, and the device, demand of every setpoint."""
+
+    connection: Connection
+    ramp_w_per_s: float | None = None
+    writes_per_day: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +80,9 @@ class ControlLoop:
         self,
         *,
         plant: Plant,
+        frequency: GridFrequency,
         decision: Decision,
+        limits: Limits,
         outbox: Outbox,
         statistics: LoopStatistics,
         clock: Clock,
@@ -64,15 +92,20 @@ class ControlLoop:
     ) -> None:
         """lifetime_s: how long the device obeys after the last word [s]."""
         self._plant = plant
+        self._frequency = frequency
         self._decision = decision
+        self._limits = limits
         self._outbox = outbox
         self._statistics = statistics
         self._clock = clock
         self._period_s = 1.0 / rate_hz
         self._lifetime_s = lifetime_s
         self._sleep = sleep
-        self._belief = Belief()
+        self._load = Load()
+        self._envelope: PowerBounds | None = None  # of this cycle
+        self._budget: WriteBudget | None = None
         self._previous: tuple[float, float] | None = None  # power last written [W], and when
+        self._offset_w = 0.0  # frequency response in it
         # A setpoint of an earlier life may still stand in the device.
         self._held = True
         self._written_s = clock.monotonic_s()
@@ -100,8 +133,11 @@ class ControlLoop:
     async def cycle(self) -> None:
         """One cycle."""
         plant = self._plant
-        if plant.inverter is not None:
-            await plant.inverter.refresh()
+        first = plant.first
+        if len(first) == 1:
+            await first[0].refresh()
+        elif first:
+            await asyncio.gather(*(source.refresh() for source in first))
         snapshot = self._freeze()
         self.snapshot = snapshot
         # What cannot be set is not decided about: nothing is armed on a read-only inverter.
@@ -110,7 +146,8 @@ class ControlLoop:
             await self._act(plant.control, snapshot, self.merged)
         if plant.meter is not None:
             # A device that has just not answered as an inverter is not waited for again as a meter.
-            if plant.inverter is None or plant.inverter.healthy or plant.meter.device != plant.inverter.device:
+            answers = plant.inverter is None or plant.inverter.healthy or plant.meter.device != plant.inverter.device
+            if answers and plant.meter not in first:
                 await plant.meter.refresh()
             grid = aged(self._meter_reading().power_w, healthy=plant.meter.healthy, now_s=self._clock.monotonic_s())
             snapshot = replace(snapshot, grid_power_w=grid)
@@ -130,26 +167,29 @@ class ControlLoop:
         inverter_ok = plant.inverter is not None and plant.inverter.healthy
         meter_ok = plant.meter is not None and plant.meter.healthy
 
-        frequency_hz = aged(inverter.frequency_hz, healthy=inverter_ok, now_s=now_s)
-        if frequency_hz.good is None:
-            metered_hz = aged(meter.frequency_hz, healthy=meter_ok, now_s=now_s)
-            frequency_hz = frequency_hz if metered_hz.good is None else metered_hz
-        self._belief, frequency_hz = believe(self._belief, frequency_hz)
+        frequency_hz = self._frequency.look(plant.frequency, now_s)
         voltage_v = aged(inverter.voltage_v, healthy=inverter_ok, now_s=now_s)
         if voltage_v.good is None:
             voltage_v = aged(meter.voltage_v, healthy=meter_ok, now_s=now_s)
         soc = aged(inverter.soc, healthy=inverter_ok, now_s=now_s)
         pv_power_w = aged(inverter.pv_power_w, healthy=inverter_ok, now_s=now_s)
+        power_w = aged(inverter.power_w, healthy=inverter_ok, now_s=now_s)
+        grid_power_w = aged(meter.power_w, healthy=meter_ok, now_s=now_s)
+        self._load = follow(self._load, power_w.good, grid_power_w.good, now_s)
+        self._envelope = at_inverter(self._limits.connection, self._load, now_s)
+        bounds = available(plant.storage, soc, pv_power_w) if plant.storage is not None and inverter_ok else None
+        if bounds is not None and self._envelope is not None:
+            bounds = bounds.narrowed(self._envelope)
         return Snapshot(
             at_s=now_s,
             utc_ms=self._clock.utc_ms(),
             frequency_hz=frequency_hz,
             voltage_v=voltage_v,
-            inverter_power_w=aged(inverter.power_w, healthy=inverter_ok, now_s=now_s),
+            inverter_power_w=power_w,
             pv_power_w=pv_power_w,
             soc=soc,
-            grid_power_w=aged(meter.power_w, healthy=meter_ok, now_s=now_s),
-            bounds=available(plant.storage, soc, pv_power_w) if plant.storage is not None and inverter_ok else None,
+            grid_power_w=grid_power_w,
+            bounds=bounds,
         )
 
     def _meter_reading(self) -> MeterReading:
@@ -161,7 +201,7 @@ class ControlLoop:
             return  # it could not be reached; what it holds ends by its own timer
         now_s = snapshot.at_s
         if merged is not None:
-            await self._write(control, merged.setpoint, snapshot)
+            await self._write(control, merged, snapshot)
         elif snapshot.bounds is None:
             self._refuse("what the inverter can hold is not known: its state of charge or its rating cannot be used")
         # Nobody has a wish: at once. Somebody has, but nothing may be written: after a moment.
@@ -169,14 +209,18 @@ class ControlLoop:
         if self._held and now_s - self._written_s >= patience_s and now_s >= self._next_release_s:
             await self._let_go(control, now_s)
 
-    async def _write(self, control: PowerControl, setpoint: Setpoint, snapshot: Snapshot) -> None:
+    async def _write(self, control: PowerControl, merged: Merged, snapshot: Snapshot) -> None:
         now_s = snapshot.at_s
         previous_w, previous_s = self._previous or (None, now_s)
+        storage = self._plant.storage
         verdict = admit(
-            setpoint,
+            merged.setpoint,
             snapshot.bounds,
+            envelope=self._envelope,
+            rated_power_w=storage.nameplate.rated_power_w if storage is not None else 0.0,
+            read_s=snapshot.soc.at_s if storage is not None and storage.present else snapshot.inverter_power_w.at_s,
             previous_w=previous_w,
-            ramp_w_per_s=None,
+            ramp_w_per_s=self._limits.ramp_w_per_s,
             dt_s=now_s - previous_s,
             now_s=now_s,
         )
@@ -190,6 +234,7 @@ class ControlLoop:
         passed = admitted(verdict)
         if passed is None:
             return
+        passed = self._within_budget(passed, merged, snapshot)
         try:
             async with asyncio.timeout(GUARD_S):
                 await control.write_power(passed, self._lifetime_s)
@@ -203,6 +248,20 @@ class ControlLoop:
         self._held = True
         self._written_s = now_s
         self._previous = (passed.setpoint.power_w, now_s)
+        self._offset_w = merged.offset_w
+
+    def _within_budget(self, passed: Admitted, merged: Merged, snapshot: Snapshot) -> Admitted:
+        """What was admitted, or the last power once more where the device must be spared the write."""
+        per_day, previous, bounds = self._limits.writes_per_day, self._previous, snapshot.bounds
+        if per_day is None or previous is None or bounds is None or passed.setpoint.power_w == previous[0]:
+            return passed
+        budget = self._budget or writes.full(per_day, snapshot.at_s)
+        urgent = merged.offset_w != self._offset_w or bounds.clip(previous[0]) != previous[0]
+        self._budget, allowed = writes.spend(budget, urgent=urgent, now_s=snapshot.at_s)
+        if allowed:
+            return passed
+        self._statistics.held += 1
+        return replace(passed, setpoint=replace(passed.setpoint, power_w=previous[0]))
 
     async def _let_go(self, control: PowerControl, now_s: float) -> None:
         self._next_release_s = now_s + RETRY_RELEASE_S

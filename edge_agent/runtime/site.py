@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable
 from edge_agent.control.bounds import Storage
 from edge_agent.model.clock import Clock
 from edge_agent.model.config import AgentConfig, DeviceConfig
-from edge_agent.model.devices import Device, DeviceFault, DeviceTimeout
+from edge_agent.model.devices import Device, DeviceFault, DeviceTimeout, InverterReading, MeterReading
 from edge_agent.model.values import Nameplate
+from edge_agent.runtime.frequency import FrequencySource
 from edge_agent.runtime.loop import Plant
 from edge_agent.runtime.messages import Reporter, Severity
 from edge_agent.runtime.sources import Source
@@ -88,7 +89,7 @@ class Site:
 
     async def close(self) -> None:
         """Closes every connection."""
-        for source in (self.plant.inverter, self.plant.meter):
+        for source in (self.plant.inverter, self.plant.meter, *(each.source for each in self.plant.frequency)):
             if source is not None:
                 await source.close()
         for device in self._devices.values():
@@ -126,17 +127,46 @@ class Site:
 
     def _install(self, device: Device) -> None:
         plant, limits = self.plant, self._config.control
-        if device.inverter is not None:
-            self._alone(device.name, "an inverter", plant.inverter is not None)
-        if device.meter is not None:
-            self._alone(device.name, "a grid meter", plant.meter is not None)
+        config = next(d for d in self._config.devices if d.name == device.name)
+        if not config.frequency_only:
+            if device.inverter is not None:
+                self._alone(device.name, "an inverter", plant.inverter is not None)
+            if device.meter is not None:
+                self._alone(device.name, "a grid meter", plant.meter is not None)
         self._devices[device.name] = device
-        if device.meter is not None:
-            plant.meter = Source(device.name, "meter", device.meter.read_meter, self._clock, self)
+        inverter = meter = None
         if device.inverter is not None:
-            plant.storage = Storage(nameplate=device.nameplate, soc_min=limits.soc_min, soc_max=limits.soc_max)
-            plant.inverter = Source(device.name, "inverter", device.inverter.read_inverter, self._clock, self)
-            plant.control = device.control
+            inverter = Source(device.name, "inverter", device.inverter.read_inverter, self._clock, self)
+        if device.meter is not None:
+            meter = Source(device.name, "meter", device.meter.read_meter, self._clock, self)
+        if config.frequency_only:
+            # One half is enough, and a meter is likely to be the better one.
+            inverter = None if meter is not None else inverter
+        else:
+            plant.meter = meter or plant.meter
+            if device.inverter is not None:
+                plant.storage = Storage(nameplate=device.nameplate, soc_min=limits.soc_floor, soc_max=limits.soc_max)
+                plant.inverter = inverter
+                plant.control = device.control
+        if config.frequency_priority:
+            self._add_frequency(device.name, config.frequency_priority, inverter, meter)
+
+    def _add_frequency(
+        self,
+        name: str,
+        priority: int,
+        inverter: Source[InverterReading] | None,
+        meter: Source[MeterReading] | None,
+    ) -> None:
+        both = inverter is not None and meter is not None
+        found = [(name, inverter), (f"{name} (meter)" if both else name, meter)]
+        added = [FrequencySource(name=n, priority=priority, source=s) for n, s in found if s is not None]
+        order = [d.name for d in self._config.devices]
+        # Inverters first: what they measure is there before the decision, a grid meter's after it.
+        self.plant.frequency = sorted(
+            [*self.plant.frequency, *added],
+            key=lambda each: (each.priority, each.source is self.plant.meter, order.index(each.source.device)),
+        )
 
     @staticmethod
     def _alone(name: str, what: str, taken: bool) -> None:

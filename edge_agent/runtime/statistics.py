@@ -88,6 +88,7 @@ class LoopStatistics:
         self.applied = 0
         self.clipped = 0
         self.refused = 0
+        self.held = 0  # changes that the device was spared
         self.write_failures = 0
 
     def summary(self) -> dict[str, Any]:
@@ -102,6 +103,7 @@ class LoopStatistics:
             "setpoints_applied": self.applied,
             "setpoints_clipped": self.clipped,
             "setpoints_refused": self.refused,
+            "setpoints_held": self.held,
             "write_failures": self.write_failures,
             "elapsed_s": round(elapsed_s, 1),
             "cpu_pct": round(100 * time.process_time() / elapsed_s, 2) if elapsed_s > 0 else 0.0,

@@ -124,3 +124,42 @@ def test_headroom_is_never_sold_twice(wish_w: float, up_w: list[float], down_w: 
     ]
     result = merged(*answering, schedule(wish_w))
     assert result.setpoint.power_w == pytest.approx(baseline_w + sum(p.offset_w for p in answering), abs=1e-6)
+
+
+@given(proposals=proposals, lower_w=st.floats(-9_000, 0), upper_w=st.floats(0, 9_000), data=st.data())
+def test_removing_a_controller_never_makes_a_stronger_one_deliver_less(
+    proposals: list[Proposal], lower_w: float, upper_w: float, data: st.DataObject
+) -> None:
+    """Whatever a controller is granted, it is granted the same without any of those below it."""
+    assume(len(proposals) > 1)
+    gone = data.draw(st.integers(1, len(proposals) - 1))
+    bounds = PowerBounds(lower_w=lower_w, upper_w=upper_w)
+    whole = merge(proposals, bounds, expires_s=1.0)
+    without = merge([*proposals[:gone], *proposals[gone + 1 :]], bounds, expires_s=1.0)
+    assume(whole is not None)
+    assert whole is not None
+    if without is None:  # nobody else had a wish or anything to deliver
+        assert not any(whole.granted_w[:gone])
+        return
+    assert without.granted_w[:gone] == whole.granted_w[:gone]
+    wishes = [i for i, proposal in enumerate(proposals) if proposal.power_w is not None]
+    if wishes and wishes[0] < gone:
+        assert without.baseline_w == whole.baseline_w
+
+
+@given(proposals=proposals, lower_w=st.floats(-9_000, 0), upper_w=st.floats(0, 9_000))
+def test_what_is_granted_is_delivered(proposals: list[Proposal], lower_w: float, upper_w: float) -> None:
+    """The setpoint is the baseline and every grant, whole: the last clipping takes nothing from anybody."""
+    result = merge(proposals, PowerBounds(lower_w=lower_w, upper_w=upper_w), expires_s=1.0)
+    if result is not None:
+        assert result.setpoint.power_w == pytest.approx(result.baseline_w + sum(result.granted_w), abs=1e-6)
+        for proposal, granted_w in zip(proposals, result.granted_w, strict=True):
+            assert abs(granted_w) <= abs(proposal.offset_w)
+            assert granted_w * proposal.offset_w >= 0
+
+
+def test_two_that_do_not_fit_together_the_stronger_has_all_of_its_own() -> None:
+    weaker = Proposal(source="fcr", offset_w=4000.0, reserve_up_w=4000.0)
+    result = merged(ffr(1.0), weaker, schedule(0.0), bounds=PowerBounds(lower_w=0.0, upper_w=5000.0))
+    assert result.granted_w == (3000.0, 2000.0, 0.0)
+    assert result.setpoint.power_w == 5000.0

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.control.bounds import DISCHARGE_EFFICIENCY, TAPER, Storage, available, keeping_energy
+from edge_agent.control.bounds import TAPER, Storage, available
 from edge_agent.model.values import MISSING, Nameplate, Quality, Sample
 
 PLATE = Nameplate(
@@ -63,14 +63,6 @@ def test_without_storage_the_rating_bounds() -> None:
 def test_no_rating_no_bounds() -> None:
     plain = Nameplate(manufacturer="Example", model="PV", serial="1")
     assert available(Storage(nameplate=plain, soc_min=0.1, soc_max=0.9), good(0.5), good(0.0)) is None
-
-
-def test_energy_is_kept_for_a_promise() -> None:
-    above = 0.1 + 750 / (10_000 * DISCHARGE_EFFICIENCY)
-    assert keeping_energy(STORAGE, good(above + 0.001), good(300.0), 750.0) is None
-    bounds = keeping_energy(STORAGE, good(above - 0.001), good(300.0), 750.0)
-    assert bounds is not None
-    assert bounds.upper_w == 300.0
 
 
 @given(soc=st.floats(0.0, 1.0), pv_w=st.floats(-100.0, 20_000.0))

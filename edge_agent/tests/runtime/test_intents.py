@@ -16,9 +16,11 @@ class Kept:
     def __init__(self) -> None:
         self.said: list[tuple[str, int, str]] = []
         self.over: list[int] = []
+        self.impossible = ""
         self.intents = Intents(
             lambda kind, sequence, state, reason: self.said.append((kind, sequence, state.name)),
             lambda intent, state: self.over.append(intent.sequence),
+            lambda intent: self.impossible,
         )
 
     def at(self, now_s: float) -> "Kept":
@@ -130,3 +132,15 @@ def test_arming_after_a_release_counts(kept: Kept) -> None:
     kept.intents.offer(release(1, 0.0))
     kept.intents.offer(arm(2, 0.0, 100.0))
     assert kept.at(0.0).intents.service is not None
+
+
+def test_what_cannot_begin_is_refused_and_leaves_the_older_in_force() -> None:
+    kept = Kept()
+    kept.intents.offer(arm(1, 0.0, 100.0))
+    kept.at(1.0)
+    kept.impossible = "frequency comes too late"
+    kept.intents.offer(arm(2, 5.0, 100.0))
+    kept.at(6.0)
+    assert kept.said == [("service", 1, "ACTIVE"), ("service", 2, "REFUSED")]
+    assert [intent.sequence for intent in kept.intents.in_force()] == [1]
+    assert kept.over == []
