@@ -6,20 +6,24 @@ import json
 import logging
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from edge_agent.drivers import SerialLines, open_device
 from edge_agent.model.clock import SystemClock
 from edge_agent.model.config import AgentConfig, load
-from edge_agent.model.devices import Device, DeviceFault, DeviceRejected, DeviceTimeout
+from edge_agent.model.devices import DeviceFault, DeviceRejected, DeviceTimeout
 from edge_agent.runtime import folder
 from edge_agent.runtime.process import ControlProcess
 from edge_agent.runtime.watchdog import Watchdog
 from protos.settings import SettingsError
 
+WATCH_S = 2.0
 REFUSED = 2  # the configuration, or what it names, has to be mended first
 
 
@@ -32,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"vpp-agent: {error}", file=sys.stderr)
         return REFUSED
     except DeviceFault as error:
-        print(f"vpp-agent: {parsed.config}: {error}", file=sys.stderr)
+        where = f"{parsed.config}: " if getattr(parsed, "config", None) else ""
+        print(f"vpp-agent: {where}{error}", file=sys.stderr)
         return REFUSED
     except KeyboardInterrupt:
         return 130
@@ -45,9 +50,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, function: Any, text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text)
+        sub = _add(commands, name, function, text)
         sub.add_argument("--config", type=Path, required=True, metavar="FILE", help="the agent's TOML file")
-        sub.set_defaults(command=function)
         return sub
 
     run = command("run", _run, "control the site until SIGTERM or Ctrl-C")
@@ -55,10 +59,38 @@ def _parser() -> argparse.ArgumentParser:
         "--log-level", choices=("debug", "info", "warning", "error"), default="info", help="how much goes to stderr"
     )
     command("check-config", _check_config, "say whether the configuration can be used, without touching a device")
-    command("probe", _probe, "open each device and show what it is and what it measures")
-    status = command("status", _status, "show how the agent is doing")
-    status.add_argument("--json", action="store_true", help="as one JSON object")
+    status = command("status", _status, "say what the site does now and why")
+    shape = status.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="as one JSON object, with every figure")
+    shape.add_argument("--watch", action="store_true", help="go on until Ctrl-C")
+
+    probe = _add(commands, "probe", _probe, "say what stands at addresses, and propose a configuration; writes nothing")
+    probe.add_argument("addresses", nargs="*", metavar="ADDRESS", help="HOST, HOST:PORT or /dev/ttyUSB0, also a,b,c")
+    probe.add_argument("--config", type=Path, metavar="FILE", help="instead: what stands behind the addresses in it")
+    probe.add_argument("--unit-ids", default="1-3,126", metavar="LIST", help="Modbus units to ask (default 1-3,126)")
+    probe.add_argument("--site", default="home-01", help="name for the proposed configuration (default home-01)")
+
+    dump = _add(commands, "dump", _dump, "write a device's register map, without serial number and addresses")
+    dump.add_argument("address", metavar="ADDRESS", help="HOST, HOST:PORT or /dev/ttyUSB0")
+    dump.add_argument("--unit-id", type=int, default=1, metavar="N", help="Modbus unit (default 1)")
+    dump.add_argument("--output", type=Path, metavar="FILE", help="default: standard output")
+
+    install = _add(commands, "install", _install, "set up user, folders and systemd unit on this gateway")
+    install.add_argument("--dry-run", action="store_true", help="only print what would be done")
+    install.add_argument(
+        "--units",
+        type=Path,
+        default=Path("/etc/systemd/system"),
+        metavar="FOLDER",
+        help="where systemd looks for units",
+    )
     return parser
+
+
+def _add(commands: Any, name: str, function: Any, text: str) -> argparse.ArgumentParser:
+    sub: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    sub.set_defaults(command=function)
+    return sub
 
 
 class _Version(argparse.Action):
@@ -109,72 +141,71 @@ def _check_config(parsed: argparse.Namespace) -> int:
 
 
 def _probe(parsed: argparse.Namespace) -> int:
-    config = load(parsed.config)
-    return asyncio.run(_probe_all(config))
+    """Words and a configuration on stdout; 1 where no device was found."""
+    from edge_agent.commands import addresses, probe
+
+    if (parsed.config is None) == (not parsed.addresses):
+        raise SettingsError("probe: give addresses (HOST, HOST:PORT, /dev/ttyUSB0), or --config FILE")
+    if parsed.config is not None:
+        config = load(parsed.config)
+        found = asyncio.run(probe.probe_configured(config.devices))
+        print(probe.in_words(found))
+    else:
+        units = addresses.parse_units(parsed.unit_ids)
+        found = asyncio.run(probe.probe(addresses.parse_addresses(parsed.addresses), units))
+        print(probe.as_configuration(found, parsed.site), end="")
+    missing = probe.silent(found)
+    for why in missing:
+        print(f"vpp-agent: {why}", file=sys.stderr)
+    failed = bool(missing) if parsed.config is not None else len(missing) == len(found)
+    return 1 if failed else 0
 
 
-async def _probe_all(config: AgentConfig) -> int:
-    code, lines = 0, SerialLines()
-    for device_config in config.devices:
-        try:
-            device = await open_device(device_config, lines=lines)
-        except DeviceTimeout as error:
-            print(f"vpp-agent: {error}", file=sys.stderr)
-            code = 1
-            continue
-        try:
-            for line in await _describe(device):
-                print(line)
-        except (DeviceTimeout, DeviceRejected) as error:
-            print(f"vpp-agent: {error}", file=sys.stderr)
-            code = 1
-        finally:
-            await device.close()
-    return code
+def _dump(parsed: argparse.Namespace) -> int:
+    from edge_agent.commands import addresses, dump
 
-
-async def _describe(device: Device) -> list[str]:
-    plate = device.nameplate
-    lines = [
-        f"{device.name}: {plate.manufacturer} {plate.model}, serial {plate.serial}",
-        f"  SunSpec models: {', '.join(map(str, plate.sunspec_models))}",
-        f"  rated {plate.rated_power_w:.0f} W, charge {plate.max_charge_w:.0f} W, "
-        f"discharge {plate.max_discharge_w:.0f} W, storage {plate.storage_capacity_wh:.0f} Wh",
-        f"  power can be set: {'yes' if device.control is not None else 'no'}",
-    ]
-    lines.extend(f"  finding: {finding}" for finding in device.findings)
-    readings: list[tuple[str, Any]] = []
-    if device.inverter is not None:
-        readings.append(("inverter", await device.inverter.read_inverter()))
-    if device.meter is not None:
-        readings.append(("meter", await device.meter.read_meter()))
-    for what, reading in readings:
-        for name in reading.__slots__:
-            sample = getattr(reading, name)
-            shown = f"{sample.good:g}" if sample.good is not None else f"({sample.quality.value})"
-            lines.append(f"  {what} {name}: {shown}")
-    return lines
+    [device] = addresses.parse_addresses([parsed.address])
+    try:
+        text = asyncio.run(dump.dump(structs.replace(device, unit_id=parsed.unit_id)))
+    except (DeviceTimeout, DeviceRejected, dump.NoSunSpecMap) as error:
+        print(f"vpp-agent: {parsed.address} unit {parsed.unit_id}: {error}", file=sys.stderr)
+        return 1
+    if parsed.output is None:
+        print(text, end="")
+        return 0
+    try:
+        parsed.output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"{parsed.output}: cannot be written ({error.strerror}); give another file") from error
+    return 0
 
 
 def _status(parsed: argparse.Namespace) -> int:
-    from edge_agent.sync.journal import JournalError, read_status  # SQLite is sync's, not control's
+    from edge_agent.commands import status  # SQLite is sync's, not control's
 
-    config = load(parsed.config)
-    file = config.data_dir / folder.STATISTICS
-    try:
-        control = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
-        journal = read_status(config.data_dir)
-    except (OSError, ValueError, JournalError) as error:
-        raise SettingsError(f"{config.data_dir}: the agent's status cannot be read ({error})") from error
-    counters = {name: getattr(journal, name) for name in journal.__dataclass_fields__}
+    config, clock = load(parsed.config), SystemClock()
     if parsed.json:
-        print(json.dumps({"site": config.site, "journal": counters, "control": control}, indent=1))
+        print(json.dumps(status.read(config), indent=1))
         return 0
-    print(f"site {config.site}")
-    for part, figures in (("journal", counters), ("control", control or {"": "no figures yet: has the agent run?"})):
-        print(f"{part}:")
-        for name, shown in figures.items():
-            print(f"  {name:20} {shown}")
+    while True:
+        status.ask_control(config)
+        words = status.in_words(config, clock)
+        if not parsed.watch:
+            print(words)
+            return 0
+        print(f"\x1b[H\x1b[J{words}\n\nevery {WATCH_S:g} s, Ctrl-C ends", flush=True)
+        time.sleep(WATCH_S)
+
+
+def _install(parsed: argparse.Namespace) -> int:
+    from edge_agent.commands import install
+
+    wanted = install.steps(install.program_path(), parsed.units)
+    for step in wanted:
+        print(step)
+    if not parsed.dry_run:
+        install.carry_out(wanted)
+    print(f"# next: {install.CONFIG_FOLDER}/SITE.toml, then systemctl enable --now vpp-agent@SITE")
     return 0
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from protos.settings import SettingsError
 
 CONTROL_LOCK = "control.lock"
-STATISTICS = "control.json"
 
 
 @contextlib.contextmanager

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from edge_agent.model.clock import Clock
 from edge_agent.model.config import AgentConfig
+from edge_agent.model.status import STATISTICS
 from edge_agent.runtime.agent import Agent
-from edge_agent.runtime.folder import STATISTICS
 from edge_agent.runtime.messages import Severity
 from edge_agent.runtime.site import OpenDevice
 from edge_agent.runtime.statistics import write_json

@@ -12,17 +12,20 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from hil.rigs import dumped
 from hil.rigs.clock import SteadyClock
 from hil.rigs.home import keep_ticking
 from hil.rigs.modbus_server import ListenError
 from hil.rigs.recorded import RecordedTime
 from hil.rigs.rig import OrderError, Rig, parse_order
 from hil.rigs.scenario import ScenarioError, load
+from protos.settings import SettingsError
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     parser.add_argument("--scenario", default="underfrequency", help="name of a shipped scenario, or a TOML file")
     parser.add_argument("--homes", type=_count, default=12, help="how many (default 12)")
+    parser.add_argument(
+        "--dump", type=Path, metavar="FILE", help="instead of homes, the device whose map `vpp-agent dump` wrote here"
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder for rig.json")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--first-port", type=int, default=0, help="of the first home, others follow; 0: free ones")
@@ -50,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
     if Path(args.scenario).is_file():
         args.scenario = str(Path(args.scenario).resolve())  # others read rig.json from elsewhere
     try:
-        asyncio.run(_serve(args))
-    except (ScenarioError, ListenError) as error:
+        asyncio.run(_serve(args) if args.dump is None else _serve_dump(args))
+    except (ScenarioError, ListenError, SettingsError) as error:
         return _refuse(str(error))
     except OSError as error:
         return _refuse(f"--data {args.data}: {error.strerror}")
@@ -97,19 +103,28 @@ async def _serve(args: argparse.Namespace) -> None:
     _log.info("rig: stopped")
 
 
+async def _serve_dump(args: argparse.Namespace) -> None:
+    """One device, until stdin ends, SIGINT or SIGTERM."""
+    dump = dumped.load(args.dump)
+    args.data.mkdir(parents=True, exist_ok=True)
+    device, stop = dumped.DumpedDevice(dump, host=args.host, port=args.first_port), asyncio.Event()
+    port = await device.start()
+    try:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        home = {"site": args.dump.stem, "host": args.host, "port": port, "unit_id": dump.unit_id}
+        _write_json(args.data / "rig.json", {"pid": os.getpid(), "dump": str(args.dump), "homes": [home]})
+        _log.info("rig: %s listens on %s:%d", args.dump, args.host, port)
+        _on_stdin(lambda line: stop.set() if line is None else None)
+        await stop.wait()
+    finally:
+        await device.stop()
+
+
 async def _obey_stdin(rig: Rig) -> None:
     lines: asyncio.Queue[bytes | None] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-
-    def read() -> None:
-        # A thread, since stdin may be anything and asyncio reads only pipes and sockets; unbuffered, since a thread
-        # that still reads sys.stdin when the interpreter ends would abort it.
-        with suppress(RuntimeError), open(0, "rb", buffering=0, closefd=False) as stdin:  # the loop may have ended
-            for line in stdin:
-                loop.call_soon_threadsafe(lines.put_nowait, line)
-            loop.call_soon_threadsafe(lines.put_nowait, None)
-
-    threading.Thread(target=read, name="orders", daemon=True).start()
+    _on_stdin(lines.put_nowait)
     while (line := await lines.get()) is not None:
         try:
             answer = await rig.obey(parse_order(line))
@@ -118,6 +133,21 @@ async def _obey_stdin(rig: Rig) -> None:
         if answer is not None:
             sys.stdout.write(json.dumps(answer) + "\n")
             sys.stdout.flush()
+
+
+def _on_stdin(take: Callable[[bytes | None], None]) -> None:
+    """Gives each line of stdin, and None at its end, to the running loop."""
+    loop = asyncio.get_running_loop()
+
+    def read() -> None:
+        # A thread, since stdin may be anything and asyncio reads only pipes and sockets; unbuffered, since a thread
+        # that still reads sys.stdin when the interpreter ends would abort it.
+        with suppress(RuntimeError), open(0, "rb", buffering=0, closefd=False) as stdin:  # the loop may have ended
+            for line in stdin:
+                loop.call_soon_threadsafe(take, line)
+            loop.call_soon_threadsafe(take, None)
+
+    threading.Thread(target=read, name="orders", daemon=True).start()
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

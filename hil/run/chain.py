@@ -22,7 +22,7 @@ from cloud.model.records import AwardRecord, AwardState, IntentState
 from cloud.store.history import History
 from cloud.store.ledger import LEDGER_FILE, Ledger
 from edge_agent.model.config import load as load_agent_config
-from edge_agent.runtime.folder import STATISTICS
+from edge_agent.model.status import STATISTICS
 from edge_agent.sync.journal import JournalStatus, read_status
 from hil.rigs.history import write_history_csv
 from hil.run.processes import ChainError, Processes, command, running, wait_until

@@ -1,0 +1,1 @@
+"""What `vpp-agent` does beside running: each module is imported only by the command that needs it."""

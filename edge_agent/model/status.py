@@ -1,0 +1,106 @@
+"""What a site does now and why, in words: from what control writes about itself, for a terminal and for a page."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+STATISTICS = "control.json"  # in the data folder: how control is doing, written by it
+FRESH_MS = 30_000  # control writes every 10 s
+
+_SOURCES = {
+    "schedule": "the coordinator's schedule",
+    "self-consumption": "the owner's default: storage holds the grid at zero",
+    "idle": "the owner's default: storage rests",
+}
+_PHASES = {
+    "ready": "ready, the frequency asks for nothing",
+    "delivering": "delivering",
+    "releasing": "ending its delivery along its ramp",
+    "recovering": "delivered, and resting before it may act again",
+    "ended": "ended",
+}
+
+
+def sentences(control: Mapping[str, Any] | None, now_ms: int) -> Iterator[tuple[str, str]]:
+    """(what it is about, a sentence), most important first. control: what STATISTICS holds; None: it is not there."""
+    if control is None:
+        yield "Control", "It has not run yet."
+        return
+    age_ms = now_ms - int(control.get("written_utc_ms", 0))
+    if age_ms > FRESH_MS:
+        yield "Control", f"It does not run: its last word is {_span(age_ms)} old. What follows is how it was then."
+    yield "Power", _power(control)
+    for service in control.get("services", ()):
+        yield "Service", _service(service)
+    if not control.get("services"):
+        yield "Service", "None is armed."
+    yield "Frequency", _frequency(control)
+    if (soc := control.get("soc")) is not None:
+        note = control.get("energy_note")
+        yield "Storage", f"{100 * soc:.1f} % charged.{f' {_sentence(note)}' if note else ''}"
+    silent = control.get("silent_devices") or ()
+    yield "Devices", f"Silent: {', '.join(silent)}." if silent else "All answer."
+    match control.get("linked"):
+        case True:
+            yield "Link", "The coordinator is connected."
+        case False:
+            yield "Link", "The coordinator cannot be reached: what it asked for runs to its end, then the default."
+        case _:
+            yield "Link", "Not known yet."
+    yield "Loop", _loop(control)
+
+
+def journal_sentence(counters: Mapping[str, int]) -> str:
+    """The journal's book-keeping in words; counters as in JournalStatus."""
+    waiting, lost = counters["frames_waiting"], counters["frames_dropped"]
+    words = f"{waiting} of {counters['frames_created']} frames wait to be sent, {counters['events_waiting']} reports"
+    if counters["frames_thinned"]:
+        words += f"; {counters['frames_thinned']} were thinned to a sample a second for want of room"
+    if lost:
+        words += f"; {lost} were dropped for want of room"
+    return f"{words}. {counters['used_bytes'] / 1e6:.1f} MB on the disk."
+
+
+def _power(control: Mapping[str, Any]) -> str:
+    power_w, source = control.get("setpoint_w"), str(control.get("setpoint_source") or "")
+    if power_w is None:
+        return "Nothing is asked of the inverter: it follows its own default."
+    does = "feeds" if power_w > 0 else "draws" if power_w < 0 else "rests at"
+    parts = [_SOURCES.get(part, part) for part in source.split("+")]
+    return f"The inverter is asked for {power_w:.0f} W ({does} {abs(power_w):.0f} W), by {' and '.join(parts)}."
+
+
+def _service(service: Mapping[str, Any]) -> str:
+    phase = _PHASES.get(str(service["phase"]), str(service["phase"]))
+    share = f" {100 * float(service['share']):.0f} %" if service["phase"] in ("delivering", "releasing") else ""
+    note = f" {_sentence(service['note'])}" if service.get("note") else ""
+    return (
+        f"{service['service']} is armed for {float(service['contracted_w']):.0f} W (award {service['award_id']}): "
+        f"{phase}{share}.{note}"
+    )
+
+
+def _frequency(control: Mapping[str, Any]) -> str:
+    hz, source = control.get("frequency_hz"), control.get("frequency_source")
+    doubts = "".join(f" {name}: {why}." for name, why in (control.get("frequency_doubts") or {}).items())
+    if hz is None:
+        return f"Not known, so nothing is done about it.{doubts}"
+    return f"{hz:.3f} Hz{f', by {source}' if source else ''}.{doubts}"
+
+
+def _loop(control: Mapping[str, Any]) -> str:
+    return (
+        f"{control.get('cycles', 0)} cycles, {control.get('missed', 0)} missed; in the last minute late by "
+        f"{control.get('late_ms_p99', 0)} ms (99th percentile); {control.get('write_failures', 0)} writes failed."
+    )
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
+def _span(ms: int) -> str:
+    seconds = ms // 1000
+    for unit, size in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} seconds"
