@@ -82,6 +82,15 @@ class JournalConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = 500.0  # after an outage; live telemetry is sent beside it
 
 
+class StatusPageConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A page in the browser that says what the site does now and why. It asks nobody who he is."""
+
+    port: Annotated[int, Meta(ge=1, le=65535, description="TCP port, 1 to 65535, e.g. port = 8480")]
+    host: Annotated[str, Meta(min_length=1, description="address to listen on; only this gateway: 127.0.0.1")] = (
+        "127.0.0.1"
+    )
+
+
 Curve = Annotated[
     tuple[tuple[float, float], ...],
     Meta(min_length=2, max_length=20, description="at least two points in percent, e.g. [[92, 44], [108, -44]]"),
@@ -198,6 +207,8 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     coordinator: Annotated[CoordinatorConfig, Meta(description='a table [coordinator] with claim_file = "..."')]
     control: Annotated[ControlConfig, Meta(description="a table [control]")] = ControlConfig()
     journal: Annotated[JournalConfig, Meta(description="a table [journal]")] = JournalConfig()
+    # Left out: no page.
+    status_page: Annotated[StatusPageConfig | None, Meta(description="a table [status_page] with port")] = None
     devices: Annotated[
         tuple[DeviceConfig, ...],
         Meta(min_length=1, description="at least one table [[devices]] with name, driver, and host or serial"),

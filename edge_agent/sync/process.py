@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +23,7 @@ from edge_agent.sync.intents import CLOCK_TOLERANCE_MS, CommandKeys, IntentDoor
 from edge_agent.sync.ipc import ControlSocket
 from edge_agent.sync.journal import Journal, JournalError, ReportKind
 from edge_agent.sync.keys import Keys
+from edge_agent.sync.page import StatusPage, open_page
 from edge_agent.sync.session import Session
 from edge_agent.sync.state import State
 from protos.frame import NARROW
@@ -106,6 +108,7 @@ class SyncProcess:
         self._keys = keys
         self._store = CredentialStore(folder)
         self._client = CoordinatorClient(self._config.site, keys, self._clock, agent_version())
+        page = await self._open_page()
         identity = Identity(self._config, self._store, keys, state, self._client, self._clock, self._pace.grpc)
         try:
             async with asyncio.TaskGroup() as group:
@@ -123,6 +126,18 @@ class SyncProcess:
             if (wrong := _first(errors, SettingsError)) is not None:
                 raise wrong from None
             raise
+        finally:
+            if page is not None:
+                page.close()
+
+    async def _open_page(self) -> asyncio.Server | None:
+        wanted = self._config.status_page
+        if wanted is None:
+            return None
+        page = StatusPage(self._config.site, self._config.data_dir, self._clock, control_pid=os.getppid())
+        server = await open_page(page, wanted.host, wanted.port)
+        log.info("status page: http://%s:%d/", wanted.host, wanted.port)
+        return server
 
     # --- from control
 
