@@ -9,7 +9,7 @@ BIN := .venv/bin
 ASSETS := cloud/console/node_modules/.package-lock.json
 HOMES ?= 12
 
-.PHONY: help run demo bench test check protos setup clean browser
+.PHONY: help run demo bench test check mutants protos setup clean browser
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -38,6 +38,23 @@ check: .venv/.dev ## ruff, mypy, layer rules, and that generated code is current
 	  cmp "$$fresh/$$file" "$$file" || { echo "generated code is not current: run 'make protos' and commit the result"; exit 1; }
 	done
 	echo "generated code is current"
+
+mutants: .venv/.dev ## does some test notice every change one could make to edge_agent/safety? about two minutes
+	@work=$$(mktemp -d)
+	trap 'rm -rf "$$work"' EXIT
+	mkdir -p "$$work/edge_agent/tests"
+	cp -r edge_agent/__init__.py edge_agent/model edge_agent/safety "$$work/edge_agent"
+	cp -r edge_agent/tests/safety "$$work/edge_agent/tests"
+	cp -r protos "$$work"
+	printf '[tool.mutmut]\nsource_paths = ["edge_agent/safety"]\nalso_copy = ["edge_agent", "protos"]\npytest_add_cli_args_test_selection = ["edge_agent/tests/safety"]\npytest_add_cli_args = ["--import-mode=importlib"]\n' > "$$work/pyproject.toml"
+	python=$(CURDIR)/$(BIN)/python
+	cd "$$work"
+	$$python -m coverage run --branch --include='edge_agent/safety/*' -m pytest -q --import-mode=importlib edge_agent/tests/safety
+	$$python -m coverage report --fail-under=100
+	$$python -m mutmut run > mutmut.log 2>&1 || { tail -n 20 mutmut.log; exit 1; }
+	survivors=$$($$python -m mutmut results)
+	[ -z "$$survivors" ] || { echo "no test notices:"; echo "$$survivors"; exit 1; }
+	echo "every mutant was noticed: $$(grep -o '[0-9]*/[0-9]*' mutmut.log | tail -n 1)"
 
 protos: .venv/.dev ## generate Python from protos/vpp/v1/*.proto
 	@$(call generate,.)

@@ -53,14 +53,12 @@ def admit(
         return Refused("setpoint expired")
     if not now_s - read_s <= FRESH_S:
         return Refused("device was not read lately")
-    power_w, by = request.power_w, ""
+    power_w, by = request.power_w, "ramp"
     if ramp_w_per_s is not None and previous_w is not None:
         step_w = ramp_w_per_s * dt_s
         if not isfinite(previous_w) or not isfinite(step_w) or ramp_w_per_s < 0 or dt_s < 0:
             return Refused("ramp cannot be kept: it, its time or the previous power is not a number")
-        limited_w = max(previous_w - step_w, min(previous_w + step_w, power_w))
-        if limited_w != power_w:
-            power_w, by = limited_w, "ramp"
+        power_w = max(previous_w - step_w, min(previous_w + step_w, power_w))
     limits = [(PowerBounds(lower_w=-rated_power_w, upper_w=rated_power_w), "nameplate"), (bounds, "device bounds")]
     if envelope is not None:
         limits.insert(0, (envelope, "envelope"))

@@ -11,6 +11,7 @@ DAY_S = 86_400.0
 
 def test_an_hours_worth_at_once_then_one_by_one() -> None:
     budget = full(240.0, 1000.0)
+    assert budget == WriteBudget(per_day=240.0, left=10.0, at_s=1000.0)
     given_ = []
     for _ in range(12):
         budget, allowed = spend(budget, urgent=False, now_s=1000.0)
@@ -28,11 +29,11 @@ def test_never_more_than_an_hours_worth() -> None:
 
 
 def test_frequency_response_is_written_and_owed() -> None:
-    budget = WriteBudget(per_day=240.0, left=0.0, at_s=0.0)
-    for _ in range(5):
+    budget = WriteBudget(per_day=240.0, left=0.0, at_s=-360.0)
+    for _ in range(6):
         budget, allowed = spend(budget, urgent=True, now_s=0.0)
         assert allowed
-    assert budget.left == -5.0
+    assert budget == WriteBudget(per_day=240.0, left=-5.0, at_s=0.0)
     assert not spend(budget, urgent=False, now_s=5 * 360.0)[1]
     assert spend(budget, urgent=False, now_s=6 * 360.0 + 0.1)[1]
 
@@ -52,9 +53,9 @@ def test_a_refused_change_costs_nothing_and_forgets_nothing() -> None:
 
 
 def test_a_whole_write_is_enough() -> None:
-    budget, allowed = spend(WriteBudget(per_day=240.0, left=1.0, at_s=0.0), urgent=False, now_s=0.0)
+    budget, allowed = spend(WriteBudget(per_day=240.0, left=0.0, at_s=0.0), urgent=False, now_s=360.0)
     assert allowed
-    assert (budget.left, budget.at_s) == (0.0, 0.0)
+    assert (budget.left, budget.at_s) == (0.0, 360.0)
 
 
 def test_a_clock_that_goes_back_refills_nothing() -> None:
