@@ -5,6 +5,7 @@ import logging
 from edge_agent.drivers.sunspec import checks, control, legacy_control, readings
 from edge_agent.drivers.sunspec.control import SunSpecPowerControl
 from edge_agent.drivers.sunspec.discovery import BASES, MARKER, DeviceMap, NoSunSpecMap, discover
+from edge_agent.drivers.sunspec.kept import KeptFunctions
 from edge_agent.drivers.sunspec.layout import Field, ModelMap
 from edge_agent.drivers.sunspec.legacy_control import LegacyPowerControl
 from edge_agent.drivers.sunspec.points import METER_MODELS, Points, choose_points
@@ -17,6 +18,7 @@ from edge_agent.model.devices import (
     DeviceRejected,
     DeviceTimeout,
     InverterReading,
+    LocalDroop,
     MeterReading,
     PowerControl,
 )
@@ -31,9 +33,18 @@ _USUAL_UNITS = (1, 2, 3, 126)
 class SunSpecDevice:
     """A device that speaks SunSpec over Modbus."""
 
-    def __init__(self, name: str, connection: Connection, poller: Poller, points: Points, device: DeviceMap) -> None:
+    def __init__(
+        self,
+        name: str,
+        connection: Connection,
+        poller: Poller,
+        points: Points,
+        device: DeviceMap,
+        kept: KeptFunctions,
+    ) -> None:
         self.name = name
-        self.findings = (*device.findings, *checks.look(poller.image, points))
+        self._found = (*device.findings, *checks.look(poller.image, points))
+        self._kept = kept
         self._connection = connection
         self._poller = poller
         self._points = points
@@ -41,6 +52,16 @@ class SunSpecDevice:
         self.inverter = _Inverter(self) if points.power is not None else None
         self.meter = _Meter(poller, points) if points.meter_power is not None else None
         self.control: PowerControl | None = None
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What its map showed when it was opened, and how it has drifted from what is configured since."""
+        return (*self._found, *self._kept.findings)
+
+    @property
+    def local_droop(self) -> LocalDroop | None:
+        """None where it has none, or is read-only."""
+        return self._kept.local_droop
 
     @property
     def nameplate(self) -> Nameplate:
@@ -92,8 +113,14 @@ async def open_sunspec(config: DeviceConfig, connection: Connection, clock: Cloc
     used = {field.model_id for field in (*points.measured, *points.constant)}
     models = [model for model in found.models if model.model_id in used or model in writable]
     expected = {m.fields["ID"]: m.model_id for m in models} | {m.fields["L"]: m.length for m in models}
+    kept = KeptFunctions(config, found)
     poller = Poller(
-        connection, clock, fast=points.measured, slow=(*points.constant, *_control_fields(writable)), expected=expected
+        connection,
+        clock,
+        fast=points.measured,
+        slow=(*points.constant, *_control_fields(writable), *kept.fields),
+        expected=expected,
+        seen_slow=kept.look,
     )
     try:
         await poller.start()
@@ -101,7 +128,8 @@ async def open_sunspec(config: DeviceConfig, connection: Connection, clock: Cloc
         raise DeviceFault(
             f"{error}; its map promises this point{_listed(found)}: update the device's firmware"
         ) from error
-    device = SunSpecDevice(config.name, connection, poller, points, found)
+    await kept.put_in_force(connection, poller.image, points.frequency)
+    device = SunSpecDevice(config.name, connection, poller, points, found, kept)
     for finding in device.findings:
         _log.warning("register map: device=%s finding=%s", config.name, finding)
     if writable and device.inverter is not None:

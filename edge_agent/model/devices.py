@@ -69,6 +69,37 @@ class PowerControl(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Droop:
+    """A frequency droop that an inverter answers by itself. None: what the device does not have, or does not tell."""
+
+    deadband_over_hz: float | None = None  # from nominal
+    deadband_under_hz: float | None = None
+    droop_over: float | None = None  # per-unit frequency change that is worth full power
+    droop_under: float | None = None
+    response_s: float | None = None  # open loop
+
+
+class LocalDroop(Protocol):
+    """The droop of an inverter's own, for a link too slow to answer frequency over it."""
+
+    @property
+    def droop(self) -> Droop | None:
+        """What is in force, as last read back (no older than half a minute); None: switched off."""
+        ...
+
+    async def set_droop(self, droop: Droop | None) -> None:
+        """Puts a droop in force, or switches it off; returns once the device shows it.
+
+        Writes nothing that is so already. Raises DeviceTimeout, DeviceRejected.
+        """
+        ...
+
+    def drift(self, droop: Droop) -> str | None:
+        """How the device, as last read back, differs from a droop; None where it does not."""
+        ...
+
+
 class Device(Protocol):
     """One device as a driver opened it. A capability that it lacks is None: it does not exist, rather than refusing."""
 

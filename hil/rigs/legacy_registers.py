@@ -1,4 +1,4 @@
-"""A home's plant behind the older SunSpec models: 1, 103, 120 to 124, 160 and meter 203, as on older hybrids.
+"""A home's plant behind the older SunSpec models: 1, 103, 120 to 124, 127, 160 and meter 203, as on older hybrids.
 
 Signs: power is positive towards the grid, in the meter too (`W` positive exports). Model 160 gives each module's power
 as a magnitude: the panels, the charging and the discharging battery are modules of their own, told apart by name.
@@ -6,37 +6,43 @@ as a magnitude: the panels, the charging and the discharging battery are modules
 Resolution: frequency 10 mHz (Hz is an uint16 with scale -2), powers 1 W, rates 0.01 %, state of charge 0.01 %.
 
 Writes: StorCtl_Mod, OutWRte, InWRte, InOutWRte_RvrtTms and ChaGriSet of model 124; WMaxLimPct, WMaxLimPct_RvrtTms and
-WMaxLim_Ena of model 123. A timer starts anew when its time or its enabling point is written; both are off at 0. The
-battery takes nothing from the grid while ChaGriSet says PV.
+WMaxLim_Ena of model 123; WGra, HzStr, HysEna and ModEna of model 127, whose hysteresis does nothing here. A timer
+starts anew when its time or its enabling point is written; both are off at 0. The battery takes nothing from the grid
+while ChaGriSet says PV.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+from hil.plant.droop import Droop
 from hil.plant.home import NOMINAL_V, HomePlant
 from hil.plant.legacy import LegacyControl
-from hil.rigs.device_registers import DeviceRegisters, MeterRegisters, Nameplate, flag, within
+from hil.rigs.device_registers import DeviceRegisters, IllegalValue, MeterRegisters, Nameplate, flag, within
 from hil.rigs.sunspec_map import Point
 
-MODELS: Final = (1, 103, 120, 121, 122, 123, 124, 160, 203)
+MODELS: Final = (1, 103, 120, 121, 122, 123, 124, 127, 160, 203)
 _PV_STORAGE: Final = 82  # DERTyp
 _CONNECTED: Final = 0b111  # PVConn, StorConn: connected, available, operating
 _PV, _CHARGING, _DISCHARGING = range(3)
 _MODULES: Final = ((_PV, "String 1", 380.0), (_CHARGING, "StCha 2", 400.0), (_DISCHARGING, "StDisCha 3", 400.0))
+_NOMINAL_HZ: Final = 60.0
 _LONGEST_TIME_OUT_S: Final = 0xFFFE
 
 _SCALES: Final = {
     103: {"A": -2, "V": -1, "W": 0, "Hz": -2, "VA": 0, "WH": 0, "Tmp": 0},
     120: {"WRtg": 0, "VARtg": 0, "VArRtg": 0, "ARtg": -1, "PFRtg": -2, "WHRtg": 0, "MaxChaRte": 0, "MaxDisChaRte": 0},
-    121: {"WMax": 0, "VRef": -1, "VRefOfs": 0},
+    121: {"WMax": 0, "VRef": -1, "VRefOfs": 0, "ECPNomHz": 0},
     123: {"WMaxLimPct": -2, "OutPFSet": -2},
     124: {"WChaMax": 0, "WChaDisChaGra": 0, "ChaState": -2, "InOutWRte": -2},
+    127: {"WGra": -2, "HzStrStop": -3, "RmpIncDec": 0},
     160: {"DCA": -2, "DCV": -1, "DCW": 0, "DCWH": 0},
 }
 _WRITABLE: Final = {
     123: {"WMaxLimPct", "WMaxLimPct_RvrtTms", "WMaxLim_Ena"},
     124: {"StorCtl_Mod", "OutWRte", "InWRte", "InOutWRte_RvrtTms", "ChaGriSet"},
+    127: {"WGra", "HzStr", "HysEna", "ModEna"},
 }
 
 
@@ -80,12 +86,33 @@ class LegacyRegisters(DeviceRegisters):
                     control.cap_time_s = int(within(name, value, 0, _LONGEST_TIME_OUT_S))
                 case "WMaxLim_Ena":
                     control.capped = flag(name, value)
+        for point, value in values:
+            if point.model == 127 and (value < 0 or (point.name == "WGra" and value == 0)):
+                raise IllegalValue(f"{point.name}: {value}")
         written = {point.name for point, _ in values}
         if written & {"StorCtl_Mod", "InOutWRte_RvrtTms"}:
             control.rearm_window(now_ms)
         if written & {"WMaxLim_Ena", "WMaxLimPct_RvrtTms"}:
             control.rearm_cap(now_ms)
         self._control.become(control)
+        for point, value in values:
+            if point.model == 127:
+                self.map.put(point, value)
+                self._set_droop()
+
+    def _set_droop(self) -> None:
+        slope, start_mhz, enabled = (self.map.get(self.dynamic[127][name]) for name in ("WGra", "HzStr", "ModEna"))
+        self.plant.droop = (
+            Droop(
+                nominal_hz=_NOMINAL_HZ,
+                deadband_over_hz=start_mhz / 1000,
+                deadband_under_hz=math.inf,
+                droop_over=10_000 / (slope * _NOMINAL_HZ),
+                droop_under=math.inf,
+            )
+            if enabled & 1
+            else None
+        )
 
     # ---- what never changes
 
@@ -100,10 +127,11 @@ class LegacyRegisters(DeviceRegisters):
         )
         charge_w, discharge_w = (round(min(w, rated_w)) for w in (battery.max_charge_w, battery.max_discharge_w))
         self.put(120, WHRtg=round(battery.capacity_wh), MaxChaRte=charge_w, MaxDisChaRte=discharge_w)
-        self.put(121, WMax=rated_w, VRef=round(NOMINAL_V * 10), VRefOfs=0)
+        self.put(121, WMax=rated_w, VRef=round(NOMINAL_V * 10), VRefOfs=0, ECPNomHz=round(_NOMINAL_HZ))
         self.put(103, **dict.fromkeys(("AphB", "AphC", "PhVphB", "PhVphC", "TmpCab", "Evt1", "Evt2"), 0), St=4)
         self.put(123, Conn=1, OutPFSet=100, OutPFSet_Ena=0, VArPct_Ena=0)
         self.put(124, WChaMax=charge_w, WChaGra=100, WDisChaGra=100)
+        self.put(127, WGra=4000, HzStr=36, HzStop=36, HysEna=0, ModEna=0)
         self.put(160, N=len(_MODULES))
         for index, label, _ in _MODULES:
             self.put(160, **{f"module[{index}].ID": index + 1, f"module[{index}].DCSt": 4})

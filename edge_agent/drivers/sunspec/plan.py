@@ -1,7 +1,7 @@
 """Which registers to read together: points joined into the fewest Modbus transactions, and what they hold."""
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from edge_agent.drivers.sunspec import codec
@@ -63,6 +63,10 @@ class Image:
         for field in block.fields:
             start = (field.address - block.address) * 2
             self._raw[field] = codec.decode(field.point.type, registers[start : start + field.point.size * 2])
+
+    def put(self, raws: Mapping[Field, Value | None]) -> None:
+        """Values that were read apart from a block."""
+        self._raw.update(raws)
 
     def raw(self, field: Field | None) -> Value | None:
         """None: not implemented, not in the map, or not read yet."""

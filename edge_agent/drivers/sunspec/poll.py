@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from edge_agent.drivers.sunspec.discovery import Registers
 from edge_agent.drivers.sunspec.layout import Field
@@ -29,8 +29,13 @@ class Poller:
         fast: Iterable[Field],
         slow: Iterable[Field],
         expected: dict[Field, int],
+        seen_slow: Callable[[Image], None] = lambda image: None,
     ) -> None:
-        """`expected` are slow fields that must always read the same: the models' numbers and lengths."""
+        """`expected` are slow fields that must always read the same: the models' numbers and lengths.
+
+        `seen_slow` is told each time all slow fields have been read anew.
+        """
+        self._seen_slow = seen_slow
         self._registers = registers
         self._clock = clock
         self.image = Image()
@@ -83,6 +88,7 @@ class Poller:
             if self._lost:  # it may have been restarted, or replaced, since it was last heard
                 await self._read(self._slow)
                 self._check_map()
+                self._seen_slow(self.image)
             self._at_s = self._clock.monotonic_s()
             await self._read(self._fast)
             self._taken_by = set()
@@ -103,6 +109,8 @@ class Poller:
         if self._due:
             await self._read((self._due.popleft(),))
             self._check_map()
+            if not self._due:
+                self._seen_slow(self.image)
 
     async def _read_all(self) -> None:
         await self._read(self._slow)
