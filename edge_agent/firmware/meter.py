@@ -1,0 +1,7 @@
+"""The meter: frequency, rate of change and voltage of the mains, as a SunSpec device."""
+
+from node import Node
+
+
+def run(folder):
+    Node(folder).run()
