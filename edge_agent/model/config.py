@@ -164,7 +164,7 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     # Of one Modbus transaction; sized from the device's own response time, well below a second.
     timeout_s: Annotated[float, Meta(ge=0.02, le=5.0, description="seconds, 0.02 to 5")] = 0.25
     read_only: Annotated[bool, Meta(description="true or false")] = False
-    # Which device's frequency is acted upon first; of one priority inverters before meters, then as in this file.
+    # Whose frequency is acted upon first; of one priority as in this file, an inverter before its meter.
     frequency_priority: Annotated[int, Meta(ge=0, le=9, description="1 (best) to 9, or 0: never used")] = 5
     # A meter for frequency: neither the grid meter nor steered, whatever else it can do.
     frequency_only: Annotated[bool, Meta(description="true or false")] = False

@@ -162,7 +162,7 @@ class Site:
         found = [(name, inverter), (f"{name} (meter)" if both else name, meter)]
         added = [FrequencySource(name=n, priority=priority, source=s) for n, s in found if s is not None]
         order = [d.name for d in self._config.devices]
-        # Inverters first: what they measure is there before the decision, a grid meter's after it.
+        # A grid meter last: it is read after the decision, unless it is given a better priority.
         self.plant.frequency = sorted(
             [*self.plant.frequency, *added],
             key=lambda each: (each.priority, each.source is self.plant.meter, order.index(each.source.device)),

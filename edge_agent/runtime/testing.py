@@ -46,6 +46,10 @@ class VirtualClock:
     def utc_ms(self) -> int:
         return self._utc_0_ms + round(self.now_s * 1e3)
 
+    def set_utc(self, utc_ms: int) -> None:
+        """Somebody sets the system clock; what is monotonic does not notice."""
+        self._utc_0_ms += utc_ms - self.utc_ms()
+
     async def sleep(self, seconds: float) -> None:
         self.now_s += seconds
         await asyncio.sleep(0)
@@ -132,6 +136,8 @@ class FakeDevice:
         self.name = name
         self.nameplate = home.nameplate
         self.findings: tuple[str, ...] = ()
+        self.switch = None
+        self.switch_control = None
         self.inverter: Inverter | None = home
         self.meter: Meter | None = home
         self.control: PowerControl | None = None if read_only else home
@@ -139,6 +145,33 @@ class FakeDevice:
 
     async def close(self) -> None:
         self.closed = True
+
+
+class FakeMeter:
+    """A meter for frequency and nothing else, as a driver would hand it over."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self.name = "clamp"
+        self.nameplate = Nameplate(manufacturer="Example", model="Clamp", serial="2")
+        self.findings: tuple[str, ...] = ()
+        self.switch = None
+        self.switch_control = None
+        self.inverter: Inverter | None = None
+        self.meter: Meter | None = self
+        self.control: PowerControl | None = None
+        self.frequency_hz: Callable[[float], float] = lambda now_s: 60.0
+        self.voltage_v = 240.0
+
+    async def read_meter(self) -> MeterReading:
+        now_s = self._clock.now_s
+        return MeterReading(
+            frequency_hz=Sample(self.frequency_hz(now_s), Quality.GOOD, now_s),
+            voltage_v=Sample(self.voltage_v, Quality.GOOD, now_s),
+        )
+
+    async def close(self) -> None:
+        """Nothing to end."""
 
 
 class _Deadline(asyncio.Event):
@@ -156,9 +189,18 @@ class _Deadline(asyncio.Event):
 class Bench:
     """An agent on a fake home; the test plays sync at the other end of the channel."""
 
-    def __init__(self, folder: Path, control: ControlConfig | None = None, *, read_only: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        control: ControlConfig | None = None,
+        *,
+        read_only: bool = False,
+        meter_priority: int | None = None,
+    ) -> None:
+        """meter_priority: there is a meter for frequency, too."""
         self.clock = VirtualClock()
         self.home = FakeHome(self.clock)
+        self.meter = FakeMeter(self.clock)
         self.unreachable = False
         self.fault = ""
         self.kicks = 0
@@ -170,7 +212,7 @@ class Bench:
             data_dir=folder / "data",
             coordinator=CoordinatorConfig(claim_file=folder / "claim.toml"),
             control=control or ControlConfig(),
-            devices=(DeviceConfig(name="hybrid", driver="sunspec", host="192.0.2.1"),),
+            devices=(DeviceConfig(name="hybrid", driver="sunspec", host="192.0.2.1"), *_meters(meter_priority)),
         )
         self.agent = Agent(
             self.config, open_device=self._open, clock=self.clock, kick=self._kick, sleep=self.clock.sleep
@@ -179,7 +221,9 @@ class Bench:
         self._sync.setblocking(False)
         self.agent.channel.attach(ours)
 
-    async def _open(self, config: DeviceConfig) -> FakeDevice:
+    async def _open(self, config: DeviceConfig) -> FakeDevice | FakeMeter:
+        if config.frequency_only:
+            return self.meter
         if self.fault:
             raise DeviceFault(self.fault)
         if self.unreachable:
@@ -246,6 +290,11 @@ class Bench:
     def say_linked(self, connected: bool) -> None:
         self._sync.send(local_pb2.ToControl(link=local_pb2.Link(connected=connected)).SerializeToString())
 
+    def say_coordinator_time(self, utc_ms: int) -> None:
+        """Sync has measured the coordinator's clock: this is its time now."""
+        time = local_pb2.CoordinatorTime(ahead_ms=utc_ms - 1e3 * self.clock.now_s, uncertainty_ms=5.0)
+        self._sync.send(local_pb2.ToControl(coordinator_time=time).SerializeToString())
+
     def drain(self) -> None:
         """Takes what the agent sent."""
         while self._sync.fileno() >= 0:
@@ -280,3 +329,12 @@ class Bench:
 
     def snapshots(self) -> list[local_pb2.SnapshotReport]:
         return [m.snapshot for m in self.received if m.WhichOneof("body") == "snapshot"]
+
+
+def _meters(priority: int | None) -> tuple[DeviceConfig, ...]:
+    if priority is None:
+        return ()
+    meter = DeviceConfig(
+        name="clamp", driver="sunspec", host="192.0.2.2", frequency_priority=priority, frequency_only=True
+    )
+    return (meter,)

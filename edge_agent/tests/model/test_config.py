@@ -72,6 +72,19 @@ def test_absolute_paths_stay(tmp_path: Path) -> None:
         pytest.param(swap('"sunspec"', '"modbus"'), "$.devices[0].driver", '"sunspec"', id="unknown driver"),
         pytest.param(swap("15020", "150200"), "$.devices[0].port", "1 to 65535", id="port out of range"),
         pytest.param(swap("soc_min = 0.2", "soc_min = 0.97"), "$.control.soc_min", "soc_max 0.95", id="limits crossed"),
+        pytest.param(
+            swap("soc_min = 0.2", "backup_reserve = 0.92"),
+            "$.control.backup_reserve",
+            "soc_max 0.95",
+            id="all reserved",
+        ),
+        pytest.param(swap("soc_min = 0.2", "export_limit_w = -1"), "$.control.export_limit_w", "0 or more", id="limit"),
+        pytest.param(
+            swap("port = 15020", "frequency_only = true\nfrequency_priority = 0"),
+            "$.devices[0].frequency_only",
+            "leave out one",
+            id="a source that is never used",
+        ),
         pytest.param(lambda text: text.split("[[")[0], "$.devices", "at least one table", id="no device"),
         pytest.param(
             lambda text: text + text[text.index("[[") :], "$.devices[...].name", "given twice", id="two of one name"
