@@ -1,6 +1,6 @@
 """What the coordinator asked of this site, as the control process keeps it: instants are monotonic seconds here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from protos.services import Service
 
@@ -40,3 +40,13 @@ class Intent:
     starts_s: float  # monotonic; in force from then
     ends_s: float  # monotonic; over then, whatever happens
     body: Schedule | ArmService | Release
+    ahead_ms: float = 0.0  # what the coordinator's UTC less the monotonic clock was taken to be
+
+    def by(self, ahead_ms: float) -> "Intent":
+        """The same intent, its instants by a better measurement of the coordinator's clock."""
+        later_s = (self.ahead_ms - ahead_ms) / 1e3
+        body = self.body
+        if isinstance(body, Schedule):
+            body = replace(body, start_s=body.start_s + later_s)
+        starts_s, ends_s = self.starts_s + later_s, self.ends_s + later_s
+        return replace(self, starts_s=starts_s, ends_s=ends_s, body=body, ahead_ms=ahead_ms)

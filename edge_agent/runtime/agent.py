@@ -46,6 +46,7 @@ class Agent:
         self._config = config
         self._clock = clock
         self._linked: bool | None = None  # until sync has said so: not known
+        self._ahead_ms: float | None = None  # the coordinator's UTC less the monotonic clock, once that is measured
         self.channel = Channel()
         self.reporter = Reporter(site=config.site, boot_id=secrets.token_hex(6), clock=clock, send=self.channel.send)
         self._intents = Intents(self._acknowledge, self._intent_ended, self._impossible)
@@ -139,12 +140,18 @@ class Agent:
                     self._take_intent(message.intent)
                 case "link":
                     self._take_link(message.link.connected)
+                case "coordinator_time":
+                    self._ahead_ms = message.coordinator_time.ahead_ms
+                    self._intents.keep_time(self._ahead_ms)
                 case _:
                     log.error("message from sync of an unknown kind: bytes=%d", len(data))
 
     def _take_intent(self, message: intent_pb2.Intent) -> None:
         try:
-            intent = messages.read_intent(message, self._clock)
+            ahead_ms = self._ahead_ms
+            if ahead_ms is None:
+                ahead_ms = self._clock.utc_ms() - 1e3 * self._clock.monotonic_s()
+            intent = messages.read_intent(message, ahead_ms)
             if reason := self._impossible(intent):
                 raise IntentError(reason)
         except IntentError as error:

@@ -56,6 +56,11 @@ class Intents:
         self._newest[intent.kind] = intent.sequence
         self._coming.append(intent)
 
+    def keep_time(self, ahead_ms: float) -> None:
+        """The coordinator's UTC less the monotonic clock is this: what is held begins and ends by it."""
+        self._coming = [intent.by(ahead_ms) for intent in self._coming]
+        self._in_force = {kind: intent.by(ahead_ms) for kind, intent in self._in_force.items()}
+
     def advance(self, now_s: float) -> None:
         """Begins and ends what is due."""
         for kind, intent in list(self._in_force.items()):

@@ -111,12 +111,14 @@ def intent_kind(message: intent_pb2.Intent) -> str:
     return "schedule" if message.WhichOneof("body") == "schedule" else "service"
 
 
-def read_intent(message: intent_pb2.Intent, clock: Clock) -> Intent:
-    """The intent with its instants on the monotonic clock. Raises IntentError."""
-    now_s, utc_ms = clock.monotonic_s(), clock.utc_ms()
+def read_intent(message: intent_pb2.Intent, ahead_ms: float) -> Intent:
+    """The intent with its instants on the monotonic clock. Raises IntentError.
+
+    ahead_ms: the coordinator's UTC less the monotonic clock.
+    """
 
     def monotonic(ms: int) -> float:
-        return now_s + (ms - utc_ms) / 1e3
+        return (ms - ahead_ms) / 1e3
 
     body: Schedule | ArmService | Release
     match message.WhichOneof("body"):
@@ -143,6 +145,7 @@ def read_intent(message: intent_pb2.Intent, clock: Clock) -> Intent:
         starts_s=monotonic(message.valid_from_ms),
         ends_s=monotonic(message.expires_ms),
         body=body,
+        ahead_ms=ahead_ms,
     )
 
 

@@ -10,6 +10,7 @@ import grpc
 
 from edge_agent.model.clock import Clock
 from edge_agent.sync.claim import Claim
+from edge_agent.sync.clock import Measurement, measured
 from edge_agent.sync.keys import Keys
 from protos.vpp.v1.site_pb2 import (
     Credentials,
@@ -51,8 +52,7 @@ class Configured:
     """The coordinator's answer to a site description, and what it says about this gateway's clock."""
 
     configuration: SiteConfiguration
-    clock_offset_ms: float  # the coordinator's clock less this one
-    clock_uncertainty_ms: float  # either side: half the round trip
+    time: Measurement
 
 
 _FINAL = {
@@ -90,11 +90,10 @@ class CoordinatorClient:
 
     async def configure(self, credentials: Credentials, description: SiteDescription) -> Configured:
         """Tells what stands at the site. Raises Unreachable, Refused, Untrusted."""
-        before_ms, before_s = self._clock.utc_ms(), self._clock.monotonic_s()
+        before_s = self._clock.monotonic_s()
         configuration = await self._as_site(credentials, lambda stub: stub.Configure, description)
-        round_trip_ms = 1000.0 * (self._clock.monotonic_s() - before_s)
-        offset_ms = configuration.coordinator_time_ms - (before_ms + round_trip_ms / 2.0)
-        return Configured(configuration, offset_ms, round_trip_ms / 2.0)
+        time = measured(before_s, self._clock.monotonic_s(), configuration.coordinator_time_ms)
+        return Configured(configuration, time)
 
     async def renew(self, credentials: Credentials) -> Credentials:
         """New credentials for the same keys. Raises Unreachable, Refused, Untrusted."""

@@ -8,7 +8,7 @@ import socket
 from google.protobuf.message import DecodeError
 
 from protos.vpp.v1.intent_pb2 import Intent
-from protos.vpp.v1.local_pb2 import Link, ToControl, ToSync
+from protos.vpp.v1.local_pb2 import CoordinatorTime, Link, ToControl, ToSync
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,11 @@ class ControlSocket:
     def put_link(self, connected: bool) -> None:
         """Sends whether there is a live session; replaces an unsent older one."""
         self._put("link", ToControl(link=Link(connected=connected)))
+
+    def put_coordinator_time(self, ahead_ms: float, uncertainty_ms: float) -> None:
+        """Sends what the coordinator's clock is by the monotonic one; replaces an unsent older one."""
+        time = CoordinatorTime(ahead_ms=ahead_ms, uncertainty_ms=uncertainty_ms)
+        self._put("coordinator_time", ToControl(coordinator_time=time))
 
     def _put(self, key: str, message: ToControl) -> None:
         self._unsent.pop(key, None)

@@ -14,7 +14,8 @@ from typing import NoReturn
 from edge_agent.model.clock import Clock
 from edge_agent.model.config import AgentConfig
 from edge_agent.sync.backoff import Backoff
-from edge_agent.sync.coordinator import Configured, CoordinatorClient, Refused, Unreachable
+from edge_agent.sync.clock import CoordinatorClock, Measurement
+from edge_agent.sync.coordinator import CoordinatorClient, Refused, Unreachable
 from edge_agent.sync.credentials import CredentialStore, HeldCredentials
 from edge_agent.sync.enrolment import Identity
 from edge_agent.sync.files import FolderLock, private_folder
@@ -38,6 +39,8 @@ LOCK_PATIENCE_S = 6.0  # a predecessor may still be sending its last frames
 LOCK_RETRY_S = 0.1
 FINISH_S = 2.0  # for sending the last frames once control is gone
 TICK_S = 1.0
+CONFIGURE_EVERY_S = 600.0  # what the coordinator wants, and its time, are asked for anew
+OFFSET_TOLD_MS = 50.0  # a change of the clock's offset, or of its uncertainty, that is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,8 @@ class SyncProcess:
         self._config = config
         self._control = control
         self._clock = clock
+        self._time = CoordinatorClock(clock)
+        self._told_offset_ms = self._told_uncertainty_ms = float("inf")
         self._pace = pace
         self._description: SiteDescription | None = None
         self._described = asyncio.Event()
@@ -209,6 +214,11 @@ class SyncProcess:
             await asyncio.sleep(TICK_S)
             if self._builder is not None:
                 self._record(self._builder.close_due(self._clock.utc_ms()))
+            if step_ms := self._time.stepped_ms():
+                text = f"the gateway's clock was set by {step_ms / 1000:+.1f} s"
+                log.warning("clock set: %+.3f s", step_ms / 1000)
+                self._tell(Event.SEVERITY_INFO, "clock.set", text)
+                self._described.set()  # what it is off now is measured at once
 
     async def _finish(self) -> None:
         """Control is gone: keeps the frame in the making, and sends what still can be sent."""
@@ -234,7 +244,7 @@ class SyncProcess:
             credentials=held.message,
             journal=self._journal,
             on_intent=self._take_intent,
-            on_link=self._control.put_link,
+            on_link=self._take_link,
             backoff=self._pace.nats(),
             drain_frames_per_s=self._config.journal.drain_frames_per_s,
         )
@@ -243,7 +253,7 @@ class SyncProcess:
             keys=CommandKeys(held.message.command_keys),
             state=self._state,
             journal=self._journal,
-            clock=self._clock,
+            clock=self._time,
             forward=self._control.put_intent,
             wake=session.wake,
         )
@@ -251,6 +261,11 @@ class SyncProcess:
             group.create_task(session.run())
             group.create_task(self._configure())
             group.create_task(identity.keep_renewed(held, self._use, self._tell_credentials))
+
+    def _take_link(self, connected: bool) -> None:
+        self._control.put_link(connected)
+        if connected:
+            self._described.set()  # after an outage its time is measured anew, and what it wants may have changed
 
     def _take_intent(self, kind: str, data: bytes, live: bool) -> None:
         if self._door is not None:
@@ -268,10 +283,12 @@ class SyncProcess:
         self._tell(Event.SEVERITY_ALARM, "credentials.trouble", text)
 
     async def _configure(self) -> NoReturn:
-        """Tells the coordinator what stands here, whenever control says it anew."""
+        """Tells the coordinator what stands here, whenever control says it anew and from time to time."""
         backoff, told = self._pace.grpc(), ""
         while True:
-            await self._described.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CONFIGURE_EVERY_S):
+                    await self._described.wait()
             self._described.clear()
             description, held = self._description, self._held
             if description is None or held is None:
@@ -288,23 +305,33 @@ class SyncProcess:
                 continue
             told = ""
             backoff.reset()
-            self._compare_clocks(answer)
+            self._compare_clocks(answer.time)
             try:
                 self._store.save_configuration(answer.configuration)
             except OSError as error:
                 log.warning("configuration not kept for the next start: %s", error)
             self._apply(answer.configuration)
 
-    def _compare_clocks(self, answer: Configured) -> None:
-        off_ms = abs(answer.clock_offset_ms)
+    def _compare_clocks(self, new: Measurement) -> None:
+        """Takes a measurement of the coordinator's time; tells how far off this gateway's clock is, if that is new."""
+        self._time.take(new)
+        if self._time.best is not None:
+            self._control.put_coordinator_time(self._time.best.ahead_ms, self._time.uncertainty_ms())
+        off_ms, uncertainty_ms = self._time.offset_ms(), self._time.uncertainty_ms()
         if self._door is not None:
-            self._door.clock_error_ms = off_ms + answer.clock_uncertainty_ms
-        if off_ms - answer.clock_uncertainty_ms > CLOCK_TOLERANCE_MS:
-            text = (
-                f"the gateway's clock is {-answer.clock_offset_ms / 1000:+.1f} s off the coordinator's: set it by NTP"
-            )
-            log.warning("clock off: %s", text)
+            self._door.clock_error_ms = uncertainty_ms
+        moved_ms = max(abs(off_ms - self._told_offset_ms), uncertainty_ms - self._told_uncertainty_ms)
+        if moved_ms <= OFFSET_TOLD_MS:
+            return
+        self._told_offset_ms, self._told_uncertainty_ms = off_ms, uncertainty_ms
+        known = f"{off_ms / 1000:+.3f} s off the coordinator's, to within {uncertainty_ms / 1000:.3f} s"
+        if abs(off_ms) - uncertainty_ms > CLOCK_TOLERANCE_MS:
+            log.warning("clock off: %s", known)
+            text = f"the gateway's clock, which stamps its telemetry, is {known}: set it by NTP"
             self._tell(Event.SEVERITY_WARNING, "clock.offset", text)
+        else:
+            text = f"the gateway's clock, which stamps its telemetry, is {known}"
+            self._tell(Event.SEVERITY_INFO, "clock.measured", text)
 
     def _apply(self, configuration: SiteConfiguration) -> None:
         interval_ms = configuration.telemetry_interval_ms

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edge_agent.tests.sync.counterparts import DEADLINE_S
 from protos.vpp.v1.intent_pb2 import Intent
-from protos.vpp.v1.local_pb2 import SnapshotReport, ToControl, ToSync
+from protos.vpp.v1.local_pb2 import CoordinatorTime, SnapshotReport, ToControl, ToSync
 from protos.vpp.v1.report_pb2 import Acknowledgement, Event
 from protos.vpp.v1.site_pb2 import SiteDescription
 
@@ -93,6 +93,10 @@ class Agent:
     async def intent(self) -> Intent:
         """The next intent forwarded."""
         return (await self._next("intent")).intent
+
+    async def coordinator_time(self) -> CoordinatorTime:
+        """The next word about the coordinator's clock."""
+        return (await self._next("coordinator_time")).coordinator_time
 
     async def _next(self, body: str) -> ToControl:
         assert self._socket is not None

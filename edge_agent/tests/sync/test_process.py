@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.model.clock import SystemClock
 from edge_agent.model.config import load
 from edge_agent.sync.ipc import ControlSocket
 from edge_agent.sync.journal import read_status
@@ -63,6 +64,12 @@ async def acknowledgements(broker: Broker) -> list[Acknowledgement]:
     ]
 
 
+async def reports(broker: Broker) -> list[tuple[str, bytes]]:
+    """(subject, body) of every report but those about the clock, which has a test of its own."""
+    stored = await broker.stored("REPORT")
+    return [r for r in stored if ".evt." not in r[0] or Event.FromString(r[1]).code != "clock.measured"]
+
+
 async def test_enrols_configures_and_delivers(agent: Agent, broker: Broker, coordinator: Coordinator) -> None:
     coordinator.first_seq = 500
     agent.claim_file.write_text(coordinator.claim("home-01"))
@@ -77,9 +84,9 @@ async def test_enrols_configures_and_delivers(agent: Agent, broker: Broker, coor
     await agent.acknowledge("a1", sequence=3)
     code, stderr = await agent.control_goes()
     assert code == 0, stderr
-    reports = await broker.stored("REPORT")
-    assert [subject for subject, _ in reports] == [subjects.event(TOKEN), subjects.acknowledgement(TOKEN)]
-    assert Event.FromString(reports[0][1]).site == Acknowledgement.FromString(reports[1][1]).site == "home-01"
+    told = await reports(broker)
+    assert [subject for subject, _ in told] == [subjects.event(TOKEN), subjects.acknowledgement(TOKEN)]
+    assert Event.FromString(told[0][1]).site == Acknowledgement.FromString(told[1][1]).site == "home-01"
     assert coordinator.enrolments[0].nats_public_key.startswith("U")
     for name in ("client.key", "nats.nk", "credentials.json", "state.json", "journal.db"):
         assert stat.S_IMODE((agent.data_dir / name).stat().st_mode) == 0o600, name
@@ -192,7 +199,7 @@ async def test_an_absent_coordinator_is_waited_for(
     code, stderr = await agent.control_goes()
     assert code == 0, stderr
     assert stderr.count("coordinator unreachable") <= 1
-    assert [Event.FromString(data).event_id for _, data in await broker.stored("REPORT")] == ["before"]
+    assert [Event.FromString(data).event_id for _, data in await reports(broker)] == ["before"]
 
 
 async def test_intents_are_checked_forwarded_and_told_again_after_a_restart(
@@ -248,7 +255,34 @@ async def test_a_wrong_clock_is_said(agent: Agent, broker: Broker, coordinator: 
     assert code == 0, stderr
     events = [Event.FromString(data) for _, data in await broker.stored("REPORT")]
     assert [event.code for event in events] == ["clock.offset"]
-    assert "-60.0 s" in events[0].text
+    assert " -60.0" in events[0].text
+
+
+async def test_the_coordinators_time_reaches_control_with_its_uncertainty(
+    agent: Agent, broker: Broker, coordinator: Coordinator
+) -> None:
+    coordinator.clock_offset_ms = 60_000
+    agent.claim_file.write_text(coordinator.claim("home-01"))
+    await configured(agent, coordinator)
+    time = await agent.coordinator_time()
+    known_ms = 1e3 * SystemClock().monotonic_s() + time.ahead_ms
+    assert abs(known_ms - (utc_ms() + 60_000)) <= time.uncertainty_ms + 20
+    assert (await agent.control_goes())[0] == 0
+
+
+async def test_a_slow_clock_does_not_refuse_what_the_coordinator_says_now(
+    agent: Agent, broker: Broker, coordinator: Coordinator
+) -> None:
+    """By its own clock the intent would be from the future: it knows better, by the coordinator's."""
+    coordinator.clock_offset_ms = 60_000
+    agent.claim_file.write_text(coordinator.claim("home-01"))
+    await configured(agent, coordinator)
+    await agent.coordinator_time()
+    early = arm(5)
+    early.issued_ms = early.valid_from_ms = utc_ms() + 60_000
+    await coordinator.publish("service", early)
+    assert (await agent.intent()).sequence == 5
+    assert (await agent.control_goes())[0] == 0
 
 
 async def test_killed_and_started_again_it_repeats_and_loses_nothing(
@@ -309,7 +343,7 @@ async def test_what_does_not_parse_from_control_is_passed_over(
     code, stderr = await agent.control_goes()
     assert code == 0, stderr
     assert "does not parse" in stderr
-    assert [Event.FromString(data).event_id for _, data in await broker.stored("REPORT")] == ["after"]
+    assert [Event.FromString(data).event_id for _, data in await reports(broker)] == ["after"]
 
 
 async def test_a_start_from_the_wrong_place_is_refused(agent: Agent, coordinator: Coordinator) -> None:

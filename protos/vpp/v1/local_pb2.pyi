@@ -21,12 +21,14 @@ class ToSync(_message.Message):
     def __init__(self, snapshot: _Optional[_Union[SnapshotReport, _Mapping]] = ..., description: _Optional[_Union[_site_pb2.SiteDescription, _Mapping]] = ..., event: _Optional[_Union[_report_pb2.Event, _Mapping]] = ..., acknowledgement: _Optional[_Union[_report_pb2.Acknowledgement, _Mapping]] = ...) -> None: ...
 
 class ToControl(_message.Message):
-    __slots__ = ("intent", "link")
+    __slots__ = ("intent", "link", "coordinator_time")
     INTENT_FIELD_NUMBER: _ClassVar[int]
     LINK_FIELD_NUMBER: _ClassVar[int]
+    COORDINATOR_TIME_FIELD_NUMBER: _ClassVar[int]
     intent: _intent_pb2.Intent
     link: Link
-    def __init__(self, intent: _Optional[_Union[_intent_pb2.Intent, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ...) -> None: ...
+    coordinator_time: CoordinatorTime
+    def __init__(self, intent: _Optional[_Union[_intent_pb2.Intent, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ..., coordinator_time: _Optional[_Union[CoordinatorTime, _Mapping]] = ...) -> None: ...
 
 class SnapshotReport(_message.Message):
     __slots__ = ("at_ms", "grid_power_w", "inverter_power_w", "soc", "frequency_hz", "voltage_v", "pv_power_w", "armed")
@@ -47,6 +49,14 @@ class SnapshotReport(_message.Message):
     pv_power_w: float
     armed: bool
     def __init__(self, at_ms: _Optional[int] = ..., grid_power_w: _Optional[float] = ..., inverter_power_w: _Optional[float] = ..., soc: _Optional[float] = ..., frequency_hz: _Optional[float] = ..., voltage_v: _Optional[float] = ..., pv_power_w: _Optional[float] = ..., armed: _Optional[bool] = ...) -> None: ...
+
+class CoordinatorTime(_message.Message):
+    __slots__ = ("ahead_ms", "uncertainty_ms")
+    AHEAD_MS_FIELD_NUMBER: _ClassVar[int]
+    UNCERTAINTY_MS_FIELD_NUMBER: _ClassVar[int]
+    ahead_ms: float
+    uncertainty_ms: float
+    def __init__(self, ahead_ms: _Optional[float] = ..., uncertainty_ms: _Optional[float] = ...) -> None: ...
 
 class Link(_message.Message):
     __slots__ = ("connected",)
