@@ -78,7 +78,9 @@ def test_absolute_paths_stay(tmp_path: Path) -> None:
             "soc_max 0.95",
             id="all reserved",
         ),
-        pytest.param(swap("soc_min = 0.2", "export_limit_w = -1"), "$.control.export_limit_w", "0 or more", id="limit"),
+        pytest.param(
+            swap("soc_min = 0.2", "export_limit_w = -1"), "$.control.export_limit_w", "0 to 10000000", id="limit"
+        ),
         pytest.param(
             swap("port = 15020", "frequency_only = true\nfrequency_priority = 0"),
             "$.devices[0].frequency_only",
