@@ -25,6 +25,10 @@ SiteName = Annotated[
 Share = Annotated[float, Meta(ge=0.0, le=1.0, description="a share of the storage's capacity, 0 to 1")]
 
 
+_AtLeast0 = Annotated[float, Meta(ge=0.0, le=1e7)]
+_AtLeast1 = Annotated[float, Meta(ge=1.0, le=1e7)]
+_AtLeast24 = Annotated[float, Meta(ge=24.0, le=1e7)]
+_LineVoltage = Annotated[float, Meta(ge=50.0, le=1000.0)]
 LEAST_USED = 0.05  # of the storage between its limits; with less there is nothing to steer
 
 
@@ -54,17 +58,13 @@ class ControlConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     soc_max: Share = 0.95  # above it the agent does not charge
     # The owner's limits: nothing but the device's own protection overrides them, frequency response neither.
     backup_reserve: Share = 0.0  # of the storage, kept for outages
-    export_limit_w: Annotated[
-        float | None, Meta(ge=0.0, le=1e7, description="watts at the grid meter, 0 to 10000000")
-    ] = None
-    import_limit_w: Annotated[
-        float | None, Meta(ge=0.0, le=1e7, description="watts at the grid meter, 0 to 10000000")
-    ] = None
-    ramp_w_per_s: Annotated[float | None, Meta(gt=0.0, le=1e8, description="watts a second, above 0")] = None
+    export_limit_w: Annotated[_AtLeast0 | None, Meta(description="watts at the grid meter, 0 to 10000000")] = None
+    import_limit_w: Annotated[_AtLeast0 | None, Meta(description="watts at the grid meter, 0 to 10000000")] = None
+    ramp_w_per_s: Annotated[_AtLeast1 | None, Meta(description="watts a second, 1 to 10000000")] = None
     # For a device that keeps setpoints in flash memory: changes of them a day. Frequency response is not held up.
-    writes_per_day: Annotated[float | None, Meta(ge=24.0, le=1e7, description="setpoints a day, 24 or more")] = None
+    writes_per_day: Annotated[_AtLeast24 | None, Meta(description="setpoints a day, 24 to 10000000")] = None
     # Line to neutral; below half of it a line is dead. Left out: below 50 V, or as the device itself knows.
-    nominal_voltage_v: Annotated[float | None, Meta(ge=50.0, le=1000.0, description="volts, 50 to 1000")] = None
+    nominal_voltage_v: Annotated[_LineVoltage | None, Meta(description="volts, 50 to 1000")] = None
 
     @property
     def soc_floor(self) -> float:
