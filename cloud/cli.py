@@ -128,6 +128,25 @@ def _settlement_show(options: argparse.Namespace) -> int:
     return 0
 
 
+def _audit_verify(options: argparse.Namespace) -> int:
+    entries, checkpoints, found = commands.verify_audit(_data(options), options.anchor)
+    for finding in found:
+        print(finding)
+    if found:
+        print(f"vpp-cloud: the audit log of {options.data} was tampered with", file=sys.stderr)
+        return FAILED
+    print(
+        f"{entries} entries and {checkpoints} signed checkpoints: nothing was changed, removed, inserted or reordered"
+    )
+    return 0
+
+
+def _audit_export(options: argparse.Namespace) -> int:
+    for line in commands.export_audit(_data(options)):
+        print(line)
+    return 0
+
+
 def _data(options: argparse.Namespace) -> DataFolder:
     return DataFolder(options.data)
 
@@ -181,6 +200,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     show = _command(settlement, "show", _settlement_show, "every settled award with each site's part")
     show.add_argument("--json", action="store_true", help="one JSON array")
+
+    audit = groups.add_parser("audit", help="who did what").add_subparsers(required=True, metavar="COMMAND")
+    verify = _command(
+        audit, "verify", _audit_verify, "find what was changed, removed, inserted or reordered in the log"
+    )
+    verify.add_argument(
+        "--anchor",
+        type=_anchor,
+        metavar="NUMBER:HASH",
+        help='an entry as the coordinator\'s own log has it ("audit checkpoint"): finds an end that was cut off',
+    )
+    _command(audit, "export", _audit_export, "the log as JSON lines, with its checkpoints")
     return parser
 
 
@@ -194,6 +225,13 @@ def _command(
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the coordinator's data folder")
     parser.set_defaults(command=command)
     return parser
+
+
+def _anchor(text: str) -> tuple[int, str]:
+    number, _, entry_hash = text.partition(":")
+    if not number.isdecimal() or len(entry_hash) != 64:
+        raise argparse.ArgumentTypeError("NUMBER:HASH, as in the coordinator's log")
+    return int(number), entry_hash.lower()
 
 
 def _hours(text: str) -> float:

@@ -1,5 +1,7 @@
 """What the `vpp-cloud` commands beside `run` do on a data folder, whether or not a coordinator runs on it."""
 
+import dataclasses
+import getpass
 import json
 import os
 import time
@@ -12,8 +14,9 @@ from typing import TextIO
 import msgspec
 
 from cloud.data_folder import DataFolder
+from cloud.identity.audit import Finding, verify
 from cloud.identity.claims import issue_claim
-from cloud.identity.keyring import read_authority_pem
+from cloud.identity.keyring import read_audit_public_key, read_authority_pem
 from cloud.model.records import AwardRecord, Settlement, SettlementLine, Site
 from cloud.store.ledger import Ledger
 
@@ -36,8 +39,8 @@ def add_site(data: DataFolder, site: str, groups: Sequence[str], claim_file: Pat
     Raises CommandError, DataFolderError, KeyringError, LedgerError.
     """
     with _ledger(data) as ledger, _claim_file(data, claim_file) as write:
-        added = ledger.add_site(site, tuple(groups), now_ms())
-        write(site, issue_claim(ledger, site, now_ms=now_ms(), lifetime=lifetime))
+        added = ledger.add_site(site, tuple(groups), now_ms(), actor())
+        write(site, issue_claim(ledger, site, now_ms=now_ms(), lifetime=lifetime, actor=actor()))
     return f"added {site} as slot {added.slot}; give {claim_file} to its agent"
 
 
@@ -47,7 +50,7 @@ def claim_site(data: DataFolder, site: str, claim_file: Path, lifetime: timedelt
     Raises CommandError, DataFolderError, KeyringError, LedgerError.
     """
     with _ledger(data) as ledger, _claim_file(data, claim_file) as write:
-        write(site, issue_claim(ledger, site, now_ms=now_ms(), lifetime=lifetime))
+        write(site, issue_claim(ledger, site, now_ms=now_ms(), lifetime=lifetime, actor=actor()))
     return f"give {claim_file} to the agent of {site}"
 
 
@@ -82,6 +85,42 @@ def settled_awards(data: DataFolder) -> list[SettledAward]:
             )
             for settlement in ledger.settlements()
         ]
+
+
+def verify_audit(data: DataFolder, anchor: tuple[int, str] | None) -> tuple[int, int, list[Finding]]:
+    """How many entries and checkpoints the audit log has, and where it was tampered with.
+
+    Raises DataFolderError, KeyringError, LedgerError.
+    """
+    public_key = read_audit_public_key(data.keys)
+    with _ledger(data) as ledger:
+        # Checkpoints first: an entry that is added meanwhile is no contradiction, a checkpoint would be.
+        checkpoints = ledger.audit_checkpoints()
+        last = ledger.last_audit_entry()
+        found = verify(ledger.audit_entries(), checkpoints, public_key, anchor=anchor)
+    return last.number if last else 0, len(checkpoints), found
+
+
+def export_audit(data: DataFolder) -> Iterator[str]:
+    """The audit log as JSON lines: every entry, and behind it the checkpoint that stands at it.
+
+    Raises DataFolderError, LedgerError.
+    """
+    with _ledger(data) as ledger:
+        checkpoints = {checkpoint.number: checkpoint for checkpoint in ledger.audit_checkpoints()}
+        for entry in ledger.audit_entries():
+            fields = {**dataclasses.asdict(entry), "detail": json.loads(entry.detail)}
+            yield json.dumps({"type": "entry", **fields}, sort_keys=True)
+            if checkpoint := checkpoints.get(entry.number):
+                yield json.dumps({"type": "checkpoint", **dataclasses.asdict(checkpoint)}, sort_keys=True)
+
+
+def actor() -> str:
+    """Who runs this command, for the audit log."""
+    try:
+        return f"command:{getpass.getuser()}"
+    except (KeyError, OSError):  # an account without a name
+        return f"command:uid {os.getuid()}"
 
 
 def now_ms() -> int:

@@ -27,6 +27,7 @@ from cloud.gateway.credentials import CredentialIssuer
 from cloud.gateway.enrolment import EnrolmentService
 from cloud.gateway.intents import IntentSender
 from cloud.gateway.nats_server import BrokerError
+from cloud.gateway.notary import Notary
 from cloud.gateway.ports import PortError, Ports
 from cloud.gateway.site_service import SiteGateway
 from cloud.gateway.streams import TELEMETRY_GROUPS, ensure_streams
@@ -106,6 +107,9 @@ class Coordinator:
 
         ledger = Ledger(data.ledger)
         parts.on_stop("ledger", partial(asyncio.to_thread, ledger.close))
+        notary = Notary(ledger, keyring.audit, utc_ms)
+        parts.on_stop("last audit checkpoint", partial(asyncio.to_thread, notary.sign))
+        parts.run("audit", notary.run())
         history = History(data.history)
 
         broker = Broker(data.broker, keyring, host=listen.host, port=broker_port, public_host=public, now=utc_now)

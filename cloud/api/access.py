@@ -12,12 +12,14 @@ from typing import Final
 import argon2
 
 from cloud.api.lockout import Lockout
+from cloud.model.audit import Detail
 from cloud.model.records import LogInSession
 from cloud.store.ledger import Ledger
 
 FIRST_USER: Final = "operator"
 FIRST_LINK_LIFETIME: Final = dt.timedelta(hours=24)
 SESSION_LIFETIME: Final = dt.timedelta(hours=12)  # one shift
+USERNAME_MOST: Final = 64
 PASSWORD_MIN: Final = 12
 PASSWORD_MAX: Final = 1024
 LOCKOUT_WINDOW_S: Final = 900.0
@@ -108,7 +110,7 @@ class Access:
         """Whether the first log-in is still to come."""
         return not somebody_can_log_in(self._ledger)
 
-    def finish_first_log_in(self, token: str, username: str, password: str, repeat: str) -> OpenedSession:
+    def finish_first_log_in(self, token: str, username: str, password: str, repeat: str, address: str) -> OpenedSession:
         """Sets the first user's name and password and logs in. Uses the link up.
 
         Raises LinkSpent for a link that is unknown, used, or out of time; AccessRefused for a name or password that
@@ -137,10 +139,14 @@ class Access:
                 self._ledger.set_password(username, password_hash)
             else:
                 self._ledger.add_user(username, invited.roles, password_hash=password_hash, now_ms=now_ms)
-            return self._open_session(username)
+            return self._open_session(username, address)
 
     def log_in(self, username: str, password: str, address: str) -> OpenedSession:
-        """Raises LockedOut, or AccessRefused when name and password do not match."""
+        """Raises LockedOut, or AccessRefused when name and password do not match.
+
+        Every attempt that was looked at is in the audit log; one that was locked out costs nothing and leaves nothing,
+        or a flood of them would fill the log.
+        """
         with self._locking:
             locked_for_s = max(self._accounts.locked_for_s(username), self._addresses.locked_for_s(address))
             if locked_for_s > 0:
@@ -151,11 +157,13 @@ class Access:
         user = self._ledger.user(username)
         known_hash = None if user is None else user.password_hash
         if not self._verify(known_hash or self._nobodys_hash, password) or known_hash is None:
+            locked = self._accounts.locked_for_s(username) > 0 or self._addresses.locked_for_s(address) > 0
+            self._audit("log-in.failed", f"address:{address}", username[:USERNAME_MOST], locked=locked)
             raise AccessRefused("User name and password do not match.")
         with self._locking:
             self._accounts.succeeded(username)
             self._addresses.succeeded(address)
-        return self._open_session(username)
+        return self._open_session(username, address)
 
     def session(self, secret: str | None) -> LogInSession | None:
         """The session of a cookie's value, unless it is over."""
@@ -167,20 +175,28 @@ class Access:
         return self._ledger.log_in_session(session_hash, utc_ms(self._now())) is not None
 
     def log_out(self, session_hash: str) -> None:
-        self._ledger.end_log_in_session(session_hash)
+        with self._ledger.transaction():
+            session = self._ledger.log_in_session(session_hash, utc_ms(self._now()))
+            if session is not None:
+                self._ledger.end_log_in_session(session_hash)
+                self._audit("log-out", f"user:{session.username}", session.username)
 
-    def _open_session(self, username: str) -> OpenedSession:
+    def _open_session(self, username: str, address: str) -> OpenedSession:
         secret = secrets.token_urlsafe(32)
         now = self._now()
-        self._ledger.add_log_in_session(
-            LogInSession(
-                session_hash=secret_hash(secret),
-                username=username,
-                created_ms=utc_ms(now),
-                expires_ms=utc_ms(now + SESSION_LIFETIME),
-            )
+        session = LogInSession(
+            session_hash=secret_hash(secret),
+            username=username,
+            created_ms=utc_ms(now),
+            expires_ms=utc_ms(now + SESSION_LIFETIME),
         )
+        with self._ledger.transaction():
+            self._ledger.add_log_in_session(session)
+            self._audit("log-in", f"user:{username}", username, address=address)
         return OpenedSession(secret=secret, username=username)
+
+    def _audit(self, action: str, actor: str, subject: str, **detail: Detail) -> None:
+        self._ledger.audit(action, actor=actor, subject=subject, at_ms=utc_ms(self._now()), **detail)
 
     def _verify(self, password_hash: str, password: str) -> bool:
         with self._hashing:

@@ -53,7 +53,7 @@ class Pages:
         return await run_in_threadpool(self._log_in_page, request)
 
     def log_in(self, request: Request, username: Field, password: Field) -> Response:
-        address = request.client.host if request.client else "unknown"
+        address = _address(request)
         try:
             opened = self._access.log_in(username, password, address)
         except LockedOut as refusal:
@@ -80,7 +80,7 @@ class Pages:
 
     def welcome(self, request: Request, token: str, username: Field, password: Field, repeat: Field) -> Response:
         try:
-            opened = self._access.finish_first_log_in(token, username, password, repeat)
+            opened = self._access.finish_first_log_in(token, username, password, repeat, _address(request))
         except LinkSpent as refusal:
             return self.message(request, HTTPStatus.GONE, str(refusal))
         except AccessRefused as refusal:
@@ -120,3 +120,8 @@ class Pages:
         self, request: Request, template: str, status: HTTPStatus = HTTPStatus.OK, **context: object
     ) -> HTMLResponse:
         return self._templates.TemplateResponse(request, template, context, status_code=status)
+
+
+def _address(request: Request) -> str:
+    """Where the request comes from."""
+    return request.client.host if request.client else "unknown"

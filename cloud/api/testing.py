@@ -69,6 +69,7 @@ class World:
                 soc_min=0.1,
                 soc_max=0.95,
             ),
+            self.now_ms,
         )
 
     def schedule(self, site: str, *power_w: int, mtu_s: int = 3_600) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 import grpc
@@ -55,6 +56,16 @@ class EnrolmentService(site_pb2_grpc.EnrolmentServicer):
             site = await asyncio.to_thread(redeem_claim, self._ledger, request.claim_token, keys, now_ms=now_ms)
         except ClaimError as error:
             log.warning("enrolment refused: peer=%s reason=%s", context.peer(), error)
+            await asyncio.to_thread(
+                partial(
+                    self._ledger.audit,
+                    "claim.refused",
+                    actor=f"address:{context.peer()}",
+                    subject=error.site or "",
+                    at_ms=now_ms,
+                    problem=str(error.problem),
+                )
+            )
             await context.abort(_STATUS[error.problem], str(error))
         credentials = await asyncio.to_thread(self._issuer.issue, site, public_key, nats_public_key, now=now)
         assert site.enrolled_ms is not None  # noqa: S101 (by this claim)

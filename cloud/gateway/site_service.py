@@ -47,7 +47,8 @@ class SiteGateway(site_pb2_grpc.SiteServiceServicer):
         except ValueError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"site {site.site}: {error}")
         if description != site.description:
-            await asyncio.to_thread(self._ledger.set_description, site.site, description)
+            now_ms = int(self._now().timestamp() * 1000)
+            await asyncio.to_thread(self._ledger.set_description, site.site, description, now_ms)
             log.info("described: site=%s rated_power_w=%.0f", site.site, description.rated_power_w)
         return site_pb2.SiteConfiguration(
             telemetry_interval_ms=self._telemetry_interval_ms,

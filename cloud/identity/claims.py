@@ -10,19 +10,23 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from cloud.model.records import Site
+from cloud.store.audit import COORDINATOR
 from cloud.store.ledger import Ledger
 
 _TOKEN_BYTES: Final = 20  # 160 bits: not guessed, and 32 characters without padding
 LONGEST_LIFETIME: Final = timedelta(days=90)
 
 
-def issue_claim(ledger: Ledger, site: str, *, now_ms: int, lifetime: timedelta) -> str:
-    """A new token for a site in the registry. Raises LedgerError for an unknown site, ValueError for the lifetime."""
+def issue_claim(ledger: Ledger, site: str, *, now_ms: int, lifetime: timedelta, actor: str = COORDINATOR) -> str:
+    """A new token for a site in the registry. actor: who issues it, for the audit log.
+
+    Raises LedgerError for an unknown site, ValueError for the lifetime.
+    """
     if not timedelta(0) < lifetime <= LONGEST_LIFETIME:
         raise ValueError(f"a claim lives for more than nothing and at most {LONGEST_LIFETIME.days} days")
     token = base64.b32encode(secrets.token_bytes(_TOKEN_BYTES)).decode().lower()
     expires_ms = now_ms + lifetime // timedelta(milliseconds=1)
-    ledger.add_claim(token_hash(token), site, expires_ms=expires_ms, now_ms=now_ms)
+    ledger.add_claim(token_hash(token), site, expires_ms=expires_ms, now_ms=now_ms, actor=actor)
     return token
 
 

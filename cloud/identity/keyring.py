@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloud.identity import certificates, nkey
+from cloud.identity.audit import AuditSigner
 from cloud.identity.nkey import Nkey
 from cloud.identity.signing import CommandSigner
 
@@ -30,10 +31,13 @@ _NKEYS: Final = {
     "backend.nk": nkey.USER,
 }
 _COMMAND_KEY: Final = "command.key"
+_AUDIT_KEY: Final = "audit.key"
+_AUDIT_PUBLIC: Final = "audit.pub"
 _AUTHORITY_KEY: Final = "ca.key"
 _AUTHORITY: Final = "ca.pem"
 _SERVER_KEY: Final = "server.key"
 _SERVER: Final = "server.pem"
+_ED25519_BYTES: Final = 32
 _RENEW_BEFORE: Final = timedelta(days=60)
 
 
@@ -51,6 +55,7 @@ class Keyring:
     devices: Nkey  # signs sites' credentials, with a site's rights only
     backend: Nkey  # the coordinator as a user of its broker
     signer: CommandSigner
+    audit: AuditSigner
     authority_key: ec.EllipticCurvePrivateKey
     authority: x509.Certificate
     authority_file: Path
@@ -71,9 +76,13 @@ def open_keyring(folder: Path, hosts: Sequence[str], *, now: datetime) -> Keyrin
     if not folder.exists():
         _make(folder, now)
     _check_modes(folder)
+    if not (folder / _AUDIT_KEY).exists() and not (folder / _AUDIT_PUBLIC).exists():
+        _make_audit_key(folder)  # a folder of before the audit log
     try:
         pairs = {name: nkey.from_seed(_read(folder / name).strip(), kind) for name, kind in _NKEYS.items()}
         command_key = serialization.load_pem_private_key(_read(folder / _COMMAND_KEY), None)
+        audit_key = serialization.load_pem_private_key(_read(folder / _AUDIT_KEY), None)
+        audit_public = _read(folder / _AUDIT_PUBLIC)
         authority_key = serialization.load_pem_private_key(_read(folder / _AUTHORITY_KEY), None)
         authority = x509.load_pem_x509_certificate(_read(folder / _AUTHORITY))
         server_key = serialization.load_pem_private_key(_read(folder / _SERVER_KEY), None)
@@ -81,6 +90,8 @@ def open_keyring(folder: Path, hosts: Sequence[str], *, now: datetime) -> Keyrin
         raise KeyringError(f"{folder}: a key is damaged ({error}); restore the folder from a backup") from error
     if (
         not isinstance(command_key, Ed25519PrivateKey)
+        or not isinstance(audit_key, Ed25519PrivateKey)
+        or audit_key.public_key().public_bytes_raw().hex().encode("ascii") != audit_public.strip()
         or not isinstance(authority_key, ec.EllipticCurvePrivateKey)
         or not isinstance(server_key, ec.EllipticCurvePrivateKey)
         or authority.public_key() != authority_key.public_key()
@@ -94,6 +105,7 @@ def open_keyring(folder: Path, hosts: Sequence[str], *, now: datetime) -> Keyrin
         devices=pairs["devices.nk"],
         backend=pairs["backend.nk"],
         signer=CommandSigner(command_key),
+        audit=AuditSigner(audit_key),
         authority_key=authority_key,
         authority=authority,
         authority_file=folder / _AUTHORITY,
@@ -107,6 +119,18 @@ def read_authority_pem(folder: Path) -> bytes:
     return _read(folder / _AUTHORITY)
 
 
+def read_audit_public_key(folder: Path) -> bytes:
+    """The raw public key by which the audit log is verified. Raises KeyringError."""
+    text = _read(folder / _AUDIT_PUBLIC).strip()
+    try:
+        raw = bytes.fromhex(text.decode("ascii"))
+    except ValueError:
+        raw = b""
+    if len(raw) != _ED25519_BYTES:
+        raise KeyringError(f"{folder / _AUDIT_PUBLIC}: holds no key; restore it from a backup")
+    return raw
+
+
 def _make(folder: Path, now: datetime) -> None:
     """The whole folder or nothing: made beside its place and renamed."""
     fresh = folder.with_name(folder.name + ".new")
@@ -114,11 +138,8 @@ def _make(folder: Path, now: datetime) -> None:
     fresh.mkdir(mode=0o700)
     for name, kind in _NKEYS.items():
         _write(fresh / name, nkey.make_seed(kind) + b"\n")
-    command_key = Ed25519PrivateKey.generate()
-    pem = command_key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    _write(fresh / _COMMAND_KEY, pem)
+    _write(fresh / _COMMAND_KEY, _ed25519_pem(Ed25519PrivateKey.generate()))
+    _make_audit_key(fresh)
     authority_key = certificates.make_key()
     _write(fresh / _AUTHORITY_KEY, certificates.key_pem(authority_key))
     authority = certificates.make_authority(authority_key, now=now)
@@ -126,6 +147,18 @@ def _make(folder: Path, now: datetime) -> None:
     _write(fresh / _SERVER_KEY, certificates.key_pem(certificates.make_key()))
     fresh.rename(folder)
     _sync_folder(folder.parent)
+
+
+def _make_audit_key(folder: Path) -> None:
+    key = Ed25519PrivateKey.generate()
+    _write(folder / _AUDIT_KEY, _ed25519_pem(key))
+    _write(folder / _AUDIT_PUBLIC, key.public_key().public_bytes_raw().hex().encode("ascii") + b"\n")
+
+
+def _ed25519_pem(key: Ed25519PrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def _refresh_server(

@@ -24,6 +24,7 @@ class ClaimProblem(StrEnum):
 class ClaimError(LedgerError):
     """A claim token that gives no right to enrol."""
 
-    def __init__(self, problem: ClaimProblem, text: str) -> None:
+    def __init__(self, problem: ClaimProblem, text: str, site: str | None = None) -> None:
         super().__init__(text)
         self.problem = problem
+        self.site = site  # whose claim it is; None for a token that is nobody's

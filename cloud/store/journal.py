@@ -1,7 +1,9 @@
 """What was asked of sites, what they answered, what happened, and how far each stream was read."""
 
+import hashlib
+
 from cloud.model.records import EventRecord, IntentRecord, IntentState, Severity, StreamOffset
-from cloud.store.database import LedgerFile
+from cloud.store.audit import COORDINATOR, AuditLog
 from cloud.store.errors import LedgerError
 from cloud.store.rows import to_row
 from protos import subjects
@@ -17,7 +19,7 @@ _RANK = {
 }
 
 
-class Journal(LedgerFile):
+class Journal(AuditLog):
     """Intents, events and stream offsets."""
 
     def record_intent(
@@ -49,6 +51,17 @@ class Journal(LedgerFile):
                 updated_ms=now_ms,
             )
             self._insert("intents", record)
+            self.audit(
+                "intent.issued",
+                actor=COORDINATOR,
+                subject=site,
+                at_ms=now_ms,
+                kind=kind,
+                sequence=sequence,
+                valid_from_ms=valid_from_ms,
+                expires_ms=expires_ms,
+                body_sha256=hashlib.sha256(body.encode()).hexdigest(),
+            )
         return record
 
     def update_intent_state(
@@ -63,6 +76,16 @@ class Journal(LedgerFile):
                 "UPDATE intents SET state = ?, reason = ?, updated_ms = ? WHERE site = ? AND kind = ? AND sequence = ?",
                 (str(state), reason, at_ms, site, kind, sequence),
             )
+            if state is IntentState.REFUSED:
+                self.audit(
+                    "intent.refused",
+                    actor=f"site:{site}",
+                    subject=site,
+                    at_ms=at_ms,
+                    kind=kind,
+                    sequence=sequence,
+                    reason=reason,
+                )
         return True
 
     def intent(self, site: str, kind: str, sequence: int) -> IntentRecord | None:

@@ -1,11 +1,11 @@
 """Who may log in to the console, and who is."""
 
 from cloud.model.records import LogInSession, LogInToken, User
-from cloud.store.database import LedgerFile
+from cloud.store.audit import AuditLog
 from cloud.store.errors import LedgerError
 
 
-class People(LedgerFile):
+class People(AuditLog):
     """Users, their sessions and one-time links. Secrets are kept as hashes only."""
 
     def add_user(self, username: str, roles: tuple[str, ...], *, password_hash: str | None, now_ms: int) -> User:

@@ -1,20 +1,27 @@
 """Sites and the one-time claims by which their agents enrol."""
 
 from dataclasses import replace
+from typing import Final
 
 import msgspec
 
 from cloud.model.records import Claim, Description, Site
-from cloud.store.database import LedgerFile
+from cloud.store.audit import COORDINATOR, AuditLog
 from cloud.store.errors import ClaimError, ClaimProblem, LedgerError
 from protos import subjects
 
+# What bounds the power and energy that may be asked of a site, as its agent tells it.
+LIMITS: Final = ("rated_power_w", "max_charge_w", "max_discharge_w", "storage_capacity_wh", "soc_min", "soc_max")
 
-class Registry(LedgerFile):
+
+class Registry(AuditLog):
     """Who belongs to the power plant."""
 
-    def add_site(self, site: str, groups: tuple[str, ...], now_ms: int) -> Site:
-        """A new site with the next free slot. Raises LedgerError for a name that cannot be used or is taken."""
+    def add_site(self, site: str, groups: tuple[str, ...], now_ms: int, actor: str = COORDINATOR) -> Site:
+        """A new site with the next free slot. actor: who adds it, for the audit log.
+
+        Raises LedgerError for a name that cannot be used or is taken.
+        """
         try:
             subjects.check_name(site, "site")
             for group in groups:
@@ -29,6 +36,7 @@ class Registry(LedgerFile):
             (slot,) = self._execute("SELECT coalesce(max(slot) + 1, 0) FROM sites").fetchone()
             added = Site(slot=slot, site=site, groups=groups, created_ms=now_ms)
             self._insert("sites", added)
+            self.audit("site.added", actor=actor, subject=site, at_ms=now_ms, slot=slot, groups=",".join(groups))
         return added
 
     def sites(self) -> list[Site]:
@@ -38,19 +46,30 @@ class Registry(LedgerFile):
     def site(self, site: str) -> Site | None:
         return self._one(Site, "SELECT * FROM sites WHERE site = ?", (site,))
 
-    def set_description(self, site: str, description: Description) -> None:
-        """Keeps what the site's agent told of itself. Raises LedgerError for an unknown site."""
-        text = msgspec.json.encode(description).decode()
-        changed = self._execute("UPDATE sites SET description = ? WHERE site = ?", (text, site)).rowcount
-        if changed == 0:
-            raise LedgerError(f"site {site!r} is unknown: add it with vpp-cloud site add")
+    def set_description(self, site: str, description: Description, now_ms: int) -> None:
+        """Keeps what the site's agent told of itself; its limits go to the audit log when they are others than before.
 
-    def add_claim(self, token_hash: str, site: str, *, expires_ms: int, now_ms: int) -> None:
+        Raises LedgerError for an unknown site.
+        """
+        text = msgspec.json.encode(description).decode()
+        with self.transaction():
+            known = self.site(site)
+            if known is None:
+                raise LedgerError(f"site {site!r} is unknown: add it with vpp-cloud site add")
+            self._execute("UPDATE sites SET description = ? WHERE site = ?", (text, site))
+            limits = {name: str(getattr(description, name)) for name in LIMITS}
+            if known.description is None or limits != {name: str(getattr(known.description, name)) for name in LIMITS}:
+                self.audit("limits.told", actor=f"site:{site}", subject=site, at_ms=now_ms, **limits)
+
+    def add_claim(self, token_hash: str, site: str, *, expires_ms: int, now_ms: int, actor: str = COORDINATOR) -> None:
         """A right to enrol once as the site. Raises LedgerError for an unknown site."""
         with self.transaction():
             if self.site(site) is None:
                 raise LedgerError(f"site {site!r} is unknown: add it with vpp-cloud site add")
             self._insert("claims", Claim(token_hash=token_hash, site=site, created_ms=now_ms, expires_ms=expires_ms))
+            self.audit(
+                "claim.made", actor=actor, subject=site, at_ms=now_ms, claim=token_hash[:16], expires_ms=expires_ms
+            )
 
     def use_claim(self, token_hash: str, used_by: str, now_ms: int) -> Site:
         """The site to enrol; the claim is used up and the site is enrolled. Raises ClaimError.
@@ -66,14 +85,27 @@ class Registry(LedgerFile):
             assert site is not None  # noqa: S101 (a foreign key holds it)
             if claim.used_ms is not None and (claim.used_by != used_by or claim.used_ms != site.enrolled_ms):
                 raise ClaimError(
-                    ClaimProblem.USED, f"claim token of site {claim.site!r} was used before: make a new one"
+                    ClaimProblem.USED,
+                    f"claim token of site {claim.site!r} was used before: make a new one",
+                    claim.site,
                 )
             if now_ms >= claim.expires_ms:
-                raise ClaimError(ClaimProblem.EXPIRED, f"claim token of site {claim.site!r} expired: make a new one")
+                raise ClaimError(
+                    ClaimProblem.EXPIRED, f"claim token of site {claim.site!r} expired: make a new one", claim.site
+                )
             if claim.used_ms is not None:
                 return site
             self._execute(
                 "UPDATE claims SET used_ms = ?, used_by = ? WHERE token_hash = ?", (now_ms, used_by, token_hash)
             )
             self._execute("UPDATE sites SET enrolled_ms = ? WHERE site = ?", (now_ms, claim.site))
+            self.audit(
+                "claim.used",
+                actor=f"site:{claim.site}",
+                subject=claim.site,
+                at_ms=now_ms,
+                claim=token_hash[:16],
+                keys=used_by,
+                replaces_gateway=site.enrolled_ms is not None,
+            )
         return replace(site, enrolled_ms=now_ms)

@@ -216,5 +216,40 @@ def _claims_name_their_user(db: Database) -> None:
     db.table("claims").add_column("used_by", str)
 
 
-MIGRATIONS: Final[tuple[Callable[[Database], None], ...]] = (_registry_and_trades, _claims_name_their_user)
+def _audit_log(db: Database) -> None:
+    _create(
+        db,
+        "audit_entries",
+        {
+            "number": int,
+            "at_ms": int,
+            "actor": str,
+            "action": str,
+            "subject": str,
+            "detail": str,
+            "previous_hash": str,
+            "entry_hash": str,
+        },
+        pk="number",
+    )
+    _create(
+        db,
+        "audit_checkpoints",
+        {"number": int, "entry_hash": str, "at_ms": int, "key_id": str, "signature": str},
+        pk="number",
+    )
+    # Against mistakes. Against a person with the file there are the chain and the signatures.
+    for table in ("audit_entries", "audit_checkpoints"):
+        for act in ("UPDATE", "DELETE"):
+            db.execute(
+                f"CREATE TRIGGER {table}_no_{act.lower()} BEFORE {act} ON {table} "
+                f"BEGIN SELECT raise(ABORT, '{table} is append-only'); END"
+            )
+
+
+MIGRATIONS: Final[tuple[Callable[[Database], None], ...]] = (
+    _registry_and_trades,
+    _claims_name_their_user,
+    _audit_log,
+)
 """Migration i brings schema i to i + 1; PRAGMA user_version holds the number of those applied."""

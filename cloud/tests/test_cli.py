@@ -219,6 +219,13 @@ async def test_site_add_gives_a_claim_that_enrols_while_the_coordinator_runs(tmp
             stub = site_pb2_grpc.EnrolmentStub(channel)  # type: ignore[no-untyped-call]
             credentials = await stub.Enrol(new_agent().enrol(claim["token"]), timeout=DEADLINE_S)
         listed = await command("site", "list", "--data", data)
+    audited = await command("audit", "verify", "--data", data)
+    with Ledger(data / "ledger.db") as ledger:
+        last, signed = ledger.last_audit_entry(), ledger.last_audit_checkpoint()
+    assert audited.code == 0, audited.out + audited.err
+    assert last is not None
+    assert signed is not None
+    assert (last.action, signed.number) == ("claim.used", last.number)  # signed at the orderly stop
     certificate = x509.load_pem_x509_certificate(credentials.certificate)
     assert certificate.subject.rfc4514_string() == "CN=home-01"
     assert listed.code == 0

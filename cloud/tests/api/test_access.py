@@ -222,3 +222,25 @@ async def test_missing_assets_are_said_plainly(
         assert page.status_code == 503
         assert "console assets are missing: run `make setup`" in page.text
     assert caplog.text.count("console assets are missing") == 1
+
+
+async def test_log_ins_failures_and_log_outs_are_in_the_audit_log(world: World, operator: httpx.AsyncClient) -> None:
+    await operator.post("/log-out")
+    await operator.post("/log-in", data=LOG_IN | {"password": "wrong"})
+    await operator.post("/log-in", data=LOG_IN)
+    told = [(entry.action, entry.actor, entry.subject) for entry in world.ledger.audit_entries()]
+    assert told[-4:] == [
+        ("log-in", "user:ada", "ada"),
+        ("log-out", "user:ada", "ada"),
+        ("log-in.failed", "address:192.0.2.7", "ada"),
+        ("log-in", "user:ada", "ada"),
+    ]
+
+
+async def test_a_locked_out_flood_does_not_fill_the_audit_log(world: World, operator: httpx.AsyncClient) -> None:
+    await operator.post("/log-out")
+    for _ in range(2 * ACCOUNT_FAILURES):
+        await operator.post("/log-in", data=LOG_IN | {"password": "wrong"})
+    failures = [entry for entry in world.ledger.audit_entries() if entry.action == "log-in.failed"]
+    assert len(failures) == ACCOUNT_FAILURES
+    assert '"locked":true' in failures[-1].detail

@@ -1,6 +1,7 @@
 """Enrolment and the site service over real gRPC with TLS, as an agent meets them."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -349,3 +350,26 @@ async def test_port_in_use_is_refused(keyring: Keyring) -> None:
             servers.bind_tls(
                 servers.make_server(), keyring, host=HOST, port=port, key="site_port", client_certificates=True
             )
+
+
+async def test_claims_made_used_and_refused_are_in_the_audit_log(gateway: Gateway) -> None:
+    token = gateway.claim("home-01", hours=1)
+    await gateway.enrolment.Enrol(new_agent().enrol(token), timeout=TIMEOUT_S)
+    for attempt in (token, "a" * 32):
+        await refused(gateway.enrolment.Enrol(new_agent().enrol(attempt), timeout=TIMEOUT_S))
+    told = [(entry.action, entry.subject) for entry in gateway.ledger.audit_entries()]
+    assert told[:3] == [("site.added", "home-01"), ("claim.made", "home-01"), ("claim.used", "home-01")]
+    assert told[3:] == [("claim.refused", "home-01"), ("claim.refused", "")]
+    problems = [json.loads(entry.detail)["problem"] for entry in gateway.ledger.audit_entries(3)]
+    assert problems == ["used", "unknown"]
+    assert all(token not in entry.detail for entry in gateway.ledger.audit_entries())
+
+
+async def test_changed_limits_are_in_the_audit_log_once(gateway: Gateway) -> None:
+    agent, credentials = await gateway.enrolled("home-01")
+    stub = gateway.sites(agent.key, credentials.certificate)
+    for rated_power_w in (5000, 5000, 9000):
+        description = site_pb2.SiteDescription(rated_power_w=rated_power_w)
+        await stub.Configure(description, timeout=TIMEOUT_S)
+    told = [json.loads(e.detail) for e in gateway.ledger.audit_entries() if e.action == "limits.told"]
+    assert [detail["rated_power_w"] for detail in told] == ["5000.0", "9000.0"]

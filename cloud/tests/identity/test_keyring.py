@@ -21,7 +21,7 @@ def test_first_use_makes_keys_for_the_owner_only(tmp_path: Path) -> None:
     open_keyring(folder, HOSTS, now=NOW)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
-    assert len(modes) == 10
+    assert len(modes) == 12
     assert set(modes.values()) == {0o600}
 
 
@@ -56,7 +56,9 @@ def test_folder_that_others_may_enter_is_refused(tmp_path: Path) -> None:
         open_keyring(tmp_path / "keys", HOSTS, now=NOW)
 
 
-@pytest.mark.parametrize("name", ["operator.nk", "account.nk", "devices.nk", "ca.key", "ca.pem", "command.key"])
+@pytest.mark.parametrize(
+    "name", ["operator.nk", "account.nk", "devices.nk", "ca.key", "ca.pem", "command.key", "audit.key"]
+)
 def test_lost_key_is_refused_not_made_anew(tmp_path: Path, name: str) -> None:
     open_keyring(tmp_path / "keys", HOSTS, now=NOW)
     (tmp_path / "keys" / name).unlink()

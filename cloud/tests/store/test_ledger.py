@@ -41,7 +41,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 def test_sites_get_dense_slots_and_come_back_whole(ledger: Ledger) -> None:
     for name in ("home-01", "home-02", "home-03"):
         ledger.add_site(name, ("fast", "south"), now_ms=7)
-    ledger.set_description("home-02", DESCRIPTION)
+    ledger.set_description("home-02", DESCRIPTION, 1)
     assert [(site.slot, site.site) for site in ledger.sites()] == [(0, "home-01"), (1, "home-02"), (2, "home-03")]
     second = ledger.site("home-02")
     assert second is not None

@@ -141,7 +141,7 @@ def ledger(tmp_path: Path) -> Ledger:
                 soc_min=0.1,
                 soc_max=0.95,
             )
-            ledger.set_description(site, description)
+            ledger.set_description(site, description, utc_ms())
     return ledger
 
 
