@@ -140,8 +140,8 @@ class Site:
         if device.meter is not None:
             meter = Source(device.name, "meter", device.meter.read_meter, self._clock, self)
         if config.frequency_only:
-            # One half is enough, and a meter is likely to be the better one.
-            inverter = None if meter is not None else inverter
+            # One half is enough; SunSpec's inverters tell it in finer steps than its meters, which have 16 bits for it.
+            meter = None if inverter is not None else meter
         else:
             plant.meter = meter or plant.meter
             if device.inverter is not None:
