@@ -59,6 +59,9 @@ class AskedService:
     service_toml: str
     contracted_w: int  # magnitude
     rating_w: float  # the inverter's; the contracted power where the site has told nothing of itself
+    soc_min: float = 0.0  # the owner's limits
+    soc_max: float = 1.0
+    capacity_wh: float = 0.0  # 0: no storage, or nothing told
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ def asked(sites: Sequence[Site], intents: Sequence[IntentRecord]) -> Asked:
                 )
             )
         if body.arm is not None:
+            told = site.description
             held.append(
                 AskedService(
                     slot=site.slot,
@@ -99,7 +103,10 @@ def asked(sites: Sequence[Site], intents: Sequence[IntentRecord]) -> Asked:
                     service_id=body.arm.service_id,
                     service_toml=body.arm.service_toml,
                     contracted_w=body.arm.contracted_w,
-                    rating_w=site.description.rated_power_w if site.description else float(body.arm.contracted_w),
+                    rating_w=told.rated_power_w if told else float(body.arm.contracted_w),
+                    soc_min=told.soc_min if told else 0.0,
+                    soc_max=told.soc_max if told else 1.0,
+                    capacity_wh=told.storage_capacity_wh if told else 0.0,
                 )
             )
     return Asked(tuple(schedules), tuple(held))

@@ -137,7 +137,8 @@ class Live:
         new = []
         for index in range(count):
             utc_ms, frequency_hz = int(recent.utc_ms[index]), float(recent.frequency_hz[index])
-            target_w = self._target.step(utc_ms, frequency_hz, TICK_MS / 1000, self._fleet.inverter_power_w)
+            power_w_by_slot, soc = self._fleet.inverter_power_w, self._fleet.soc
+            target_w = self._target.step(utc_ms, frequency_hz, TICK_MS / 1000, power_w_by_slot, soc)
             measured = recent.sites[index] > 0
             power_w = float(recent.inverter_power_w[index]) if measured else np.nan
             new.append((utc_ms, frequency_hz, power_w, np.nan if target_w is None else target_w))

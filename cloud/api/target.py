@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from cloud.api.asked import Asked, AskedSchedule, AskedService
 from cloud.dispatch.expected import LiveTarget
+from cloud.dispatch.reserve_mode import seconds_left
 from cloud.model.records import IntentState
 from protos import services
 
@@ -22,11 +23,13 @@ class Target(Protocol):
         """Takes over what is asked of the sites now."""
         ...
 
-    def step(self, slot_ms: int, frequency_hz: float, dt_s: float, inverter_power_w: Floats) -> float | None:
+    def step(
+        self, slot_ms: int, frequency_hz: float, dt_s: float, inverter_power_w: Floats, soc: Floats
+    ) -> float | None:
         """Fleet target [W], positive towards the grid, at the UTC instant `slot_ms`; None where nothing is asked.
 
         To be called for every instant in order, `dt_s` apart. frequency_hz: NaN where it is not known.
-        inverter_power_w: by slot, what each site delivers.
+        inverter_power_w, soc: by slot, what each site delivers, and its storage's charge.
         """
         ...
 
@@ -46,12 +49,29 @@ class _ArmedGroup:
         self.contracted_w = np.array([member.contracted_w for member in members], dtype=np.float64)
         rating_w = np.array([member.rating_w for member in members], dtype=np.float64)
         ratio = np.divide(rating_w, self.contracted_w, out=np.ones_like(rating_w), where=self.contracted_w > 0)
-        self._law = LiveTarget(services.parse(first.service_toml), ratio)
+        self._service = services.parse(first.service_toml)
+        self._law = LiveTarget(self._service, ratio)
+        self._soc_min, self._soc_max, self._capacity_wh = np.array(
+            [(member.soc_min, member.soc_max, member.capacity_wh) for member in members], dtype=np.float64
+        ).T
         self.share: Floats = np.zeros(self.slots.size)
 
-    def step(self, frequency_hz: float, dt_s: float) -> Floats:
-        self.share = self._law.step(frequency_hz, dt_s)
+    def step(self, frequency_hz: float, dt_s: float, soc: Floats) -> Floats:
+        self.share = self._law.step(frequency_hz, dt_s, self._left_s(soc))
         return self.share * self.contracted_w
+
+    def _left_s(self, soc: Floats) -> Floats:
+        known = self.slots < soc.size
+        charge = np.full(self.slots.size, np.nan)
+        charge[known] = soc[self.slots[known]]
+        return seconds_left(
+            charge,
+            soc_min=self._soc_min,
+            soc_max=self._soc_max,
+            capacity_wh=self._capacity_wh,
+            contracted_w=np.maximum(self.contracted_w, 1.0),
+            directions=self._service.directions,
+        )
 
 
 _GroupKey = tuple[str, int, int]
@@ -109,7 +129,9 @@ class FleetTarget:
             return _ArmedGroup(members)
         return known
 
-    def step(self, slot_ms: int, frequency_hz: float, dt_s: float, inverter_power_w: Floats) -> float | None:
+    def step(
+        self, slot_ms: int, frequency_hz: float, dt_s: float, inverter_power_w: Floats, soc: Floats
+    ) -> float | None:
         power_w = np.nan_to_num(inverter_power_w)
         scheduled = np.zeros(power_w.size, dtype=np.bool_)
         for table in self._schedules:
@@ -117,7 +139,7 @@ class FleetTarget:
         responding: list[npt.NDArray[np.intp]] = []
         for group in self._groups.values():
             if group.valid_from_ms <= slot_ms < group.expires_ms:
-                promised_w = group.step(frequency_hz, dt_s)
+                promised_w = group.step(frequency_hz, dt_s, soc)
                 counted = group.slots < power_w.size
                 counted[counted] = scheduled[group.slots[counted]]
                 power_w[group.slots[counted]] += promised_w[counted]

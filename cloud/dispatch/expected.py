@@ -6,8 +6,8 @@ in `response_90_s` (IEEE 1547-2018 6.5.2.7; p(t) = end + (begin - end) 10^(-t/T)
 the first sample at or beyond the threshold until full delivery and hold time are over, then ramps back, then needs its
 rearm time; how long the response may take to get there is the performance delay's business, not the law's. An Inertia
 asks for -(2 H / f0) df/dt, the slope taken by least squares over its window, and for nothing before a whole window was
-measured. Where the frequency was not measured (NaN) a curve and an inertia keep to the last one known, and a trigger
-does not act.
+measured. A curve with a reserve mode follows the deviation less its mean while the storage has little left. Where the
+frequency was not measured (NaN) a curve and an inertia keep to the last one known, and a trigger does not act.
 """
 
 from dataclasses import dataclass
@@ -15,21 +15,31 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cloud.dispatch.reserve_mode import LiveReserveMode, taken_off_hz
 from protos.services import Curve, Inertia, Service, Trigger
 
 Array = npt.NDArray[np.float64]
 
 
 def expected_share(
-    service: Service, frequency_hz: npt.ArrayLike, dt_s: float, rating_over_contracted: float = 1.0
+    service: Service,
+    frequency_hz: npt.ArrayLike,
+    dt_s: float,
+    rating_over_contracted: float = 1.0,
+    left_s: Array | None = None,
 ) -> Array:
     """Share due at each of a run of samples `dt_s` apart, armed from the first one on.
 
     rating_over_contracted: the inverter's rating over the contracted power; used by laws that refer to the rating.
+    left_s: what the storage has left at each sample (see `seconds_left`); None: enough.
     """
     frequency = np.asarray(frequency_hz, dtype=np.float64)
     if service.curve is not None:
-        target = curve_share(service, service.curve, held(frequency, service.nominal_hz), rating_over_contracted)
+        known = held(frequency, service.nominal_hz)
+        mode = service.curve.reserve_mode
+        if mode is not None and left_s is not None:
+            known = known - taken_off_hz(mode, known - service.nominal_hz, left_s, dt_s)
+        target = curve_share(service, service.curve, known, rating_over_contracted)
         if service.curve.ramp_pu_per_s is not None:
             return _ramped(target, service.curve.ramp_pu_per_s * dt_s)
         return _lagged(target, _retained(service.curve, dt_s))
@@ -67,14 +77,19 @@ class LiveTarget:
         self._since = np.full(self._ratio.shape, np.inf)  # since the trigger acted [s]
         self._window: list[tuple[float, Array]] = []  # (instant, frequencies) that the slope is taken from
         self._now_s = 0.0
+        mode = service.curve.reserve_mode if service.curve is not None else None
+        self._mode = LiveReserveMode(mode, self._ratio.size) if mode is not None else None
 
-    def step(self, frequency_hz: npt.ArrayLike, dt_s: float) -> Array:
-        """Shares due now, `dt_s` after the last step; one frequency a site, NaN where it is not known."""
+    def step(self, frequency_hz: npt.ArrayLike, dt_s: float, left_s: npt.ArrayLike = np.inf) -> Array:
+        """Shares due now, `dt_s` after the last step; one frequency a site, NaN where it is not known.
+
+        left_s: what each site's storage has left (see `seconds_left`).
+        """
         frequency = np.broadcast_to(np.asarray(frequency_hz, dtype=np.float64), self._ratio.shape)
         self._frequency = np.where(np.isfinite(frequency), frequency, self._frequency)
         service = self._service
         if service.curve is not None:
-            self._share = self._follow(service.curve, dt_s)
+            self._share = self._follow(service.curve, dt_s, left_s)
         elif service.trigger is not None:
             trigger, phases = service.trigger, _phases(service, service.trigger)
             self._since = self._since + dt_s
@@ -86,9 +101,11 @@ class LiveTarget:
             self._share = _inertia_share(service, service.inertia, slope, self._ratio)
         return self._share.copy()
 
-    def _follow(self, curve: Curve, dt_s: float) -> Array:
+    def _follow(self, curve: Curve, dt_s: float, left_s: npt.ArrayLike) -> Array:
         nominal_hz = float(self._service.nominal_hz)
         known = np.where(np.isfinite(self._frequency), self._frequency, nominal_hz)
+        if self._mode is not None:
+            known = known - self._mode.step(known - nominal_hz, np.broadcast_to(left_s, known.shape), dt_s)
         gap = curve_share(self._service, curve, known, self._ratio) - self._share
         if curve.ramp_pu_per_s is not None:
             most = curve.ramp_pu_per_s * dt_s

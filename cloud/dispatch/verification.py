@@ -43,20 +43,22 @@ def verify(
     power_w: Array,
     frequency_hz: Array,
     dt_s: float,
+    left_s: Array | None = None,
 ) -> Verification:
     """Judges one site over a delivery period.
 
     One value a sample, `dt_s` apart, the first at delivery start: scheduled and measured power at the inverter's AC
     terminals, and frequency measured at the site; NaN where nothing was measured. What was not measured counts
     against the site: a sample of activation without power is as wrong as a sample can be (a whole contracted power
-    outside; more is not counted), one without any frequency before it likewise. Raises ValueError for arrays of
-    different length or no contracted power.
+    outside; more is not counted), one without any frequency before it likewise. left_s: what the storage had left, for
+    services with a reserve mode (`cloud.dispatch.reserve_mode.seconds_left`); None: enough.
+    Raises ValueError for arrays of different length or no contracted power.
     """
     if contracted_w <= 0:
         raise ValueError("contracted power must be positive")
     if not baseline_w.shape == power_w.shape == frequency_hz.shape:
         raise ValueError("baseline, power and frequency have one value a sample")
-    due = expected_share(service, frequency_hz, dt_s, rated_power_w / contracted_w)
+    due = expected_share(service, frequency_hz, dt_s, rated_power_w / contracted_w, left_s)
     performance = service.performance
     lower, upper = envelope(due, dt_s, performance.delay_s, 0.0)
     blind = ~np.isfinite(held(frequency_hz, np.nan))

@@ -32,7 +32,7 @@ TELEMETRY_WITHIN_MS = 120_000
 LAST_SAMPLES_MS = 2_000  # enough for one sample at either telemetry interval
 RETRY_S = 1.0
 STILL_DRAINING_MS = 10_000  # since a home's gaps grew smaller: what is missing now stays missing
-POINTS = ("inverter_power_w", "frequency_hz")
+POINTS = ("inverter_power_w", "frequency_hz", "soc")
 
 
 async def arm(office: Office, session: MarketSession) -> MarketSession:
@@ -190,8 +190,8 @@ def _settlement(
     names = [share.site for share in shares]
     slots = [sites[name].slot for name in names]
     measured = office.history.read(slots, award.delivery_start_ms, award.delivery_end_ms, POINTS)
-    power, frequency = (dict(zip(names, measured.columns[point], strict=True)) for point in POINTS)
-    ratings = {name: told.rated_power_w for name in names if (told := sites[name].description) is not None}
+    power, frequency, soc = (dict(zip(names, measured.columns[point], strict=True)) for point in POINTS)
+    told = {name: description for name in names if (description := sites[name].description) is not None}
     service = services.parse(award.service_toml)
-    deliveries = judge(service, plan, shares, ratings, measured.t_ms, measured.interval_ms, power, frequency)
+    deliveries = judge(service, plan, shares, told, measured.t_ms, measured.interval_ms, power, frequency, soc)
     return settlement_of(award, service, deliveries, price, office.utc_ms())

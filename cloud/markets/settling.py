@@ -6,9 +6,10 @@ from decimal import Decimal
 import numpy as np
 import numpy.typing as npt
 
+from cloud.dispatch.reserve_mode import seconds_left
 from cloud.dispatch.verification import verify
 from cloud.markets.settlement import Delivery, Statement, settle
-from cloud.model.records import AwardRecord, AwardShare, PlanRecord, Settlement, SettlementLine
+from cloud.model.records import AwardRecord, AwardShare, Description, PlanRecord, Settlement, SettlementLine
 from protos.services import Service
 
 Array = npt.NDArray[np.float64]
@@ -22,27 +23,41 @@ def baseline_w(plan: PlanRecord, site: str, t_ms: npt.NDArray[np.int64]) -> Arra
     return np.where(inside, np.asarray(power, dtype=np.float64)[np.clip(unit, 0, len(power) - 1)], np.nan)
 
 
+def left_s(service: Service, told: Description, contracted_w: float, soc: Array) -> Array:
+    """What the site's storage had left at each sample, in seconds of the contracted power."""
+    return seconds_left(
+        soc,
+        soc_min=told.soc_min,
+        soc_max=told.soc_max,
+        capacity_wh=told.storage_capacity_wh,
+        contracted_w=contracted_w,
+        directions=service.directions,
+    )
+
+
 def judge(
     service: Service,
     plan: PlanRecord,
     shares: Sequence[AwardShare],
-    ratings_w: Mapping[str, float],
+    told: Mapping[str, Description],
     t_ms: npt.NDArray[np.int64],
     interval_ms: int,
     power_w: Mapping[str, Array],
     frequency_hz: Mapping[str, Array],
+    soc: Mapping[str, Array],
 ) -> list[Delivery]:
-    """What each site did in the delivery period, from its measured power and frequency on the grid `t_ms`."""
+    """What each site did in the delivery period, from what it measured on the grid `t_ms`, and what stands there."""
     deliveries = []
     for share in shares:
         verdict = verify(
             service,
             contracted_w=share.contracted_w,
-            rated_power_w=ratings_w[share.site],
+            rated_power_w=told[share.site].rated_power_w,
             baseline_w=baseline_w(plan, share.site, t_ms),
             power_w=power_w[share.site],
             frequency_hz=frequency_hz[share.site],
             dt_s=interval_ms / 1000,
+            left_s=left_s(service, told[share.site], share.contracted_w, soc[share.site]),
         )
         deliveries.append(
             Delivery(

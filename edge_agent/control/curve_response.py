@@ -1,8 +1,10 @@
 """Response along a curve of the frequency: containment, regulation, droop, limited frequency sensitive mode."""
 
+import math
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 
+from edge_agent.control import reserve_mode
 from edge_agent.control.response import ResponseState, follow, ready, recall_following
 from edge_agent.model.values import Sample
 from protos.services import Curve
@@ -44,13 +46,22 @@ class CurveLaw:
         return max(-1.0, min(1.0, share * self.scale))
 
     def start(self, now_s: float) -> ResponseState:
-        return ready(now_s)
+        state = ready(now_s)
+        return state if self.curve.reserve_mode is None else replace(state, reserve=reserve_mode.begin(now_s))
 
-    def step(self, state: ResponseState, frequency_hz: Sample, now_s: float) -> ResponseState:
+    def step(self, state: ResponseState, frequency_hz: Sample, now_s: float, left_s: float = math.inf) -> ResponseState:
+        if self.curve.reserve_mode is not None:
+            state = replace(state, left_s=left_s)
         return follow(self, state, frequency_hz, now_s)
 
     def aim(self, state: ResponseState, hz: float, now_s: float) -> ResponseState:
-        return replace(state, target=self.target(hz))
+        mode = self.curve.reserve_mode
+        if mode is None or state.reserve is None:
+            return replace(state, target=self.target(hz))
+        reserve = reserve_mode.advance(mode, state.reserve, hz - self.nominal_hz, state.left_s, now_s)
+        answered_hz = hz - reserve_mode.taken_off_hz(mode, reserve)
+        note = "reserve mode: the storage is nearly empty or full" if reserve.on else ""
+        return replace(state, target=self.target(answered_hz), reserve=reserve, note=note)
 
     def approach(self, share: float, target: float, dt_s: float) -> float:
         if self.curve.ramp_pu_per_s is not None:

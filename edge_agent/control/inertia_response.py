@@ -1,5 +1,6 @@
 """Synthetic inertia: power against the rate of change of the frequency."""
 
+import math
 from dataclasses import dataclass, replace
 
 from edge_agent.control.response import ResponseState, follow, ready, recall_following
@@ -28,7 +29,7 @@ class InertiaLaw:
     def start(self, now_s: float) -> ResponseState:
         return ready(now_s)
 
-    def step(self, state: ResponseState, frequency_hz: Sample, now_s: float) -> ResponseState:
+    def step(self, state: ResponseState, frequency_hz: Sample, now_s: float, left_s: float = math.inf) -> ResponseState:
         return follow(self, state, frequency_hz, now_s)
 
     def aim(self, state: ResponseState, hz: float, now_s: float) -> ResponseState:

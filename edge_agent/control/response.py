@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
 
+from edge_agent.control.reserve_mode import ReserveState
 from edge_agent.model.values import Sample
 from protos.services import GRID_RANGE_HZ
 
@@ -44,6 +45,8 @@ class ResponseState:
     seen_s: float = -math.inf  # when frequency could last be acted upon
     seen_hz: float = math.nan  # and what it was
     window: tuple[tuple[float, float], ...] = ()  # (instant, Hz) that df/dt is taken from
+    left_s: float = math.inf  # what the storage still has, in seconds of the contracted power
+    reserve: ReserveState | None = None  # of a service that has such a mode
     recalled: bool = False
     note: str = ""
 
@@ -60,8 +63,11 @@ class ResponseLaw(Protocol):
         """Armed, not responding."""
         ...
 
-    def step(self, state: ResponseState, frequency_hz: Sample, now_s: float) -> ResponseState:
-        """The state after this cycle; `share` is what to deliver now."""
+    def step(self, state: ResponseState, frequency_hz: Sample, now_s: float, left_s: float = math.inf) -> ResponseState:
+        """The state after this cycle; `share` is what to deliver now.
+
+        left_s: what the storage still has, in seconds of the contracted power (`reserve_mode.left_s`).
+        """
         ...
 
     def recall(self, state: ResponseState, now_s: float) -> ResponseState:

@@ -1,5 +1,6 @@
 """Response at a threshold: fast frequency reserves, up or down."""
 
+import math
 from dataclasses import dataclass, replace
 
 from edge_agent.control.response import Phase, ResponseState, credible, ready
@@ -28,7 +29,7 @@ class TriggerLaw:
     def start(self, now_s: float) -> ResponseState:
         return ready(now_s)
 
-    def step(self, state: ResponseState, frequency_hz: Sample, now_s: float) -> ResponseState:
+    def step(self, state: ResponseState, frequency_hz: Sample, now_s: float, left_s: float = math.inf) -> ResponseState:
         if state.phase is Phase.ENDED:
             return state
         dt_s = max(0.0, now_s - state.at_s)

@@ -6,7 +6,7 @@ held back from everything below it: power at its place, energy right below all o
 
 from dataclasses import dataclass
 
-from edge_agent.control import energy, idle, self_consumption
+from edge_agent.control import energy, idle, reserve_mode, self_consumption
 from edge_agent.control import schedule as schedule_control
 from edge_agent.control.arbiter import Merged, merge
 from edge_agent.control.bounds import Storage
@@ -98,8 +98,10 @@ class Decision:
 
     def _step(self, running: _Running, snapshot: Snapshot, storage: Storage) -> Proposal:
         arm, before = running.arm, running.state
-        state = running.law.step(before, snapshot.frequency_hz, snapshot.at_s)
+        left_s = reserve_mode.left_s(storage, snapshot.soc, arm.contracted_w, running.law.direction)
+        state = running.law.step(before, snapshot.frequency_hz, snapshot.at_s, left_s)
         running.state = state
+        self._tell_reserve_mode(arm, before, state)
         if before.phase is Phase.READY and state.phase is Phase.DELIVERING:
             self._reporter.event(
                 "service.triggered",
@@ -136,6 +138,16 @@ class Decision:
         elif not proposal.note:
             self._short = False
         return proposal
+
+    def _tell_reserve_mode(self, arm: ArmService, before: ResponseState, state: ResponseState) -> None:
+        if before.reserve is None or state.reserve is None or before.reserve.on == state.reserve.on:
+            return
+        doing = "begins" if state.reserve.on else "ends"
+        self._reporter.event(
+            "service.reserve_mode",
+            Severity.WARNING if state.reserve.on else Severity.INFO,
+            f"{arm.service.id}: reserve mode {doing}, storage has {state.left_s / 60:.1f} min of the contracted power",
+        )
 
 
 def _same_promise(one: ArmService, other: ArmService) -> bool:

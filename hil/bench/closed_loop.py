@@ -6,7 +6,7 @@ a millisecond a transaction; its power follows setpoints with the plant's own la
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -36,17 +36,23 @@ class Trace:
     dt_s: float
     frequency_hz: Array  # as the device measures it
     share: Array  # beyond the baseline, of the contracted power
+    soc: Array  # 0..1
+    soc_limits: tuple[float, float]  # the owner's
 
     def every(self, dt_s: float) -> "Trace":
         """The same, sampled at a multiple of its own distance."""
         step = round(dt_s / self.dt_s)
-        return Trace(dt_s=dt_s, frequency_hz=self.frequency_hz[::step], share=self.share[::step])
+        return replace(
+            self, dt_s=dt_s, frequency_hz=self.frequency_hz[::step], share=self.share[::step], soc=self.soc[::step]
+        )
 
 
 class PlantHome(FakeHome):
     """A home whose power is the plant's, recorded at fixed instants."""
 
-    def __init__(self, clock: VirtualClock, frequency_hz: Callable[[float], float], sample_s: float) -> None:
+    def __init__(
+        self, clock: VirtualClock, frequency_hz: Callable[[float], float], sample_s: float, soc: float
+    ) -> None:
         """frequency_hz: at a monotonic instant [s]."""
         super().__init__(clock)
         self.frequency_hz = frequency_hz
@@ -57,7 +63,7 @@ class PlantHome(FakeHome):
         )
         self._plant = HomePlant(
             HomeRating(inverter=InverterRating(power_w=PLATE.rated_power_w), battery=battery, pv_w=0.0),
-            soc=0.5,
+            soc=soc,
             household=SteadyHousehold(load=self.load_w),
             frequency=lambda utc_ms: frequency_hz(utc_ms / 1e3),
             start_ms=clock.now_s * 1e3,
@@ -65,7 +71,7 @@ class PlantHome(FakeHome):
         self._sample_s = sample_s
         self._next_sample = 0
         self._start_s = clock.now_s
-        self.samples: list[tuple[float, float]] = []  # (Hz, W) every sample_s from the start
+        self.samples: list[tuple[float, float, float]] = []  # (Hz, W, state of charge) every sample_s from the start
 
     @property
     def power_w(self) -> float:
@@ -102,7 +108,7 @@ class PlantHome(FakeHome):
     def _advance(self) -> None:
         while (at_s := self._start_s + self._next_sample * self._sample_s) <= self._clock.now_s:
             self._plant.advance(at_s * 1e3)
-            self.samples.append((self._measured_hz(at_s), self._plant.power_w))
+            self.samples.append((self._measured_hz(at_s), self._plant.power_w, self._plant.battery.soc))
             self._next_sample += 1
         self._plant.advance(self._clock.now_s * 1e3)
 
@@ -110,9 +116,9 @@ class PlantHome(FakeHome):
 class _PlantBench(Bench):
     """The agent's bench, on a plant."""
 
-    def __init__(self, folder: Path, frequency_hz: Callable[[float], float], sample_s: float) -> None:
+    def __init__(self, folder: Path, frequency_hz: Callable[[float], float], sample_s: float, soc: float) -> None:
         super().__init__(folder)
-        self.plant = PlantHome(self.clock, frequency_hz, sample_s)
+        self.plant = PlantHome(self.clock, frequency_hz, sample_s, soc)
         self.home = self.plant
 
     def _kick(self) -> None:
@@ -121,22 +127,34 @@ class _PlantBench(Bench):
 
 
 async def run(
-    service_reference: str, frequency_hz: Callable[[float], float], duration_s: float, *, sample_s: float = 0.1
+    service_reference: str,
+    frequency_hz: Callable[[float], float],
+    duration_s: float,
+    *,
+    sample_s: float = 0.1,
+    soc: float = 0.5,
+    baseline_w: int = BASELINE_W,
 ) -> Trace:
-    """The device under a service of CONTRACTED_W on top of BASELINE_W, while the frequency plays from instant 0.
+    """The device under a service of CONTRACTED_W on top of a scheduled baseline; the frequency plays from instant 0.
 
     The service is armed at instant 0; before it the frequency stands where it begins. Raises ServiceError.
     """
     with tempfile.TemporaryDirectory(prefix="vpp-hil-") as folder:
         begin_s = VirtualClock().now_s + _SETTLE_S
-        bench = _PlantBench(Path(folder), lambda now_s: frequency_hz(max(0.0, now_s - begin_s)), sample_s)
+        bench = _PlantBench(Path(folder), lambda now_s: frequency_hz(max(0.0, now_s - begin_s)), sample_s, soc)
         try:
             await bench.agent.site.open_all()
             lasts_s = duration_s + 60.0
-            bench.schedule([BASELINE_W], mtu_s=round(lasts_s), end_s=lasts_s)
+            bench.schedule([baseline_w], mtu_s=round(lasts_s), end_s=lasts_s)
             bench.arm(service_reference, CONTRACTED_W, start_s=begin_s - bench.clock.now_s, end_s=lasts_s)
             await bench.run_for(_SETTLE_S + duration_s)
             samples = np.array(bench.plant.samples)[round(_SETTLE_S / sample_s) :]
         finally:
             bench.close()
-    return Trace(dt_s=sample_s, frequency_hz=samples[:, 0], share=(samples[:, 1] - BASELINE_W) / CONTRACTED_W)
+    return Trace(
+        dt_s=sample_s,
+        frequency_hz=samples[:, 0],
+        share=(samples[:, 1] - baseline_w) / CONTRACTED_W,
+        soc=samples[:, 2],
+        soc_limits=(bench.config.control.soc_min, bench.config.control.soc_max),
+    )

@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from cloud.dispatch.expected import expected_share
+from cloud.dispatch.reserve_mode import seconds_left
 from cloud.dispatch.verification import verify
 from edge_agent.runtime.testing import PLATE
 from hil.bench.closed_loop import BASELINE_W, CONTRACTED_W, Array, Trace, run
@@ -176,6 +177,14 @@ def pct_outside(service: Service, trace: Trace) -> float:
         power_w=BASELINE_W + trace.share * CONTRACTED_W,
         frequency_hz=trace.frequency_hz,
         dt_s=trace.dt_s,
+        left_s=seconds_left(
+            trace.soc,
+            soc_min=trace.soc_limits[0],
+            soc_max=trace.soc_limits[1],
+            capacity_wh=PLATE.storage_capacity_wh,
+            contracted_w=CONTRACTED_W,
+            directions=service.directions,
+        ),
     )
     return 100.0 * verdict.samples_outside / verdict.samples
 

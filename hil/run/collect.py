@@ -13,8 +13,8 @@ import psutil
 
 from cloud.dispatch.expected import expected_share
 from cloud.dispatch.verification import Verification, verify
-from cloud.markets.settling import baseline_w
-from cloud.model.records import AwardRecord, AwardShare, PlanRecord, SettlementLine, Site
+from cloud.markets.settling import baseline_w, left_s
+from cloud.model.records import AwardRecord, AwardShare, Description, PlanRecord, SettlementLine, Site
 from cloud.store.history import HistorySlice
 from hil.plant.frequency import Crossing
 from hil.rigs.recording import RigRecording, level_lags, load_recording, responses
@@ -44,7 +44,7 @@ class _Part:
     site: Site
     share: AwardShare
     line: SettlementLine
-    rated_w: float
+    told: Description
 
 
 def collect(chain: Chain, *, started: datetime, played_at: datetime) -> Results:
@@ -166,7 +166,7 @@ def _parts(chain: Chain, awards: list[AwardRecord]) -> Iterator[_Part]:
                 site=sites[share.site],
                 share=share,
                 line=lines[share.site],
-                rated_w=description.rated_power_w,
+                told=description,
             )
 
 
@@ -174,11 +174,12 @@ def _verdict(part: _Part, index: int, measured: HistorySlice, baseline: Array) -
     return verify(
         part.service,
         contracted_w=part.share.contracted_w,
-        rated_power_w=part.rated_w,
+        rated_power_w=part.told.rated_power_w,
         baseline_w=baseline,
         power_w=measured.columns["inverter_power_w"][index],
         frequency_hz=measured.columns["frequency_hz"][index],
         dt_s=measured.interval_ms / 1000,
+        left_s=left_s(part.service, part.told, part.share.contracted_w, measured.columns["soc"][index]),
     )
 
 
@@ -230,7 +231,7 @@ def _responses_ms(part: _Part, recording: RigRecording, played_ms: float) -> Ite
         return
     t_ms = np.arange(max(part.award.delivery_start_ms, float(device.t_ms[0])), end_ms, IDEAL_STEP_MS)
     share = expected_share(
-        part.service, recording.frequency(t_ms), IDEAL_STEP_MS / 1000, part.rated_w / part.share.contracted_w
+        part.service, recording.frequency(t_ms), IDEAL_STEP_MS / 1000, part.told.rated_power_w / part.share.contracted_w
     )
     baseline = baseline_w(part.plan, part.site.site, t_ms.astype(np.int64))
     ideal_w = baseline + part.share.contracted_w * share

@@ -35,6 +35,18 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     overshoot_pu: NonNegative = 0.05  # most beyond what is due, share of the contracted power
 
 
+class ReserveMode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a storage that is nearly empty or full goes on: it follows the deviation less its mean, at no energy.
+
+    What is left is counted as seconds of the contracted power, between the owner's limits of charge and in the
+    direction that has less, losses aside.
+    """
+
+    mean_s: Positive  # the mean is over so long; it fades in and out over the same time [s]
+    enter_s: Positive  # begins with less than this left [s]
+    leave_s: Positive  # ends with more than this left [s]
+
+
 class Curve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Piecewise-linear response."""
 
@@ -44,6 +56,7 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     response_90_s: NonNegative = 0.0  # time to 90 % of a step [s]; 0: immediate
     ramp_pu_per_s: Positive | None = None  # fastest change, share of the contracted power a second; None: immediate
     sustain_s: NonNegative = 0.0  # all of it must be possible for so long [s]; 0: the service does not say
+    reserve_mode: ReserveMode | None = None
 
 
 class Trigger(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -175,6 +188,9 @@ def _curve(curve: Curve) -> list[str]:
         return ["curve.knots: a share must not rise with the frequency, or the service drives the grid away"]
     if not any(share for _, share in knots):
         return ["curve.knots: every share is 0: the service asks for nothing"]
+    mode = curve.reserve_mode
+    if mode is not None and not mode.enter_s < mode.leave_s:
+        return ["curve.reserve_mode.leave_s must exceed enter_s"]
     if curve.response_90_s > 0 and curve.ramp_pu_per_s is not None:
         return ["curve: give either response_90_s or ramp_pu_per_s"]
     return []

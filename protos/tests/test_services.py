@@ -135,6 +135,7 @@ def table(text: str, name: str) -> str:
             "takes 20 s",
             id="slow ramp",
         ),
+        pytest.param(services.text("fcr").replace("enter_s = 300.0", "enter_s = 600.0"), "leave_s", id="no hysteresis"),
         pytest.param(INERTIA.replace("window_s = 0.5", "window_s = 2.0"), "window_s", id="window too long"),
     ],
 )

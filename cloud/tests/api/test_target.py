@@ -1,5 +1,7 @@
 """The target against the services' own published numbers (protos/services/*.toml)."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -31,11 +33,16 @@ def armed(slot: int, service_id: str, contracted_w: int, state: IntentState = In
 
 
 def stepped(
-    target: FleetTarget, frequency_hz: float, *, steps: int = 1, measured_w: tuple[float, ...] = (0.0, 0.0)
+    target: FleetTarget,
+    frequency_hz: float,
+    *,
+    steps: int = 1,
+    measured_w: tuple[float, ...] = (0.0, 0.0),
+    soc: tuple[float, ...] = (0.5, 0.5),
 ) -> float | None:
     result: float | None = None
     for step in range(steps):
-        result = target.step(step * 100, frequency_hz, 0.1, np.array(measured_w))
+        result = target.step(step * 100, frequency_hz, 0.1, np.array(measured_w), np.array(soc))
     return result
 
 
@@ -47,8 +54,20 @@ def test_schedules_change_with_the_market_time_unit_and_end_with_their_expiry() 
     target = FleetTarget()
     target.renew(Asked((scheduled(0, 500, -700), scheduled(1, 40, 30, 20, expires_ms=2 * HOUR_MS)), ()))
     measured_w = np.array([1.0, 2.0])
-    at = {at_ms: target.step(at_ms, 60.0, 0.1, measured_w) for at_ms in (0, HOUR_MS - 1, HOUR_MS, 2 * HOUR_MS)}
+    at = {
+        at_ms: target.step(at_ms, 60.0, 0.1, measured_w, np.full(2, 0.5))
+        for at_ms in (0, HOUR_MS - 1, HOUR_MS, 2 * HOUR_MS)
+    }
     assert at == {0: 540, HOUR_MS - 1: 540, HOUR_MS: -670, 2 * HOUR_MS: None}
+
+
+def test_a_storage_nearly_empty_is_expected_to_follow_the_mean_only() -> None:
+    """FCR of 1 kW at 49.9 Hz, half of it due; one home has a minute left, and fades to nothing in five."""
+    target = FleetTarget()
+    homes = [replace(armed(slot, "fcr", 1_000), capacity_wh=10_000.0, soc_min=0.1, soc_max=0.9) for slot in (0, 1)]
+    target.renew(Asked((scheduled(0, 0), scheduled(1, 0)), tuple(homes)))
+    assert stepped(target, 49.9, soc=(0.5, 0.1017)) == pytest.approx(1_000, abs=1)
+    assert stepped(target, 49.9, steps=3_001, soc=(0.5, 0.1017)) == pytest.approx(500, abs=1)
 
 
 def test_a_site_without_schedule_counts_with_what_it_delivers() -> None:

@@ -1,5 +1,6 @@
 """Services in closed loop: the whole agent in virtual time on the simulated plant, against the services' own limits."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,21 @@ async def test_a_fast_reserve_holds_lets_go_and_acts_again(tmp_path: Path) -> No
     assert pct_outside(services.load(str(own)), trace) == 0
 
 
+async def test_a_storage_nearly_empty_answers_around_the_mean(tmp_path: Path) -> None:
+    """FCR at a steady 49.9 Hz with 4 minutes left: half the contract fades with the mean, and a new dip is answered."""
+    own = tmp_path / "own.toml"
+    own.write_text(
+        services.text("fcr").replace("mean_s = 300.0", "mean_s = 20.0").replace("delay_s = 30.0", "delay_s = 0.5")
+    )
+    charge = 0.1 + 240 / 3600 * 2000 / 10_000
+    trace = await run(str(own), lambda at_s: 49.9 if at_s < 50 else 49.8, 52.0, soc=charge, baseline_w=0)
+    assert trace.share[10] == pytest.approx(0.5, abs=0.05)
+    assert trace.share[400] == pytest.approx(0.0, abs=0.04), "within the tolerance in which the storage recovers"
+    assert trace.share[510] == pytest.approx(0.5, abs=0.06)
+    assert pct_outside(services.load(str(own)), trace) == 0
+    assert pct_outside(services.load(str(own)), replace(trace, soc=np.full(trace.soc.size, 0.5))) > 50
+
+
 def test_the_measures_see_what_is_wrong() -> None:
     """A made-up device: first movement after 0.4 s, 20 % too much, there after 1.2 s."""
     service = services.load("gb-dc-low")
@@ -80,14 +96,14 @@ def test_the_measures_see_what_is_wrong() -> None:
     at_s = np.arange(0.0, 4.0, FINE_S)
     share = np.interp(at_s, [1.39, 1.8, 2.0, 2.2], [0.0, 1.2, 1.2, 1.0])
     frequency = np.array([planned.frequency_hz(float(instant)) for instant in at_s])
-    trace = Trace(dt_s=FINE_S, frequency_hz=frequency, share=share)
+    trace = Trace(dt_s=FINE_S, frequency_hz=frequency, share=share, soc=np.full(at_s.size, 0.5), soc_limits=(0.1, 0.95))
     measured = timing(trace, planned)
     assert measured.initiation_s == pytest.approx(0.4, abs=0.011)
     assert measured.full_delivery_s == pytest.approx(1.2, abs=0.021)
     assert measured.overshoot_pu == pytest.approx(0.2)
     assert not measured.within(service)
     assert pct_outside(service, trace.every(0.1)) > 5
-    nothing = Trace(dt_s=FINE_S, frequency_hz=frequency, share=np.zeros(at_s.size))
+    nothing = replace(trace, share=np.zeros(at_s.size))
     assert timing(nothing, planned).initiation_s == timing(nothing, planned).full_delivery_s == float("inf")
     assert pct_outside(service, nothing.every(0.1)) == pytest.approx(100 * 20 / 40)  # all but the second it may take
 

@@ -193,6 +193,61 @@ def test_a_trigger_above_nominal_takes_power(shares: Law) -> None:
     assert found[2 + 63 + 25] == pytest.approx(-0.5)
 
 
+MODE = services.parse(services.text("fcr").replace("mean_s = 300.0", "mean_s = 10.0"))
+
+
+def agents_with(frequency_hz: Sequence[float], left_s: Sequence[float], dt_s: float) -> Shares:
+    response = law(MODE, contracted_w=1000.0, rated_power_w=5000.0)
+    state, shares = response.start(0.0), []
+    for cycle, (hz, left) in enumerate(zip(frequency_hz, left_s, strict=True), 1):
+        state = response.step(state, Sample(float(hz), Quality.GOOD, cycle * dt_s), cycle * dt_s, float(left))
+        shares.append(state.share)
+    return shares
+
+
+def judges_with(frequency_hz: Sequence[float], left_s: Sequence[float], dt_s: float) -> Shares:
+    due = expected_share(MODE, frequency_hz, dt_s, 5.0, np.array(left_s, dtype=float))
+    return [float(share) for share in due]
+
+
+def live_with(frequency_hz: Sequence[float], left_s: Sequence[float], dt_s: float) -> Shares:
+    target = LiveTarget(MODE, [5.0, 5.0])
+    pairs = zip(frequency_hz, left_s, strict=True)
+    return [float(target.step(hz, dt_s, [1e9, left])[1]) for hz, left in pairs]
+
+
+@pytest.mark.parametrize("shares", [agents_with, judges_with, live_with])
+def test_reserve_mode_takes_the_mean_off_and_gives_it_back(
+    shares: Callable[[Sequence[float], Sequence[float], float], Shares],
+) -> None:
+    """Steady 49.9 Hz, half the contract. Under 300 s left the mean fades in over 10 s, above 600 s out again."""
+    left_s = [400.0] * 200 + [299.0] * 10 + [590.0] * 190 + [601.0] * 150
+    found = shares([49.9] * 550, left_s, 0.1)
+    assert found[199] == pytest.approx(0.5)
+    assert found[249] == pytest.approx(0.25, abs=1e-6), "half way in"
+    assert found[320] == found[399] == pytest.approx(0.0, abs=1e-6), "not over by recovering a little"
+    assert found[449] == pytest.approx(0.25, abs=1e-6), "half way out"
+    assert found[520] == pytest.approx(0.5)
+    dip = shares([49.95] * 500 + [49.85] * 10, [100.0] * 510, 0.1)
+    assert dip[509] == pytest.approx((0.1 - 0.1 * 10 / 100) / 0.2), "a new dip, less what it added to the mean"
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    steps=st.lists(st.tuples(st.floats(-0.3, 0.3), st.floats(0, 900), st.integers(1, 60)), min_size=1, max_size=12),
+    dt_s=st.sampled_from([0.05, 0.1]),
+)
+def test_agent_and_judge_agree_on_the_reserve_mode(steps: list[tuple[float, float, int]], dt_s: float) -> None:
+    frequency_hz = [50.0 + deviation for deviation, _, cycles in steps for _ in range(cycles)]
+    left_s = [left for _, left, cycles in steps for _ in range(cycles)]
+    judged = np.array(judges_with(frequency_hz, left_s, dt_s))
+    assert live_with(frequency_hz, left_s, dt_s) == pytest.approx(judged.tolist(), abs=1e-9)
+    # The agent keeps its running mean in steps of a second, and the insensitivity makes 0 of what is nearly 0.05.
+    near = np.abs(np.array(agents_with(frequency_hz, left_s, dt_s)) - judged)
+    assert near.max() <= 0.05 + 0.3 / 10 / 0.2 + 1e-9
+    assert np.median(near) <= 0.02
+
+
 def assert_agree(service: Service, frequency_hz: Sequence[float], dt_s: float, ratio: float) -> Shares:
     judged = judges(service, frequency_hz, dt_s, ratio)
     assert agents(service, frequency_hz, dt_s, ratio) == pytest.approx(judged, abs=1e-7)
