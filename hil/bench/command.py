@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from hil.bench.chain import bench_chain
+from hil.bench.driver import bench_driver
 from hil.bench.services import bench_services
 from hil.run.processes import ChainError
 from protos.services import ServiceError
@@ -27,6 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--service", action="append", help="one that ships, or a .toml file; repeatable (default: all that ship)"
     )
     services.set_defaults(measure=lambda given, say: bench_services(given.service or [], say=say))
+    driver = benches.add_parser(
+        "driver", help="full-map reads a second, ours over pysunspec2's client on the same server"
+    )
+    driver.add_argument("--seconds", type=float, default=10.0, help="for each client (default 10)")
+    driver.add_argument("--legacy", action="store_true", help="the map of an older inverter (103, 120 to 124, 160)")
+    driver.set_defaults(measure=lambda given, say: bench_driver(seconds=given.seconds, legacy=given.legacy))
     for bench in benches.choices.values():
         bench.add_argument("--json", action="store_true", help="one JSON object on standard output, nothing else")
 

@@ -91,6 +91,17 @@ _TEXTS = {
 }
 
 
+def number_format(point_type: str) -> tuple[str, Value] | None:
+    """(struct code, the value that means "not implemented") of a number; None for what is no number.
+
+    For decoding many at once. Of floats every NaN means it, not only the one given here.
+    """
+    number = _NUMBERS.get(point_type)
+    if number is None:
+        return None
+    return number.layout.format.lstrip(">"), number.layout.unpack(number.absent)[0]
+
+
 def decode(point_type: str, data: bytes) -> Value | None:
     """The raw value of a point from its registers, None where it is not implemented."""
     number = _NUMBERS.get(point_type)

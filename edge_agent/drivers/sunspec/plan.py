@@ -1,7 +1,7 @@
 """Which registers to read together: points joined into the fewest Modbus transactions, and what they hold."""
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from edge_agent.drivers.sunspec import codec
@@ -18,6 +18,18 @@ class Block:
     address: int
     count: int
     fields: tuple[Field, ...]
+    # Numbers are unpacked all at once; None would say "not implemented" where the value is the one beside the field.
+    layout: struct.Struct
+    numbers: tuple[tuple[Field, Value], ...]
+    others: tuple[Field, ...]
+
+    def decode(self, registers: bytes) -> Iterator[tuple[Field, Value | None]]:
+        """The raw value of each field, None where it is not implemented."""
+        for (field, absent), value in zip(self.numbers, self.layout.unpack(registers), strict=True):
+            yield field, None if value == absent or value != value else value
+        for field in self.others:
+            start = (field.address - self.address) * 2
+            yield field, codec.decode(field.point.type, registers[start : start + field.point.size * 2])
 
     def __str__(self) -> str:
         """Names the block, not each of its points: it stands in messages to people."""
@@ -50,7 +62,20 @@ def plan_reads(fields: Iterable[Field], *, across_models: bool = True) -> tuple[
 
 
 def _block(fields: list[Field]) -> Block:
-    return Block(fields[0].address, max(field.end for field in fields) - fields[0].address, tuple(fields))
+    address = at = fields[0].address
+    end = max(field.end for field in fields)
+    codes, numbers, others = [">"], list[tuple[Field, Value]](), list[Field]()
+    for field in fields:
+        form = codec.number_format(field.point.type)
+        if form is None or field.address < at:  # a text, or one that shares registers with the one before
+            others.append(field)
+            continue
+        code, absent = form
+        codes.append(f"{2 * (field.address - at)}x{code}")
+        numbers.append((field, absent))
+        at = field.end
+    codes.append(f"{2 * (end - at)}x")
+    return Block(address, end - address, tuple(fields), struct.Struct("".join(codes)), tuple(numbers), tuple(others))
 
 
 class Image:
@@ -60,9 +85,7 @@ class Image:
         self._raw: dict[Field, Value | None] = {}
 
     def store(self, block: Block, registers: bytes) -> None:
-        for field in block.fields:
-            start = (field.address - block.address) * 2
-            self._raw[field] = codec.decode(field.point.type, registers[start : start + field.point.size * 2])
+        self._raw.update(block.decode(registers))
 
     def put(self, raws: Mapping[Field, Value | None]) -> None:
         """Values that were read apart from a block."""
@@ -80,6 +103,13 @@ class Image:
         if field.scale is None:
             return float(raw)
         return scale_raw(raw, self.power(field))
+
+    def values(self) -> dict[Field, Value | None]:
+        """The scaled value of every field that was read."""
+        return {
+            field: raw if field.scale is None or raw is None else scale_raw(raw, self.power(field))
+            for field, raw in self._raw.items()
+        }
 
     def power(self, field: Field) -> int | None:
         """The power of ten that scales a field."""
