@@ -51,6 +51,8 @@ class SunSpecDevice:
         self._model_ids = device.model_ids
         self.inverter = _Inverter(self) if points.power is not None else None
         self.meter = _Meter(poller, points) if points.meter_power is not None else None
+        self.switch = None
+        self.switch_control = None
         self.control: PowerControl | None = None
 
     @property

@@ -69,6 +69,20 @@ class PowerControl(Protocol):
         ...
 
 
+class Switch(Protocol):
+    async def read_switch(self) -> bool:
+        """Whether it is on. Raises DeviceTimeout, DeviceRejected."""
+        ...
+
+
+class SwitchControl(Protocol):
+    """The writable half of a switch."""
+
+    async def write_switch(self, on: bool) -> None:
+        """Switches it. Raises DeviceTimeout, DeviceRejected."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Droop:
     """A frequency droop that an inverter answers by itself. None: what the device does not have, or does not tell."""
@@ -123,6 +137,14 @@ class Device(Protocol):
     @property
     def control(self) -> PowerControl | None:
         """None where the device has none, or is configured read-only."""
+        ...
+
+    @property
+    def switch(self) -> Switch | None: ...
+
+    @property
+    def switch_control(self) -> SwitchControl | None:
+        """None where the device is no switch, or is configured read-only."""
         ...
 
     async def close(self) -> None:

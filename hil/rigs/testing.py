@@ -6,7 +6,7 @@ from hil.rigs.clock import ManualClock
 from hil.rigs.home import HomeRig
 
 
-class _AgentClock:
+class AgentClock:
     """The rig's clock as the agent reads it."""
 
     def __init__(self, rig_clock: ManualClock) -> None:
@@ -23,7 +23,7 @@ class HomeBench:
     """A served home as the device contract wants it."""
 
     def __init__(self, rig: HomeRig, clock: ManualClock) -> None:
-        self.clock = _AgentClock(clock)
+        self.clock = AgentClock(clock)
         self._rig, self._rig_clock = rig, clock
         rating = rig.home.rating
         self.rated_power_w = rating.inverter.power_w
@@ -50,6 +50,8 @@ class HomeBench:
             pv_power_w=plant.pv_w,
             frequency_hz=plant.frequency_hz,
             voltage_v=plant.voltage_v,
+            meter_frequency_hz=plant.frequency_hz,
+            meter_voltage_v=plant.voltage_v,
             soc=plant.battery.soc,
         )
 

@@ -1,10 +1,11 @@
 """What a device's values give away about its map: findings in words, for whoever installs it. Pure."""
 
+from edge_agent.drivers.samples import FREQUENCY_HZ, INSANE_POWER_PU
 from edge_agent.drivers.sunspec import codec
 from edge_agent.drivers.sunspec.layout import Field
 from edge_agent.drivers.sunspec.plan import Image
 from edge_agent.drivers.sunspec.points import Points
-from edge_agent.drivers.sunspec.readings import FREQUENCY_HZ, INSANE_POWER_PU, read_nameplate
+from edge_agent.drivers.sunspec.readings import read_nameplate
 
 
 def look(image: Image, points: Points) -> tuple[str, ...]:

@@ -41,17 +41,20 @@ class Block:
         return f"models {', '.join(map(str, models[:-1]))} and {models[-1]}"
 
 
-def plan_reads(fields: Iterable[Field], *, across_models: bool = True) -> tuple[Block, ...]:
+def plan_reads(
+    fields: Iterable[Field], *, across_models: bool = True, longest: int = MAX_READ, widest_gap: int = MAX_READ
+) -> tuple[Block, ...]:
     """The fewest blocks that hold all fields, none of them split.
 
     A gap costs less than another transaction, so it is read along. Taking the fields in order and starting anew only
     where a block is full is optimal for blocks of one greatest length. `across_models=False` keeps each block inside
-    one model, for devices that refuse to answer across.
+    one model, for devices that refuse to answer across; `longest` and `widest_gap` [registers] are for those that
+    answer shorter blocks only, or refuse to read along what they do not have.
     """
     blocks: list[Block] = []
     current: list[Field] = []
     for field in sorted(set(fields), key=lambda field: field.address):
-        full = current and field.end - current[0].address > MAX_READ
+        full = current and (field.end - current[0].address > longest or field.address - current[-1].end > widest_gap)
         if full or (current and not across_models and field.model_id != current[0].model_id):
             blocks.append(_block(current))
             current = []

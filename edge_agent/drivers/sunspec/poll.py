@@ -29,15 +29,18 @@ class Poller:
         fast: Iterable[Field],
         slow: Iterable[Field],
         expected: dict[Field, int],
+        plan: Callable[[Iterable[Field]], tuple[Block, ...]] = plan_reads,
+        period_s: float = 0.0,
         seen_slow: Callable[[Image], None] = lambda image: None,
     ) -> None:
         """`expected` are slow fields that must always read the same: the models' numbers and lengths.
 
-        `seen_slow` is told each time all slow fields have been read anew.
+        plan: how fields are joined. period_s: a picture is not taken anew before this [s]. `seen_slow` is told each
+        time all slow fields have been read anew.
         """
-        self._seen_slow = seen_slow
         self._registers = registers
         self._clock = clock
+        self._seen_slow = seen_slow
         self.image = Image()
         fast = tuple(fast)
         scales = {field.scale for field in (*fast, *slow) if isinstance(field.scale, Field)}
@@ -46,8 +49,10 @@ class Poller:
         self._fast_fields = {*fast, *moving}
         self._slow_fields = {*slow, *scales, *expected} - self._fast_fields
         self._expected = expected
-        self._fast = plan_reads(self._fast_fields)
-        self._slow = plan_reads(self._slow_fields)
+        self._plan = plan
+        self._period_s = period_s
+        self._fast = plan(self._fast_fields)
+        self._slow = plan(self._slow_fields)
         self._due: deque[Block] = deque()
         self._slow_at_s = 0.0
         self._lost = False
@@ -61,6 +66,8 @@ class Poller:
         try:
             await self._read_all()
         except DeviceRejected:
+            if self._plan is not plan_reads:
+                raise
             # Some devices refuse a read that crosses from one model into the next.
             self._fast = plan_reads(self._fast_fields, across_models=False)
             self._slow = plan_reads(self._slow_fields, across_models=False)
@@ -78,7 +85,9 @@ class Poller:
         Raises DeviceTimeout, DeviceRejected.
         """
         async with self._lock:
-            if reader in self._taken_by or self._clock.monotonic_s() - self._done_s > SHARED_S:
+            now_s = self._clock.monotonic_s()
+            due = reader in self._taken_by or now_s - self._done_s > SHARED_S
+            if due and (self._lost or now_s - self._done_s >= self._period_s):
                 await self._take()
             self._taken_by.add(reader)
             return self._at_s
@@ -89,8 +98,9 @@ class Poller:
                 await self._read(self._slow)
                 self._check_map()
                 self._seen_slow(self.image)
-            self._at_s = self._clock.monotonic_s()
+            at_s = self._clock.monotonic_s()
             await self._read(self._fast)
+            self._at_s = at_s
             self._taken_by = set()
             self._done_s = self._clock.monotonic_s()
             self._lost = False

@@ -3,17 +3,13 @@
 import math
 from collections.abc import Iterable
 
+from edge_agent.drivers.samples import SHARE, believable_power, frequency, sample
 from edge_agent.drivers.sunspec.codec import Value
 from edge_agent.drivers.sunspec.layout import Field
 from edge_agent.drivers.sunspec.plan import Image
 from edge_agent.drivers.sunspec.points import Points
 from edge_agent.model.devices import InverterReading, MeterReading
-from edge_agent.model.values import Nameplate, Quality, Sample
-
-FREQUENCY_HZ = (40.0, 70.0)  # a meter that shows anything else does not measure a 50 or 60 Hz grid
-DEAD_LINE_PU = 0.5  # below half its nominal voltage a line is dead, and what stands for its frequency is noise
-DEAD_LINE_V = 50.0  # the same where the device does not tell its nominal voltage
-INSANE_POWER_PU = 2.0  # no inverter delivers twice its rating for longer than a fault lasts
+from edge_agent.model.values import Nameplate
 
 _PORT_PV = 0  # model 714 PrtTyp
 # Parts of a name by which vendors call a battery's module in model 160, e.g. "StCha 3" and "StDisCha 4", or "BAT".
@@ -44,11 +40,11 @@ def read_inverter(image: Image, points: Points, at_s: float) -> InverterReading:
     rated_w = _least(image, points.max_power)
     soc_pct = _first(image, points.soc)
     return InverterReading(
-        power_w=_sample(image.number(points.power), at_s, _believable_power(rated_w)),
-        frequency_hz=_frequency(image.number(points.frequency), voltage_v, _nominal_ln_v(image, points), at_s),
-        voltage_v=_sample(voltage_v, at_s),
-        pv_power_w=_sample(read_pv_power_w(image, points), at_s),
-        soc=_sample(soc_pct / 100.0 if soc_pct is not None else None, at_s, (0.0, 1.0)),
+        power_w=sample(image.number(points.power), at_s, believable_power(rated_w)),
+        frequency_hz=frequency(image.number(points.frequency), voltage_v, _nominal_ln_v(image, points), at_s),
+        voltage_v=sample(voltage_v, at_s),
+        pv_power_w=sample(read_pv_power_w(image, points), at_s),
+        soc=sample(soc_pct / 100.0 if soc_pct is not None else None, at_s, SHARE),
     )
 
 
@@ -60,31 +56,10 @@ def read_meter(image: Image, points: Points, at_s: float) -> MeterReading:
     if not voltage_v and line_to_line_v:
         voltage_v = line_to_line_v / _LL_PER_LN[_THREE_PHASE]
     return MeterReading(
-        power_w=_sample(points.meter_sign * power_w if power_w is not None else None, at_s),
-        frequency_hz=_frequency(image.number(points.meter_frequency), voltage_v, _nominal_ln_v(image, points), at_s),
-        voltage_v=_sample(voltage_v, at_s),
+        power_w=sample(points.meter_sign * power_w if power_w is not None else None, at_s),
+        frequency_hz=frequency(image.number(points.meter_frequency), voltage_v, _nominal_ln_v(image, points), at_s),
+        voltage_v=sample(voltage_v, at_s),
     )
-
-
-def _sample(value: float | None, at_s: float, inside: tuple[float, float] = (-math.inf, math.inf)) -> Sample:
-    if value is None or not math.isfinite(value):
-        return Sample(math.nan, Quality.BAD, at_s)
-    if inside[0] <= value <= inside[1]:
-        return Sample(value, Quality.GOOD, at_s)
-    return Sample(value, Quality.BAD, at_s, f"out of range ({value:g})")
-
-
-def _believable_power(rated_w: float) -> tuple[float, float]:
-    limit_w = INSANE_POWER_PU * rated_w if rated_w else math.inf
-    return -limit_w, limit_w
-
-
-def _frequency(value: float | None, voltage_v: float | None, nominal_v: float | None, at_s: float) -> Sample:
-    """Frequency of a live line. Where the device measures no voltage at all, the range alone decides."""
-    dead_below_v = DEAD_LINE_PU * nominal_v if nominal_v else DEAD_LINE_V
-    if voltage_v is not None and voltage_v < dead_below_v:
-        return Sample(value if value is not None else math.nan, Quality.BAD, at_s, f"dead line ({voltage_v:.0f} V)")
-    return _sample(value, at_s, FREQUENCY_HZ)
 
 
 def _inverter_voltage_v(image: Image, points: Points) -> float | None:

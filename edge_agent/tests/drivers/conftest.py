@@ -249,6 +249,8 @@ class OracleBench:
             frequency_hz=60.01,
             voltage_v=240.0,
             soc=0.625,
+            meter_frequency_hz=60.01,
+            meter_voltage_v=240.0,
         )
 
     def config(self, *, timeout_s: float, read_only: bool) -> DeviceConfig:

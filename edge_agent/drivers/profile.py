@@ -1,0 +1,248 @@
+"""Profiles: a device that is registers, described by a TOML file.
+
+A profile says where the numbers stand, what they mean and which way they count, how the device wants to be asked, which
+registers may be written, and what becomes of a setpoint when nobody renews it. Files are read by `profile_loading`.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from edge_agent.drivers.transaction import Pacing, Table, Write, WriteAllowance
+
+TableName = Literal["holding", "input", "coil", "discrete"]
+TABLES: dict[TableName, Table] = {
+    "holding": Table.HOLDING,
+    "input": Table.INPUT,
+    "coil": Table.COIL,
+    "discrete": Table.DISCRETE,
+}
+Kind = Literal["int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "string", "bit"]
+_WORDS: dict[str, int] = {
+    "int16": 1, "uint16": 1, "int32": 2, "uint32": 2, "int64": 4, "uint64": 4, "float32": 2, "bit": 1,
+}  # fmt: skip
+UNITS = {"W": 1.0, "kW": 1e3, "Wh": 1.0, "kWh": 1e3, "V": 1.0, "Hz": 1.0, "%": 0.01, "s": 1.0, "min": 60.0, "": 1.0}
+WordOrder = Literal["big", "little"]
+Address = Annotated[int, Meta(ge=0, le=65535, description="as it is on the wire, 0 to 65535")]
+
+POWER, _ENERGY = frozenset({"W", "kW"}), frozenset({"Wh", "kWh"})
+# role -> the units its points may have, and whether they have to say which way they count
+ROLES = {
+    "power_w": (POWER, True),
+    "pv_power_w": (POWER, False),
+    "frequency_hz": (frozenset({"Hz"}), False),
+    "voltage_v": (frozenset({"V"}), False),
+    "soc": (frozenset({"%"}), False),
+    "rated_power_w": (POWER, False),
+    "max_charge_w": (POWER, False),
+    "max_discharge_w": (POWER, False),
+    "storage_capacity_wh": (_ENERGY, False),
+    "model": (frozenset({""}), False),
+    "serial": (frozenset({""}), False),
+    "state": (frozenset({""}), False),
+}
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Registers of one value."""
+
+    address: Address
+    type: Annotated[Kind, Meta(description='e.g. "int32"')]
+    words: Annotated[int | None, Meta(description="registers of a string, 1 to 125")] = None
+    word_order: Annotated[WordOrder | None, Meta(description='"big" (high word first) or "little"')] = None
+    scale: Annotated[float, Meta(gt=0, description="what one count is in the unit; the sign stands in `positive`")] = (
+        1.0
+    )
+    unit: Annotated[
+        Literal["W", "kW", "Wh", "kWh", "V", "Hz", "%", "s", "min", ""], Meta(description='e.g. "W"; "" for none')
+    ] = ""
+    # Which way a positive number counts. A storage's "discharge" and a load in an energy balance count as "export".
+    positive: Annotated[Literal["export", "import"] | None, Meta(description='"export" or "import"')] = None
+
+    @property
+    def size(self) -> int:
+        """Registers, or bits."""
+        return self.words or _WORDS[self.type]
+
+    @property
+    def factor(self) -> float:
+        """SI units for one count, positive towards the grid."""
+        return UNITS[self.unit] * self.scale * (-1.0 if self.positive == "import" else 1.0)
+
+
+class Point(Place, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A value to read."""
+
+    table: Annotated[TableName | None, Meta(description='"holding", "input", "coil" or "discrete"')] = None
+    exponent: Annotated[Address | None, Meta(description="the register (int16) with the power of ten")] = None
+    # Counts as nothing in a sum where the device does not implement it: a string that is not there.
+    optional: bool = False
+
+
+Points = Annotated[
+    tuple[Point, ...], Meta(description="a list of points, whose sum is the value: [{ address = 1, type = ... }]")
+]
+
+
+class Step(Place, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One write of a program. What it writes is either `value`, or what it `carries`."""
+
+    function: Annotated[Literal["multiple", "single", "coil"], Meta(description='"multiple", "single", "coil"')] = (
+        "multiple"
+    )
+    value: Annotated[int | None, Meta(description="the number to write")] = None
+    # power: signed, by `positive`. magnitude: without sign. lifetime: until the device lets go by itself.
+    carries: Annotated[
+        Literal["power", "magnitude", "lifetime"] | None, Meta(description='"power", "magnitude" or "lifetime"')
+    ] = None
+    when: Annotated[
+        Literal["charge", "discharge"] | None, Meta(description='written only for this direction: "charge"')
+    ] = None
+    read_back: Annotated[bool, Meta(description="whether the register shows what was written")] = True
+
+    @property
+    def write(self) -> Write:
+        return Write[self.function.upper()]
+
+
+class Range(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Registers from first to last."""
+
+    first: Address
+    last: Address
+    table: Annotated[Literal["holding", "coil"], Meta(description='"holding" or "coil"')] = "holding"
+
+
+class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the device wants to be asked."""
+
+    table: TableName = "holding"  # of the points that do not say
+    word_order: WordOrder = "big"  # of the values that do not say
+    longest_read: Annotated[int, Meta(ge=1, le=125, description="registers in one transaction, 1 to 125")] = 125
+    # Registers between two points that may be read along; many devices refuse a block with a hole in it.
+    widest_gap: Annotated[int, Meta(ge=0, le=124, description="registers, 0 to 124")] = 0
+    pause_s: Annotated[float, Meta(ge=0, le=5, description="seconds from a reply to the next request")] = 0.0
+    latest_reply_s: Annotated[float, Meta(gt=0, le=10, description="seconds after which no reply comes any more")] = 1.0
+    # Readings in between are the last one, with its own instant. Beyond half a second nothing is acted upon.
+    period_s: Annotated[float, Meta(ge=0, le=0.4, description="seconds between two readings, 0 to 0.4")] = 0.0
+
+    @property
+    def pacing(self) -> Pacing:
+        return Pacing(pause_s=self.pause_s, latest_reply_s=self.latest_reply_s)
+
+
+class InverterPoints(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What makes the device an inverter."""
+
+    power_w: Points = ()  # AC terminals
+    pv_power_w: Points = ()
+    frequency_hz: Points = ()
+    voltage_v: Points = ()  # line to neutral
+    soc: Points = ()
+
+
+class MeterPoints(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What makes the device the meter at the grid connection."""
+
+    power_w: Points
+    frequency_hz: Points = ()
+    voltage_v: Points = ()
+
+
+class SwitchPoints(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What makes the device a switch."""
+
+    state: Points
+    on: Annotated[Step, Meta(description="the write that switches on")]
+    off: Annotated[Step, Meta(description="the write that switches off")]
+
+
+class NameplatePoints(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the device says it is. What it does not tell has to stand in the agent's configuration."""
+
+    manufacturer: str
+    model: Point | str
+    serial: Point | None = None
+    rated_power_w: Point | None = None
+    max_charge_w: Point | None = None
+    max_discharge_w: Point | None = None
+    storage_capacity_wh: Point | None = None
+
+
+class Reversion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What becomes of a setpoint that nobody renews.
+
+    timer: the device lets go after the lifetime that a step carries. watchdog: after its own `seconds`. none: never.
+    """
+
+    kind: Annotated[Literal["timer", "watchdog", "none"], Meta(description='"timer", "watchdog" or "none"')]
+    seconds: Annotated[float | None, Meta(description="seconds of the watchdog")] = None
+
+
+class Control(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the device is given a power, in programs of writes."""
+
+    # Whose power the registers set: the AC terminals', or the storage's, to which the panels' power is added.
+    reference: Annotated[Literal["ac", "storage"], Meta(description='"ac" or "storage"')]
+    reversion: Reversion
+    setpoint: Annotated[tuple[Step, ...], Meta(min_length=1, description="a list of writes")]
+    engage: tuple[Step, ...] = ()  # before the first setpoint
+    release: tuple[Step, ...] = ()  # nothing: the watchdog releases it
+    step_w: Annotated[float, Meta(gt=0, le=1000, description="watts; a smaller change is not written")] = 1.0
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return (*self.engage, *self.setpoint, *self.release)
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    title: str
+    sources: Annotated[tuple[str, ...], Meta(min_length=1, description="where each fact comes from, at least one")]
+    caveats: tuple[str, ...] = ()  # what could not be verified, or has to be set on the device; shown to the installer
+    link: Link = Link()
+    nameplate: NameplatePoints
+    inverter: InverterPoints | None = None
+    meter: MeterPoints | None = None
+    switch: SwitchPoints | None = None
+    control: Control | None = None
+    writable: tuple[Range, ...] = ()  # nothing else is ever written
+
+    @property
+    def allowance(self) -> WriteAllowance:
+        return WriteAllowance(
+            frozenset((TABLES[r.table], register) for r in self.writable for register in range(r.first, r.last + 1))
+        )
+
+    @property
+    def points(self) -> Iterator[tuple[str, Point]]:
+        """Every value that is read, with its role: `inverter.soc`."""
+        for part in ("inverter", "meter", "switch", "nameplate"):
+            group = getattr(self, part)
+            for role in ROLES if group is not None else ():
+                for point in _as_points(getattr(group, role, ())):
+                    yield f"{part}.{role}", point
+
+    @property
+    def writes(self) -> Iterator[tuple[str, Step]]:
+        """Every write, with where it stands: `control.engage`."""
+        if self.control is not None:
+            for program in ("engage", "setpoint", "release"):
+                for step in getattr(self.control, program):
+                    yield f"control.{program}", step
+        if self.switch is not None:
+            yield "switch.on", self.switch.on
+            yield "switch.off", self.switch.off
+
+
+def table_of(profile: Profile, point: Point) -> Table:
+    return TABLES[point.table or profile.link.table]
+
+
+def _as_points(given: object) -> tuple[Point, ...]:
+    if isinstance(given, Point):
+        return (given,)
+    return given if isinstance(given, tuple) else ()

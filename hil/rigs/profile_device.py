@@ -1,0 +1,284 @@
+"""A simulated device of any profile: its registers show set values, and it obeys what its profile says it obeys.
+
+Registers are encoded here from the profile's own description, by struct and not by the agent's codec. A request for a
+register that the profile does not name, beyond the gaps it says may be read along, is answered by exception 2, and so
+is a write to anything that is not on its list: the device stands for a strict one.
+"""
+
+import asyncio
+import contextlib
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from edge_agent.drivers.profile import TABLES, UNITS, Place, Point, Profile, Step, table_of
+from edge_agent.drivers.transaction import Table, Write
+
+_FORMATS: Final = {
+    "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q", "float32": "f", "bit": "H",
+}  # fmt: skip
+_ABSENT: Final = {"int16": 0x8000, "uint16": 0xFFFF, "int32": 0x80000000, "uint32": 0xFFFFFFFF}
+_EXPONENTS: Final = {"Hz": -2, "V": -1}
+_ILLEGAL_FUNCTION, _ILLEGAL_ADDRESS, _ILLEGAL_VALUE, _NO_TARGET = 1, 2, 3, 11
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Values:
+    """What the device measures [SI], positive towards the grid; and its ratings."""
+
+    own_power_w: float = 1200.0  # at its AC terminals while nobody commands it
+    load_w: float = 2000.0
+    pv_power_w: float = 900.0
+    frequency_hz: float = 49.9
+    voltage_v: float = 231.0
+    soc: float = 0.62
+    rated_power_w: float = 5000.0
+    max_charge_w: float = 4000.0
+    max_discharge_w: float = 4500.0
+    storage_capacity_wh: float = 10_000.0
+    serial: str = "42"
+
+
+class Refused(Exception):
+    """A Modbus exception."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class ProfileDevice:
+    """Registers, the setpoint they hold, and when it lapses."""
+
+    def __init__(self, profile: Profile, values: Values = Values(), *, now_s: Callable[[], float]) -> None:
+        self.profile = profile
+        self.values = values
+        self.silent = False
+        self.writes = 0
+        self._now_s = now_s
+        self._registers: dict[tuple[Table, int], int] = {}
+        self._written_s: float | None = None  # a setpoint's register, last
+        self._on = False
+        for _, step in profile.writes:
+            for register in range(step.address, step.address + step.size):
+                self._registers[_table(step), register] = 0
+
+    @property
+    def commanded_w(self) -> float | None:
+        """The power at its AC terminals that it obeys now; None: its own default."""
+        control = self.profile.control
+        if control is None or self._written_s is None or self._now_s() - self._written_s >= self._lasts_s():
+            return None
+        if any(step.value is not None and self._raw(step) != step.value for step in control.engage):
+            return None
+        directions = {s.when for s in control.setpoint if s.when and s.value is not None and self._raw(s) == s.value}
+        if not directions and any(step.when and step.value is not None for step in control.setpoint):
+            return None
+        power_w = next(
+            self._raw(step) * step.factor * (1 if step.carries == "power" or "discharge" in directions else -1)
+            for step in control.setpoint
+            if step.carries in ("power", "magnitude") and (step.when is None or step.when in directions)
+        )
+        return power_w + (self.values.pv_power_w if control.reference == "storage" else 0.0)
+
+    @property
+    def power_w(self) -> float:
+        """At its AC terminals: it follows at once."""
+        commanded_w = self.commanded_w
+        return commanded_w if commanded_w is not None else self.values.own_power_w
+
+    @property
+    def on(self) -> bool:
+        return self._on
+
+    # ---- what it is asked
+
+    def read(self, table: Table, address: int, count: int) -> list[int]:
+        """Raises Refused."""
+        self._refresh()
+        gap, found = 0, []
+        for register in range(address, address + count):
+            value = self._registers.get((table, register))
+            gap = 0 if value is not None else gap + 1
+            if gap > self.profile.link.widest_gap or (value is None and register in (address, address + count - 1)):
+                raise Refused(_ILLEGAL_ADDRESS)
+            found.append(value or 0)
+        if count > (2000 if table.bits else self.profile.link.longest_read):
+            raise Refused(_ILLEGAL_VALUE)
+        return found
+
+    def write(self, function: Write, address: int, words: list[int]) -> None:
+        """Raises Refused."""
+        self.writes += 1
+        table = Table.COIL if function is Write.COIL else Table.HOLDING
+        allowed = {(TABLES[r.table], n) for r in self.profile.writable for n in range(r.first, r.last + 1)}
+        if not {(table, register) for register in range(address, address + len(words))} <= allowed:
+            raise Refused(_ILLEGAL_ADDRESS)
+        for offset, word in enumerate(words):
+            self._registers[table, address + offset] = word
+        if self.profile.switch is not None:
+            self._on = bool(words[0])
+        control = self.profile.control
+        setpoints = control.setpoint if control is not None else ()
+        if any(step.address in range(address, address + len(words)) for step in setpoints):
+            self._written_s = self._now_s()
+
+    def serve(self, pdu: bytes) -> bytes:
+        """A request to a reply, both without unit and checksum."""
+        function = pdu[0]
+        try:
+            address, number = struct.unpack(">HH", pdu[1:5])
+            match function:
+                case 1 | 2:
+                    bits = self.read(Table(function), address, number)
+                    data = bytes(sum(b << i for i, b in enumerate(bits[at : at + 8])) for at in range(0, number, 8))
+                    return bytes((function, len(data))) + data
+                case 3 | 4:
+                    words = self.read(Table(function), address, number)
+                    return bytes((function, 2 * number)) + struct.pack(f">{number}H", *words)
+                case 5 | 6:
+                    self.write(Write(function), address, [int(number == 0xFF00) if function == 5 else number])
+                    return pdu[:5]
+                case 16:
+                    self.write(Write.MULTIPLE, address, list(struct.unpack(f">{number}H", pdu[6:])))
+                    return pdu[:5]
+            raise Refused(_ILLEGAL_FUNCTION)
+        except Refused as refused:
+            return bytes((function | 0x80, refused.code))
+
+    # ---- what its registers show
+
+    def _refresh(self) -> None:
+        values, power_w = self.values, self.power_w
+        shown = {
+            "inverter.power_w": power_w,
+            "inverter.pv_power_w": values.pv_power_w,
+            "inverter.frequency_hz": values.frequency_hz,
+            "inverter.voltage_v": values.voltage_v,
+            "inverter.soc": values.soc,
+            "meter.power_w": power_w - values.load_w,
+            "meter.frequency_hz": values.frequency_hz,
+            "meter.voltage_v": values.voltage_v,
+            "switch.state": float(self._on),
+            "nameplate.rated_power_w": values.rated_power_w,
+            "nameplate.max_charge_w": values.max_charge_w,
+            "nameplate.max_discharge_w": values.max_discharge_w,
+            "nameplate.storage_capacity_wh": values.storage_capacity_wh,
+        }
+        roles: dict[str, list[Point]] = {}
+        for role, point in self.profile.points:
+            roles.setdefault(role, []).append(point)
+        for role, points in roles.items():
+            if role in ("nameplate.model", "nameplate.serial"):
+                self._show_text(points[0], values.serial)
+                continue
+            left = shown[role]
+            for point in points:
+                fits = not point.type.startswith("uint") or left / point.factor >= 0
+                self._show(point, left if fits else 0.0)
+                left = 0.0 if fits else left
+            if points[-1].optional and points[-1].type in _ABSENT:
+                self._put(point, struct.pack(">Q", _ABSENT[point.type])[-2 * point.size :])
+
+    def _show(self, point: Point, value: float) -> None:
+        exponent = _EXPONENTS.get(point.unit, 0) if point.exponent is not None else 0
+        if point.exponent is not None:
+            self._registers[table_of(self.profile, point), point.exponent] = exponent & 0xFFFF
+        raw = value / point.factor / 10.0**exponent
+        self._put(point, struct.pack(f">{_FORMATS[point.type]}", raw if point.type == "float32" else round(raw)))
+
+    def _show_text(self, point: Point, text: str) -> None:
+        if point.type == "string":
+            self._put(point, text.encode().ljust(2 * point.size, b"\0"), swap=False)
+        else:
+            self._put(point, struct.pack(f">{_FORMATS[point.type]}", int(text)))
+
+    def _put(self, point: Point, data: bytes, *, swap: bool = True) -> None:
+        words = list(struct.unpack(f">{point.size}H", data))
+        if swap and self._word_order(point) == "little":
+            words.reverse()
+        for offset, word in enumerate(words):
+            self._registers[table_of(self.profile, point), point.address + offset] = word
+
+    # ---- what was written to it
+
+    def _raw(self, step: Step) -> float:
+        words = [self._registers[_table(step), step.address + offset] for offset in range(step.size)]
+        if self._word_order(step) == "little":
+            words.reverse()
+        number: float = struct.unpack(f">{_FORMATS[step.type]}", struct.pack(f">{step.size}H", *words))[0]
+        return number
+
+    def _lasts_s(self) -> float:
+        control = self.profile.control
+        if control is None or control.reversion.kind == "none":
+            return float("inf")
+        if control.reversion.kind == "watchdog":
+            return control.reversion.seconds or float("inf")
+        return next(
+            self._raw(step) * UNITS[step.unit] * step.scale for step in control.steps if step.carries == "lifetime"
+        )
+
+    def _word_order(self, place: Place) -> str:
+        return place.word_order or self.profile.link.word_order
+
+    def change(self, **values: float) -> None:
+        """Sets what it measures."""
+        self.values = replace(self.values, **values)  # type: ignore[arg-type]
+
+
+class TcpDevice:
+    """A simulated device behind Modbus TCP, on a port of the loopback."""
+
+    def __init__(self, device: ProfileDevice, *, unit_id: int = 1, host: str = "127.0.0.1", port: int = 0) -> None:
+        self.device = device
+        self.unit_id = unit_id
+        self._host, self._port = host, port
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.StreamWriter] = set()
+
+    @property
+    def port(self) -> int:
+        return int(self._server.sockets[0].getsockname()[1]) if self._server is not None else self._port
+
+    async def __aenter__(self) -> "TcpDevice":
+        self._server = await asyncio.start_server(self._converse, self._host, self._port)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._server is not None:
+            self._server.close()
+            for writer in self._connections:
+                writer.close()
+            await self._server.wait_closed()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections.add(writer)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = await reader.readexactly(7)
+                number, _, length, unit_id = struct.unpack(">HHHB", head)
+                pdu = await reader.readexactly(length - 1)
+                if self.device.silent:
+                    continue
+                absent = bytes((pdu[0] | 0x80, _NO_TARGET))
+                reply = self.device.serve(pdu) if unit_id == self.unit_id else absent
+                writer.write(struct.pack(">HHHB", number, 0, len(reply) + 1, unit_id) + reply)
+                await writer.drain()
+        self._connections.discard(writer)
+        writer.close()
+
+
+def on_line(devices: dict[int, ProfileDevice]) -> Callable[[bytes], bytes | None]:
+    """What an RtuProxy serves: devices by unit id on one line. A unit that is not there says nothing."""
+
+    def serve(request: bytes) -> bytes | None:
+        device = devices.get(request[0])
+        return request[:1] + device.serve(request[1:]) if device is not None and not device.silent else None
+
+    return serve
+
+
+def _table(step: Step) -> Table:
+    return Table.COIL if step.function == "coil" else Table.HOLDING
