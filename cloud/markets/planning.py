@@ -123,7 +123,7 @@ def problem_of(
         ),
         reserve=ReserveTerms(
             units=window.delivery_units(),
-            sustain_s=product.sustain_s,
+            sustain_s=max(product.sustain_s, service.sustain_s),
             upward=upward,
             downward=downward,
             limit_w=contract_limit_w(product, service, told.rated_power_w),

@@ -124,6 +124,13 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return True, True
 
     @property
+    def sustain_s(self) -> float:
+        """For how long all of it must be possible [s]; 0 where the service does not say."""
+        if self.trigger is not None:
+            return self.timing.full_delivery_s + self.trigger.hold_s
+        return self.curve.sustain_s if self.curve is not None else 0.0
+
+    @property
     def thresholds_hz(self) -> list[float]:
         """Where its answer begins: a trigger's threshold, the ends of a curve's deadband; none for inertia."""
         if self.trigger is not None:

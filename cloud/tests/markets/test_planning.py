@@ -85,3 +85,12 @@ def test_an_award_beyond_the_charge_is_reported_as_a_shortfall() -> None:
     # 500 Wh above the limit, 0.9 out, a quarter of an hour: 1800 W
     assert planned.plan.reserve_w == pytest.approx(1_800, abs=1)
     assert planned.plan.shortfall_w == pytest.approx(1_200, abs=1)
+
+
+@pytest.mark.parametrize(("service_id", "reserve_w"), [("gb-dr-low", 1_800), ("gb-dm-low", 3_000)])
+def test_a_service_that_lasts_longer_than_its_product_is_planned_for_its_own_time(
+    service_id: str, reserve_w: int
+) -> None:
+    # 2000 Wh above the limit, 0.9 out: an hour of 1800 W (DR), or half an hour (DM) of more than the 3000 W awarded
+    planned = plan_award(state(0.3), WINDOW, PRICES, services.load(service_id), load_product("droop"), 3_000)
+    assert planned.plan.reserve_w == pytest.approx(reserve_w, abs=1)
