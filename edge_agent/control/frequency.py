@@ -24,6 +24,7 @@ DEAD_LINE_V = 50.0  # the same where nobody says what is nominal
 
 PART_HZ = 0.1  # two meters of one grid agree within this, and a late one with what the other showed a moment ago
 WINDOW_S = 1.0  # that moment is one to two of these
+STILL_S = 1.0  # one that stands still for less is not looked at
 FROZEN_AFTER_S = 10.0  # of standing still while another source
 MOVED_HZ = 0.03  # has gone so far (three steps of the coarsest register)
 MOVES = 20  # and so often: one that jumped once and stays there proves nothing
@@ -72,8 +73,9 @@ class Watch:
     window_s: float = -math.inf  # when the present window began
     now_hz: tuple[float, float] = (math.inf, -math.inf)  # lowest and highest in it
     before_hz: tuple[float, float] = (math.inf, -math.inf)  # and in the one before
-    others_then: Mapping[str, tuple[float, int]] = field(default_factory=dict)  # (Hz, changes) at its last change
-    away_s: Mapping[str, float] = field(default_factory=dict)  # since when which of them has left its value of then
+    # While it stands still: (Hz, changes) of the others when that began, and since when each is away from there.
+    others_then: Mapping[str, tuple[float, int]] | None = None
+    away_s: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def timing(self) -> Timing:
@@ -135,7 +137,7 @@ def choose(
             good[name] = sample
     if len(seen) > 1:
         for name, watch in seen.items():
-            seen[name] = _compare(watch, watches.get(name), name, seen, now_s)
+            seen[name] = _compare(watch, name, seen, now_s)
         frozen = {name: while_ for name in good if (while_ := _frozen(name, seen, now_s))}
         for name, while_ in frozen.items():
             doubts[name] = f"frozen at {good.pop(name).value:.3f} Hz while {while_} moves"
@@ -234,24 +236,29 @@ def _smoothed(before: float, now: float) -> float:
     return before + _SMOOTHING * (now - before) if before else now
 
 
-def _compare(watch: Watch, before: Watch | None, name: str, seen: Mapping[str, Watch], now_s: float) -> Watch:
-    """Where the others stood when this source last changed, and since when they have not stood there any more."""
-    others = {other: (peer.hz, peer.changes) for other, peer in seen.items() if other != name}
-    if before is None or watch.changes != before.changes:
-        return replace(watch, others_then=others, away_s={})
-    away_s = dict(watch.away_s)
-    for other, (hz, _) in others.items():
-        then = watch.others_then.get(other)
-        if then is not None and abs(hz - then[0]) > MOVED_HZ:
-            away_s.setdefault(other, now_s)
-    return replace(watch, away_s=away_s) if len(away_s) != len(watch.away_s) else watch
+def _compare(watch: Watch, name: str, seen: Mapping[str, Watch], now_s: float) -> Watch:
+    """Where the others stood when this source came to a standstill, and since when they stand there no more."""
+    then = watch.others_then
+    if now_s - watch.changed_s < STILL_S:
+        return replace(watch, others_then=None, away_s={}) if then is not None else watch
+    if then is None:
+        others = {other: (peer.hz, peer.changes) for other, peer in seen.items() if other != name}
+        return replace(watch, others_then=others)
+    gone = {
+        other: now_s
+        for other, (hz, _) in then.items()
+        if other not in watch.away_s and other in seen and abs(seen[other].hz - hz) > MOVED_HZ
+    }
+    return replace(watch, away_s={**watch.away_s, **gone}) if gone else watch
 
 
 def _frozen(name: str, seen: Mapping[str, Watch], now_s: float) -> str:
     """The source that moves while this one stands still; empty where there is none."""
     watch = seen[name]
     for other, since_s in watch.away_s.items():
-        moves = seen[other].changes - watch.others_then[other][1] if other in seen else 0
+        if watch.others_then is None or other not in seen:
+            continue
+        moves = seen[other].changes - watch.others_then[other][1]
         if now_s - since_s >= FROZEN_AFTER_S and moves >= MOVES:
             return other
     return ""
