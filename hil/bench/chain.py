@@ -21,7 +21,7 @@ from pymodbus.client import AsyncModbusTcpClient
 from hil.rigs.recording import load_recording, responses
 from hil.run.chain import Chain, Offer, Say, Timing, chain
 from hil.run.collect import book_keeping, machine
-from hil.run.processes import ChainError, wait_until
+from hil.run.processes import ChainError, ChainRefused, wait_until
 
 OFFERS: Final = (Offer(product="droop", service=str(Path(__file__).parent / "step.toml"), group="bench"),)
 LOW_HZ: Final = 59.7  # everything is asked for
@@ -29,10 +29,14 @@ LEVEL_HZ: Final = 59.85
 STEP_GAP_S: Final = (0.4, 0.9)  # between jumps: longer than a response, unrelated to the cycle
 THRESHOLD_W: Final = 20.0
 ROUND_TRIPS: Final = 400
+LEAST_S: Final = 5.0
+MOST_S: Final = 1800.0  # sessions are planned an hour ahead
 
 
 def bench_chain(*, homes: int, seconds: float, folder: Path | None, say: Say) -> dict[str, Any]:
-    """The figures, by name. Raises ChainError."""
+    """The figures, by name. Raises ChainError, ChainRefused."""
+    if not LEAST_S <= seconds <= MOST_S:
+        raise ChainRefused(f"--seconds {seconds:g}: give {LEAST_S:g} to {MOST_S:g}")
     folder = folder or Path("run") / f"bench-{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}"
     with chain(folder.absolute(), homes=homes, scenario="underfrequency", say=say, offers=OFFERS) as running:
         running.start_rig()

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0; 1 with one line where part of the chain failed, 2 where a service that was named cannot be used."""
+    """0; 1 with one line where part of the chain failed, 2 where what was asked for cannot be measured."""
     show = sys.stderr if arguments.json else sys.stdout
 
     def say(text: str) -> None:
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         figures = arguments.measure(arguments, say)
     except (ChainError, ServiceError) as error:
         sys.stderr.write(f"vpp-hil: {error}\n")
-        return 2 if isinstance(error, ServiceError) else 1
+        return 2 if isinstance(error, ServiceError) else error.exit_code
     if arguments.json:
         sys.stdout.write(json.dumps(figures) + "\n")
     else:

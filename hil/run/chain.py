@@ -6,6 +6,7 @@ report, the benchmark and the end-to-end tests need: folders, ledger, history an
 
 import json
 import os
+import select
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,9 +26,10 @@ from edge_agent.model.config import load as load_agent_config
 from edge_agent.model.status import STATISTICS
 from edge_agent.sync.journal import JournalStatus, read_status
 from hil.rigs.history import write_history_csv
-from hil.run.processes import ChainError, Processes, command, running, wait_until
+from hil.run.processes import ChainError, ChainRefused, Processes, command, running, wait_until
 
 HISTORY_DAYS: Final = 14
+RIG_ANSWERS_WITHIN_S: Final = 60.0
 Say = Callable[[str], None]
 
 
@@ -146,7 +148,10 @@ class Chain:
             "delivery_start": start.isoformat(),
             "delivery_end": end.isoformat(),
         }
-        httpx.post(f"{self.market_url}/sessions", json=session, timeout=10).raise_for_status()
+        try:
+            httpx.post(f"{self.market_url}/sessions", json=session, timeout=10).raise_for_status()
+        except httpx.HTTPError as error:
+            raise ChainError(f"the market opens no session: {error} (log: {self.processes.log('market')})") from error
         self._say(f"market: session opened, delivery {start:%H:%M:%S} to {end:%H:%M:%S} UTC")
         return start, end
 
@@ -173,14 +178,23 @@ class Chain:
 
     def tell_rig(self, order: dict[str, Any]) -> None:
         pipe = self.processes.stdin("rig")
-        pipe.write(json.dumps(order).encode() + b"\n")
-        pipe.flush()
+        try:
+            pipe.write(json.dumps(order).encode() + b"\n")
+            pipe.flush()
+        except OSError as error:
+            raise ChainError(f"the rig takes no orders ({error}; log: {self.processes.log('rig')})") from error
 
     def save_recording(self) -> Path:
         """The rig's device-side recording so far, as a file."""
         path = self.folder / "rig" / "recording.npz"
         self.tell_rig({"save": str(path)})
-        answer = json.loads(self.processes.stdout("rig").readline())
+        answers = self.processes.stdout("rig")
+        ready, _, _ = select.select([answers], [], [], RIG_ANSWERS_WITHIN_S)
+        line = answers.readline() if ready else b""
+        if not line:
+            self.processes.check()
+            raise ChainError(f"the rig does not answer within {RIG_ANSWERS_WITHIN_S:.0f} s")
+        answer = json.loads(line)
         if answer.get("saved") != str(path):
             raise ChainError(f"the rig was to save {path} and answered {answer}")
         return path
@@ -285,7 +299,16 @@ class Chain:
 
 @contextmanager
 def chain(folder: Path, *, homes: int, scenario: str, say: Say, offers: Sequence[Offer] = OFFERS) -> Iterator[Chain]:
-    """A chain whose processes are all ended when the block is left, the agents first."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """A chain whose processes are all ended when the block is left, the agents first.
+
+    Raises ChainRefused unless `folder` is new or empty: what an earlier run left there would be taken for this one's.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        used = any(folder.iterdir())
+    except OSError as error:
+        raise ChainRefused(f"{folder}: cannot be used ({error.strerror}); give another folder as --data") from error
+    if used:
+        raise ChainRefused(f"{folder}: is not empty; give a new folder as --data")
     with running(folder / "logs") as processes:
         yield Chain(folder, processes, homes, scenario, say, offers)

@@ -14,7 +14,7 @@ import numpy as np
 from hil.run.chain import Chain, Timing, chain
 from hil.run.collect import collect
 from hil.run.figures import picture
-from hil.run.processes import ChainError
+from hil.run.processes import ChainError, ChainRefused
 from hil.run.report import summary, write_report
 from hil.run.results import Results
 
@@ -28,7 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0: every home delivered and no frame was lost; 1: not so, or part of the chain failed; 130: interrupted."""
+    """0: every home delivered and no frame was lost; 1: not so, or part of the chain failed.
+
+    2: what was asked for cannot be run; 130: interrupted.
+    """
     started = datetime.now(UTC)
     folder = (arguments.data or Path("run") / f"{started:%Y-%m-%dT%H-%M-%S}").absolute()
     signal.signal(signal.SIGTERM, _interrupt)
@@ -39,6 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.flush()
 
     try:
+        if arguments.picture and not arguments.picture.parent.is_dir():
+            raise ChainRefused(f"--picture {arguments.picture}: its folder is not there; make it first")
         with chain(folder, homes=arguments.homes, scenario=arguments.scenario, say=say) as running:
             results = play(running, Timing(), started=started, say=say)
             report = folder / "report.html"
@@ -52,6 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
                 _serve_on(running)
     except ChainError as error:
         sys.stderr.write(f"vpp-hil: {error}\n")
+        return error.exit_code
+    except OSError as error:
+        sys.stderr.write(f"vpp-hil: {error.filename or folder}: {error.strerror or error}\n")
         return 1
     except KeyboardInterrupt:
         sys.stdout.write("interrupted: every process was stopped\n")

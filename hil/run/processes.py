@@ -9,13 +9,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, ClassVar, Final
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG: Final = 1
+_REFUSED: Final = 2  # the exit code of every command of ours that was asked for what cannot be
 
 
 class ChainError(Exception):
     """Part of the chain did not do what it must; says which, and where its log is."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ChainRefused(ChainError):
+    """What was asked for cannot be run; says what, and how to mend it."""
+
+    exit_code: ClassVar[int] = 2
 
 
 def _die_with_parent() -> None:
@@ -70,10 +79,11 @@ class Processes:
         return [name for name in self._running if name.startswith(prefix)]
 
     def check(self) -> None:
-        """Raises ChainError if one has ended by itself."""
+        """Raises ChainError if one has ended by itself, ChainRefused if that was because it was asked in vain."""
         for name, process in self._running.items():
             if (code := process.poll()) is not None:
-                raise ChainError(f"{name} ended with code {code}: {last_line(self.log(name))} (log: {self.log(name)})")
+                kind = ChainRefused if code == _REFUSED else ChainError
+                raise kind(f"{name} ended with code {code}: {last_line(self.log(name))} (log: {self.log(name)})")
 
     def signal(self, name: str, number: signal.Signals) -> None:
         self._running[name].send_signal(number)
@@ -114,14 +124,17 @@ class Processes:
 
 def command(arguments: Sequence[str], *, within_s: float = 60.0) -> str:
     """Runs one of the console scripts to its end; its standard output. Raises ChainError with what it said."""
-    done = subprocess.run(
-        [str(Path(sys.executable).parent / arguments[0]), *arguments[1:]],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=within_s,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [str(Path(sys.executable).parent / arguments[0]), *arguments[1:]],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=within_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ChainError(f"{' '.join(arguments)} did not end within {within_s:.0f} s") from error
     if done.returncode != 0:
         raise ChainError(f"{' '.join(arguments)} ended with code {done.returncode}: {done.stderr.strip()}")
     return done.stdout

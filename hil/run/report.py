@@ -42,17 +42,17 @@ def write_report(results: Results, path: Path) -> None:
 def summary(results: Results) -> str:
     """What a person wants to know, as text."""
     lines = [
-        f"{'home':<9}{'service':<16}{'contracted':>11}{'plan':>8}{'promised':>10}{'delivered':>11}"
+        f"{'home':<9}{'service':<16}{'contracted':>11}{'plan':>9}{'promised':>10}{'delivered':>11}"
         f"{'error':>8}{'score':>7}{results.currency:>9}"
     ]
     lines += [
-        f"{h.site:<9}{h.service_id:<16}{h.contracted_w:>9} W{h.plan_w:>+6.0f} W{h.promised_w:>+8.0f} W"
+        f"{h.site:<9}{h.service_id:<16}{h.contracted_w:>9} W{h.plan_w:>+7.0f} W{h.promised_w:>+8.0f} W"
         f"{h.delivered_w:>+9.0f} W{100 * h.performance_error:>6.2f} %{h.performance_factor:>7.3f}{h.total_amount:>9}"
         for h in results.homes
     ]
     lines.append(
         f"{'sum':<25}{sum(h.contracted_w for h in results.homes):>9} W"
-        f"{sum(h.plan_w for h in results.homes):>+6.0f} W{sum(h.promised_w for h in results.homes):>+8.0f} W"
+        f"{sum(h.plan_w for h in results.homes):>+7.0f} W{sum(h.promised_w for h in results.homes):>+8.0f} W"
         f"{sum(h.delivered_w for h in results.homes):>+9.0f} W{'':>15}{results.total_amount:>9}"
     )
     lines.append("")

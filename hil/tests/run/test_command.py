@@ -33,9 +33,35 @@ def test_stopped_in_the_middle_it_leaves_nothing_behind(
     assert left_behind(folder) == []
 
 
-def test_what_cannot_be_run_is_refused_in_one_line(tmp_path: Path) -> None:
-    arguments = [COMMAND, "run", "--homes", "2", "--scenario", "nothing", "--data", str(tmp_path / "run")]
-    run = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
-    assert run.returncode == 1
-    assert "scenario 'nothing'" in run.stderr
+REFUSED = {
+    "an unknown scenario": (["run", "--homes", "2", "--scenario", "nothing"], "scenario 'nothing'"),
+    "no home at all": (["run", "--homes", "0"], "1 to 66 homes"),
+    "a picture that cannot be kept": (["run", "--picture", "nowhere/picture.png"], "nowhere/picture.png"),
+    "a bench of no time": (["bench", "chain", "--seconds", "-1"], "--seconds -1"),
+}
+
+
+@pytest.mark.parametrize(("asked", "named"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_run_is_refused_in_one_line(asked: list[str], named: str, tmp_path: Path) -> None:
+    refused = _refused([*asked, "--data", str(tmp_path / "run")], tmp_path)
+    assert named in refused
+
+
+def test_a_folder_that_cannot_be_used_is_refused_in_one_line(tmp_path: Path) -> None:
+    used = tmp_path / "used"
+    (used / "rig").mkdir(parents=True)  # an earlier run's rig.json would be taken for this one's
+    file = tmp_path / "file"
+    file.touch()
+    for folder, finding in ((used, "not empty"), (file, "cannot be used"), (file / "below", "cannot be used")):
+        for command in (["run"], ["bench", "chain"]):
+            refused = _refused([*command, "--data", str(folder)], tmp_path)
+            assert str(folder) in refused
+            assert finding in refused
+
+
+def _refused(arguments: list[str], folder: Path) -> str:
+    run = subprocess.run([COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False, cwd=folder)
+    assert run.returncode == 2, run.stderr
+    assert run.stderr.startswith("vpp-hil: ")
     assert run.stderr.count("\n") == 1
+    return run.stderr
