@@ -15,6 +15,7 @@ def look(image: Image, points: Points) -> tuple[str, ...]:
         *_frequencies(image, points),
         *_ratings(image, points),
         *_connections(image, points),
+        *_panels(image, points),
     )
 
 
@@ -85,3 +86,11 @@ def _connections(image: Image, points: Points) -> list[str]:
         if raw == 0:
             findings.append(f"{field} says that {what}")
     return findings
+
+
+def _panels(image: Image, points: Points) -> list[str]:
+    """Of an older hybrid, whose storage is steered around what the panels give."""
+    older = isinstance(points.ac_type, int)
+    if not older or points.dc_ports or not points.soc or read_nameplate(image, points, ()).max_charge_w <= 0:
+        return []
+    return ["there is no model 160, so what its panels give is not known, and its power is set as if it were nothing"]

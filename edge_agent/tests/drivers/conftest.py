@@ -275,3 +275,9 @@ async def oracle_bench(serve: Any) -> OracleBench:
 def models() -> list[dict[str, Any]]:
     """The hybrid's models, to be changed by the test."""
     return hybrid_models()
+
+
+@pytest.fixture(name="encode")
+def _encode() -> Callable[..., Any]:
+    """Registers of a whole map from raw values, by the oracle, and where each model begins."""
+    return encode
