@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from edge_agent.control.bounds import TAPER, Storage, believable_soc, ramp
-from edge_agent.control.frequency_response import Phase, ResponseLaw, ResponseState
+from edge_agent.control.frequency_response import Phase, ResponseLaw, ResponseState, law
 from edge_agent.model.intent import ArmService
 from edge_agent.model.values import PowerBounds, Proposal, Snapshot
 
@@ -43,9 +43,9 @@ def needed(services: Iterable[tuple[ArmService, ResponseLaw, ResponseState]], no
     """What all of them need from now on."""
     up_wh = down_wh = recovery_w = 0.0
     quiet = True
-    for arm, law, state in services:
-        wh = arm.contracted_w * _due_s(arm, law, state, now_s) / 3600.0
-        up, down = law.direction
+    for arm, answer, state in services:
+        wh = arm.contracted_w * _due_s(arm, answer, state, now_s) / 3600.0
+        up, down = answer.direction
         up_wh += wh if up else 0.0
         down_wh += wh if down else 0.0
         recovery_w += RECOVERY * arm.service.performance.tolerance_pu * arm.contracted_w if wh else 0.0
@@ -53,14 +53,14 @@ def needed(services: Iterable[tuple[ArmService, ResponseLaw, ResponseState]], no
     return Need(up_wh=up_wh, down_wh=down_wh, recovery_w=recovery_w if quiet else 0.0)
 
 
-def _due_s(arm: ArmService, law: ResponseLaw, state: ResponseState, now_s: float) -> float:
+def _due_s(arm: ArmService, answer: ResponseLaw, state: ResponseState, now_s: float) -> float:
     """For how long full power may still be asked for [s]. What is recovering will be ready again."""
     if state.recalled or state.phase is Phase.ENDED:
         return 0.0
     trigger = arm.service.trigger
     if trigger is not None and state.phase in (Phase.RELEASING, Phase.RECOVERING):
         return arm.service.timing.full_delivery_s + trigger.hold_s
-    return law.hold_left_s(state, now_s)
+    return answer.hold_left_s(state, now_s)
 
 
 def range_needed(storage: Storage, need: Need) -> tuple[float, float]:
@@ -69,6 +69,27 @@ def range_needed(storage: Storage, need: Need) -> tuple[float, float]:
     lowest = storage.soc_min + TAPER + need.up_wh / DISCHARGE_EFFICIENCY / capacity_wh
     highest = storage.soc_max - TAPER - need.down_wh * CHARGE_EFFICIENCY / capacity_wh
     return lowest, highest
+
+
+def misfit(storage: Storage, arm: ArmService, *, swing_w: float) -> str:
+    """Why a service can never be delivered whole by this storage, however it is charged; empty where it can.
+
+    swing_w: between the least and the most that the inverter may ever do [W].
+    """
+    rated_w = storage.nameplate.rated_power_w
+    answer = law(arm.service, contracted_w=arm.contracted_w, rated_power_w=rated_w)
+    held_w = arm.contracted_w * sum(answer.direction)
+    if held_w > swing_w:
+        return f"{arm.service.id} needs {held_w:.0f} W of room, and the limits here leave {swing_w:.0f} W"
+    need = needed([(arm, answer, answer.start(0.0))], 0.0)
+    lowest, highest = range_needed(storage, need)
+    if need.any and lowest > highest:
+        has_wh = (storage.soc_max - storage.soc_min) * storage.nameplate.storage_capacity_wh
+        return (
+            f"{arm.service.id} needs {need.up_wh:.0f} Wh to give and room for {need.down_wh:.0f} Wh, more than the "
+            f"{has_wh:.0f} Wh between the limits of charge hold"
+        )
+    return ""
 
 
 def propose(storage: Storage, snapshot: Snapshot, need: Need) -> Proposal:

@@ -8,7 +8,7 @@ from typing import Any, assert_never
 
 from google.protobuf.message import DecodeError
 
-from edge_agent.control.energy import PLAN_MARGIN
+from edge_agent.control import energy
 from edge_agent.model.clock import Clock
 from edge_agent.model.config import AgentConfig
 from edge_agent.model.intent import ArmService, Intent, Release, Schedule
@@ -120,8 +120,8 @@ class Agent:
             messages.description_message(
                 self.site.nameplates,
                 storage.nameplate if storage is not None else None,
-                soc_min=limits.soc_floor + PLAN_MARGIN,
-                soc_max=limits.soc_max - PLAN_MARGIN,
+                soc_min=limits.soc_floor + energy.PLAN_MARGIN,
+                soc_max=limits.soc_max - energy.PLAN_MARGIN,
             )
         )
 
@@ -175,6 +175,8 @@ class Agent:
                     return f"{body.contracted_w:.0f} W are more than the inverter's {rated_w:.0f} W"
                 if not plant.storage.present:
                     return "the inverter has no storage to hold power back with"
+                if reason := energy.misfit(plant.storage, body, swing_w=self._swing_w(rated_w)):
+                    return reason
                 if any(arm.award_id == body.award_id for arm, _ in self._decision.services):
                     return ""  # said again: what is armed is not ended by a measurement that is late just now
                 ramp_w_per_s = self._config.control.ramp_w_per_s
@@ -184,6 +186,13 @@ class Agent:
                 return ""
             case _:
                 assert_never(body)
+
+    def _swing_w(self, rated_w: float) -> float:
+        """Between the least and the most that the inverter may ever do [W]."""
+        limits = self._config.control
+        if limits.export_limit_w is None or limits.import_limit_w is None:
+            return 2 * rated_w
+        return min(2 * rated_w, limits.export_limit_w + limits.import_limit_w)
 
     def _take_link(self, connected: bool) -> None:
         if self._linked is not None and connected is not self._linked:

@@ -86,6 +86,23 @@ def test_limits_for_plans_leave_the_whole_range_to_a_baseline() -> None:
     assert highest - TAPER == pytest.approx(STORAGE.soc_max - PLAN_MARGIN)
 
 
+@pytest.mark.parametrize(
+    ("service_id", "contracted_w", "swing_w", "says"),
+    [
+        pytest.param("ercot-ffr", 5000.0, 10_000.0, "", id="1.25 kWh of 8.5"),
+        pytest.param("gb-dr", 2000.0, 10_000.0, "", id="2 kWh either way: 2.2 + 2"),
+        pytest.param("gb-dr", 4500.0, 10_000.0, "needs 4500 Wh to give and room for 4500 Wh", id="5 + 4.5 of 8.5"),
+        pytest.param("gb-dc", 3000.0, 5000.0, "needs 6000 W of room, and the limits here leave 5000 W", id="no room"),
+        pytest.param("ieee1547-droop", 5000.0, 10_000.0, "", id="no duration is asked for"),
+    ],
+)
+def test_what_can_never_be_delivered_is_said(service_id: str, contracted_w: float, swing_w: float, says: str) -> None:
+    arm = ArmService(award_id="a", service=services.load(service_id), contracted_w=contracted_w)
+    reason = energy.misfit(STORAGE, arm, swing_w=swing_w)
+    assert says in reason
+    assert bool(reason) is bool(says)
+
+
 @dataclass
 class Home:
     """A battery with losses of its own, and the controllers as the agent runs them."""

@@ -93,6 +93,16 @@ async def test_a_service_that_the_ramp_limit_makes_late_is_refused(home: Home) -
         assert "the ramp limit of this site takes 3.00 s" in reason
 
 
+async def test_a_service_that_the_limits_leave_no_room_for_is_refused(home: Home) -> None:
+    async with home(export_limit_w=1000.0, import_limit_w=1000.0) as bench:
+        await bench.run_for(1.0)
+        bench.arm("ercot-ffr", 3000)
+        await bench.run_for(1.0)
+        reason = next(m.acknowledgement.reason for m in bench.received if m.WhichOneof("body") == "acknowledgement")
+        assert bench.acks() == [(1, "REFUSED")]
+        assert reason == "ercot-ffr needs 3000 W of room, and the limits here leave 2000 W"
+
+
 async def test_writes_are_spared_and_frequency_response_is_not(home: Home) -> None:
     async with home(writes_per_day=240.0) as bench:
         for turn in range(30):
