@@ -10,6 +10,7 @@ from cloud.model.telemetry import POINTS, SAMPLES, Array, Frames
 TICK_MS: Final = 100
 RING_TICKS: Final = 600  # one minute
 AHEAD_MS: Final = 10_000  # a site's clock may be off by so much
+BRIDGED_MS: Final = 1000  # holes up to so long do not dent the sums
 _COUNTERS: Final = ("frames", "gaps", "duplicates", "refused")
 
 
@@ -19,7 +20,7 @@ class FleetSlots:
 
     utc_ms: Array  # int64, multiples of TICK_MS
     sites: Array  # int64: how many have reported for the instant
-    grid_power_w: Array  # float64: sum over those, positive towards the grid; NaN where nobody measured
+    grid_power_w: Array  # float64: sum over those, positive towards the grid; NaN where nobody measured; see _bridged
     inverter_power_w: Array  # likewise
     frequency_hz: Array  # float64: mean over those; NaN where nobody measured
 
@@ -168,7 +169,8 @@ class _Ring:
             held = max(1, int(interval_ms) // TICK_MS)  # a sample stands for its whole interval
             first = frames.take(chosen).sample_ms() // TICK_MS
             ticks = (first[:, :, None] + np.arange(held)).reshape(-1)
-            samples = np.repeat(values[chosen][:, rows], held, axis=2).transpose(1, 0, 2).reshape(len(rows), -1)
+            bridged = _bridged(values[chosen][:, rows], max(1, BRIDGED_MS // int(interval_ms)))
+            samples = np.repeat(bridged, held, axis=2).transpose(1, 0, 2).reshape(len(rows), -1)
             self._advance(int(ticks.max()))
             recent = ticks > self._newest - RING_TICKS
             self._sites += np.bincount(ticks[recent] % RING_TICKS, minlength=RING_TICKS)
@@ -195,6 +197,25 @@ class _Ring:
         known = self._known[:, cells]
         sums = np.where(known > 0, self._sums[:, cells], np.nan)
         return FleetSlots(ticks * TICK_MS, self._sites[cells], sums[0], sums[1], sums[2] / np.maximum(known[2], 1))
+
+
+def _bridged(values: Array, most: int) -> Array:
+    """[n, points, samples]: a hole takes the frame's nearest known value, if that is at most `most` samples away.
+
+    A site that misses one cycle still delivers: in a sum over sites its hole would look like a loss of power.
+    """
+    known = ~np.isnan(values)
+    if known.all():
+        return values
+    samples = np.arange(values.shape[2])
+    before = np.maximum.accumulate(np.where(known, samples, -SAMPLES), axis=2)
+    after = np.minimum.accumulate(np.where(known, samples, 2 * SAMPLES)[:, :, ::-1], axis=2)[:, :, ::-1]
+    nearest = np.where(samples - before <= after - samples, before, after)
+    near = np.abs(nearest - samples) <= most
+    bridged: Array = np.where(
+        near, np.take_along_axis(values, np.clip(nearest, 0, values.shape[2] - 1), axis=2), np.nan
+    )
+    return bridged
 
 
 def _last_known(values: Array) -> Array:

@@ -96,6 +96,25 @@ def test_sums_and_means_by_instant(fleet: FleetState) -> None:
     assert fleet.recent(NOW_MS + 1300).utc_ms.tolist() == [NOW_MS + 1400]
 
 
+def test_a_missed_cycle_of_one_site_is_no_loss_of_power(fleet: FleetState) -> None:
+    ramp: list[float | None] = [None, 10.0, 20.0, None, None, 50.0, None, 70.0, None, None]
+    fleet.update(
+        frames_of((0, NOW_MS, {"inverter_power_w": 1000.0}), (1, NOW_MS, {"inverter_power_w": ramp})), NOW_MS + 1000
+    )
+    slots = fleet.recent(NOW_MS - 1)
+    # The nearest measured value, the earlier one of two equally near:
+    assert known(slots.inverter_power_w - 1000.0) == [10, 10, 20, 20, 50, 50, 50, 70, 70, 70]
+    assert np.isnan(slots.grid_power_w).all()  # a whole frame of holes is not bridged
+
+
+def test_at_a_sample_a_second_only_one_missed_sample_is_bridged(fleet: FleetState) -> None:
+    sparse: list[float | None] = [1.0, None, None, None, 5.0, None, None, None, None, None]
+    fleet.update(frames_of((0, NOW_MS, {"inverter_power_w": sparse}), interval_ms=1000), NOW_MS + 10_000)
+    assert np.isnan(fleet.recent(NOW_MS - 1).inverter_power_w[::10]).tolist() == [
+        second not in {0, 1, 3, 4, 5} for second in range(10)
+    ]
+
+
 def test_a_sample_a_second_stands_for_its_whole_second(fleet: FleetState) -> None:
     ramp: list[float | None] = [float(value) for value in range(SAMPLES)]
     fleet.update(frames_of((0, NOW_MS, {"inverter_power_w": ramp}), interval_ms=1000), NOW_MS + 10_000)
