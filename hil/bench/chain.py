@@ -35,8 +35,7 @@ MOST_S: Final = 3600.0
 
 def bench_chain(*, homes: int, seconds: float, folder: Path | None, say: Say) -> dict[str, Any]:
     """The figures, by name. Raises ChainError, ChainRefused."""
-    if not LEAST_S <= seconds <= MOST_S:
-        raise ChainRefused(f"--seconds {seconds:g}: give {LEAST_S:g} to {MOST_S:g}")
+    check_seconds(seconds)
     folder = folder or Path("run") / f"bench-{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}"
     with chain(folder.absolute(), homes=homes, scenario="underfrequency", say=say, offers=OFFERS) as running:
         running.start_rig()
@@ -47,12 +46,12 @@ def bench_chain(*, homes: int, seconds: float, folder: Path | None, say: Say) ->
         running.wait_online()
         start, _ = running.open_session(Timing(quiet_before_s=10, quiet_after_s=seconds, event_s=0))
         running.wait_armed()
-        steps = _steps(start + timedelta(seconds=5), seconds)
+        steps = frequency_steps(start + timedelta(seconds=5), seconds)
         running.tell_rig({"steps": steps})
         say(f"bench: {len(steps)} frequency steps at {homes} homes in {seconds:.0f} s")
         used = _measure_processes(running, steps[0][0] / 1000, steps[-1][0] / 1000)
         wait_until(_past(steps[-1][0] / 1000 + 2), "steps over", within_s=seconds + 60, processes=running.processes)
-        times, unanswered = _response_times(running, steps)
+        times, unanswered = response_times(running, steps)
         late = [running.agent_statistics(site)["late_ms_p99"] for site in running.sites]
         period_ms = 1000 / running.agent_rate_hz
         book = book_keeping(running)
@@ -83,7 +82,13 @@ def bench_chain(*, homes: int, seconds: float, folder: Path | None, say: Say) ->
     }
 
 
-def _steps(begin: datetime, seconds: float) -> list[tuple[float, float]]:
+def check_seconds(seconds: float) -> None:
+    """Raises ChainRefused."""
+    if not LEAST_S <= seconds <= MOST_S:
+        raise ChainRefused(f"--seconds {seconds:g}: give {LEAST_S:g} to {MOST_S:g}")
+
+
+def frequency_steps(begin: datetime, seconds: float) -> list[tuple[float, float]]:
     """(UTC ms, Hz): down, up, down, ... at random distances."""
     draw = random.Random(20261123)
     at_ms, steps, low = begin.timestamp() * 1000, [], True
@@ -95,7 +100,10 @@ def _steps(begin: datetime, seconds: float) -> list[tuple[float, float]]:
     return steps if not low else [*steps, (at_ms, 60.0)][: len(steps) + 1]
 
 
-def _response_times(running: Chain, steps: Sequence[tuple[float, float]]) -> tuple[np.ndarray[Any, Any], int]:
+def response_times(
+    running: Chain, steps: Sequence[tuple[float, float]], *, sites: Sequence[str] | None = None
+) -> tuple[np.ndarray[Any, Any], int]:
+    """From each step to the write that answers it [ms], at these homes or all, and how many were not answered."""
     recording = load_recording(running.save_recording())
     jumps = recording.crossings(LEVEL_HZ, from_ms=steps[0][0] - 1, to_ms=steps[-1][0] + 1)
     if not jumps:
@@ -103,6 +111,7 @@ def _response_times(running: Chain, steps: Sequence[tuple[float, float]]) -> tup
     found = [
         response.to_command_ms
         for device in recording.homes.values()
+        if sites is None or device.site in sites
         for response in responses(device, jumps, threshold_w=THRESHOLD_W)
     ]
     answered = np.array([ms for ms in found if ms is not None])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hil.bench.chain import bench_chain
 from hil.bench.driver import bench_driver
+from hil.bench.edge import bench_edge
 from hil.bench.services import bench_services
 from hil.run.processes import ChainError
 from protos.services import ServiceError
@@ -21,6 +22,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     chain.set_defaults(
         measure=lambda given, say: bench_chain(homes=given.homes, seconds=given.seconds, folder=given.data, say=say)
     )
+    edge = benches.add_parser(
+        "edge", help="one agent at 50 Hz while its network comes and goes; a day without the cloud; size of an install"
+    )
+    edge.add_argument("--seconds", type=float, default=60.0, help="of frequency steps (default 60)")
+    edge.add_argument("--outage-hours", type=float, default=24.0, help="in virtual time (default 24; 0: none)")
+    edge.add_argument("--no-install", action="store_true", help="leave edge_install_mb out: it needs a package index")
+    edge.add_argument("--data", type=Path, help="folder for everything the bench writes (default: run/<time>)")
+    edge.set_defaults(
+        measure=lambda given, say: bench_edge(
+            seconds=given.seconds,
+            outage_hours=given.outage_hours,
+            install=not given.no_install,
+            folder=given.data,
+            say=say,
+        )
+    )
+    services = benches.add_parser(
+        "services", help="each frequency service in closed loop: samples outside its envelope, timing, overshoot"
+    )
+    services.add_argument(
+        "--service", action="append", help="one that ships, or a .toml file; repeatable (default: all that ship)"
+    )
+    services.set_defaults(measure=lambda given, say: bench_services(given.service or [], say=say))
+    driver = benches.add_parser(
+        "driver", help="full-map reads a second, ours over pysunspec2's client on the same server"
+    )
+    driver.add_argument("--seconds", type=float, default=10.0, help="for each client (default 10)")
+    driver.add_argument("--legacy", action="store_true", help="the map of an older inverter (103, 120 to 124, 160)")
+    driver.set_defaults(measure=lambda given, say: bench_driver(seconds=given.seconds, legacy=given.legacy))
     services = benches.add_parser(
         "services", help="each frequency service in closed loop: samples outside its envelope, timing, overshoot"
     )

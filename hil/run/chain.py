@@ -8,12 +8,13 @@ import json
 import os
 import select
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import httpx
@@ -63,7 +64,14 @@ class Chain:
     """The running chain. Made by `chain()`, which ends every process it started."""
 
     def __init__(
-        self, folder: Path, processes: Processes, homes: int, scenario: str, say: Say, offers: Sequence[Offer]
+        self,
+        folder: Path,
+        processes: Processes,
+        homes: int,
+        scenario: str,
+        say: Say,
+        offers: Sequence[Offer],
+        rates_hz: Mapping[str, float],
     ) -> None:
         self.folder = folder
         self.processes = processes
@@ -73,6 +81,7 @@ class Chain:
         self.recorded_start = datetime.now(UTC)
         self._scenario = scenario
         self._offers = tuple(offers)
+        self._rates_hz = dict(rates_hz)
         self._say = say
         self._ledger: Ledger | None = None
 
@@ -294,13 +303,23 @@ class Chain:
             f'site = "{site}"\ndata_dir = "{site}"\n\n[coordinator]\nclaim_file = "{claim.name}"\n\n'
             f'[[devices]]\nname = "hybrid"\ndriver = "sunspec"\nhost = "{home["host"]}"\nport = {home["port"]}\n'
             f"unit_id = {home['unit_id']}\n"
+            + (f"\n[control]\nrate_hz = {self._rates_hz[site]}\n" if site in self._rates_hz else "")
         )
 
 
 @contextmanager
-def chain(folder: Path, *, homes: int, scenario: str, say: Say, offers: Sequence[Offer] = OFFERS) -> Iterator[Chain]:
+def chain(
+    folder: Path,
+    *,
+    homes: int,
+    scenario: str,
+    say: Say,
+    offers: Sequence[Offer] = OFFERS,
+    rates_hz: Mapping[str, float] = MappingProxyType({}),
+) -> Iterator[Chain]:
     """A chain whose processes are all ended when the block is left, the agents first.
 
+    rates_hz: of the control loop, by site, where it is not the agent's own.
     Raises ChainRefused unless `folder` is new or empty: what an earlier run left there would be taken for this one's.
     """
     try:
@@ -311,4 +330,4 @@ def chain(folder: Path, *, homes: int, scenario: str, say: Say, offers: Sequence
     if used:
         raise ChainRefused(f"{folder}: is not empty; give a new folder as --data")
     with running(folder / "logs") as processes:
-        yield Chain(folder, processes, homes, scenario, say, offers)
+        yield Chain(folder, processes, homes, scenario, say, offers, rates_hz)

@@ -1,0 +1,150 @@
+"""One agent at 50 Hz on a rig's device: how fast it answers, how late its loop is, how heavy it is, while its other
+process loses the broker and finds it again; another agent at 20 Hz beside it for the CPU time of the usual rate.
+
+A response time runs from the frequency's step at the device to the acknowledged write, on the rig's clock. The bare
+timer loop that the loop's lateness is compared with runs in the same minutes.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import psutil
+
+import hil
+from hil.bench.chain import OFFERS, check_seconds, frequency_steps, response_times
+from hil.bench.outage import bench_outage
+from hil.run.chain import Chain, Say, Timing, chain
+from hil.run.collect import book_keeping, machine
+from hil.run.processes import ChainError, ChainRefused, wait_until
+
+FAST, USUAL = "home-01", "home-02"
+RATES_HZ: Final[Mapping[str, float]] = {FAST: 50.0, USUAL: 20.0}
+FROZEN_S: Final = 8.0  # of the broker; the session gives it up after about 6
+THAWED_S: Final = 6.0
+INSTALL_WITHIN_S: Final = 600.0
+
+
+def bench_edge(*, seconds: float, outage_hours: float, install: bool, folder: Path | None, say: Say) -> dict[str, Any]:
+    """The figures, by name. Raises ChainError, ChainRefused."""
+    check_seconds(seconds)
+    if not 0 <= outage_hours <= 168:
+        raise ChainRefused(f"--outage-hours {outage_hours:g}: give 0 to 168")
+    folder = (folder or Path("run") / f"bench-{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}").absolute()
+    figures = _loop_figures(folder, seconds, say)
+    if outage_hours:
+        say(f"bench: {outage_hours:g} h without the cloud, in virtual time")
+        figures |= bench_outage(folder / "outage", outage_hours)
+    if install:
+        say("bench: a fresh environment with the extra `edge`")
+        figures["edge_install_mb"] = edge_install_mb()
+    return figures | {"machine": machine()}
+
+
+def _loop_figures(folder: Path, seconds: float, say: Say) -> dict[str, Any]:
+    with chain(folder, homes=2, scenario="underfrequency", say=say, offers=OFFERS, rates_hz=RATES_HZ) as running:
+        running.start_rig()
+        running.start_coordinator()
+        running.register_homes()
+        running.start_agents()
+        running.wait_online()
+        start, _ = running.open_session(Timing(quiet_before_s=10, quiet_after_s=seconds, event_s=0))
+        running.wait_armed()
+        steps = frequency_steps(start + timedelta(seconds=5), seconds)
+        running.tell_rig({"steps": steps})
+        begin_s, end_s = steps[0][0] / 1000, steps[-1][0] / 1000
+        say(f"bench: {len(steps)} frequency steps in {seconds:.0f} s at {RATES_HZ[FAST]:.0f} Hz, sync reconnecting")
+        wait_until(_past(begin_s), "steps begin", within_s=120, processes=running.processes)
+        timer = subprocess.Popen(
+            [sys.executable, "-m", "hil.bench.timer", str(RATES_HZ[FAST]), str(seconds)], stdout=subprocess.PIPE
+        )
+        try:
+            used = _measure(running, end_s)
+            bare = json.loads(timer.communicate(timeout=seconds + 60)[0])
+        finally:
+            timer.kill()
+            timer.wait()
+        wait_until(_past(end_s + 2), "steps over", within_s=seconds + 60, processes=running.processes)
+        times, unanswered = response_times(running, steps, sites=[FAST])
+        late = running.agent_statistics(FAST)["late_ms_p99"]
+        log = running.processes.log(f"agent-{FAST}").read_text(errors="replace")
+        book = book_keeping(running)
+    p50, p99 = np.percentile(times, [50, 99])
+    return {
+        "step_to_write_ms_p50": round(float(p50), 1),
+        "step_to_write_ms_p99": round(float(p99), 1),
+        "step_to_write_ms_max": round(float(times.max()), 1),
+        "steps": int(times.size),
+        "steps_unanswered": unanswered,
+        "loop_late_ms_p99": late,
+        "timer_late_ms_p99": round(bare["p99"], 3),
+        "loop_jitter_ratio": round(late / bare["p99"], 2),
+        "tls_reconnects": log.count("session live") - 1,
+        "frames_lost": book.missing,
+        "frames_duplicate": book.duplicate,
+        **used,
+        "rate_hz": RATES_HZ[FAST],
+    }
+
+
+def _measure(running: Chain, end_s: float) -> dict[str, float]:
+    """Memory and CPU of the processes until the steps end, the broker standing still every now and then."""
+    control = {site: psutil.Process(running.processes.pid(f"agent-{site}")) for site in RATES_HZ}
+    sync = {site: process.children()[0] for site, process in control.items()}
+    before, started_s = _cpu_s(control[USUAL]), time.monotonic()
+    while datetime.now(UTC).timestamp() < end_s:
+        with running.without_coordinator(frozen=True):
+            _wait(running, min(end_s, datetime.now(UTC).timestamp() + FROZEN_S))
+        _wait(running, min(end_s, datetime.now(UTC).timestamp() + THAWED_S))
+    used_s, elapsed_s = _cpu_s(control[USUAL]) - before, time.monotonic() - started_s
+    return {
+        "control_rss_mb": round(max(p.memory_info().rss for p in control.values()) / 1e6, 1),
+        "sync_rss_mb": round(max(p.memory_info().rss for p in sync.values()) / 1e6, 1),
+        "cpu_pct_20hz": round(100 * used_s / elapsed_s, 2),
+    }
+
+
+def _wait(running: Chain, until_s: float) -> None:
+    wait_until(_past(until_s), "time passes", within_s=120, processes=running.processes)
+
+
+def _past(utc_s: float) -> Any:
+    return lambda: datetime.now(UTC).timestamp() >= utc_s
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def edge_install_mb() -> float:
+    """What the extra `edge` puts on a gateway beside Python itself. Raises ChainError."""
+    source = Path(hil.__file__).parent.parent
+    if not (source / "pyproject.toml").exists():
+        raise ChainError("edge_install_mb: needs the sources; run it in a checkout, or with --no-install")
+    with tempfile.TemporaryDirectory() as folder:
+        copy, target = Path(folder) / "source", Path(folder) / "site-packages"
+        unwanted = shutil.ignore_patterns("node_modules", "__pycache__", "tests", "*.egg-info")
+        for package in ("protos", "edge_agent", "cloud", "hil"):
+            shutil.copytree(source / package, copy / package, ignore=unwanted)
+        for file in ("pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(source / file, copy / file)
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
+        done = subprocess.run(
+            [*command, "--target", str(target), f"{copy}[edge]"],
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_WITHIN_S,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise ChainError(f"edge_install_mb: pip ended with code {done.returncode}: {done.stderr.strip()[-300:]}")
+        return round(sum(file.stat().st_size for file in target.rglob("*") if file.is_file()) / 1e6, 1)
