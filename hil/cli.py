@@ -10,6 +10,8 @@ from typing import Final
 COMMANDS: Final = {
     "run": ("hil.run.command", "run the whole chain on this machine: homes answer a recorded event, and a report"),
     "rig": ("hil.rigs.serve", "serve simulated homes as SunSpec devices over Modbus TCP"),
+    "device": ("hil.rigs.serve_device", "serve a simulated device of a profile, over TCP or on a paced serial line"),
+    "rtu-proxy": ("hil.rigs.serve_proxy", "put a paced serial line, with its troubles, before a Modbus RTU server"),
     "market": ("hil.market.serve", "serve a small reserve market that clears against recorded prices"),
     "bench": ("hil.bench.command", "measure, and print the figures with the machine they were taken on"),
 }

@@ -96,6 +96,8 @@ async def _describe(device: Device) -> AsyncIterator[str]:
             readings.append(("inverter", await device.inverter.read_inverter()))
         if device.meter is not None:
             readings.append(("meter", await device.meter.read_meter()))
+        if device.switch is not None:
+            yield f"the switch is {'on' if await device.switch.read_switch() else 'off'}"
     except (DeviceTimeout, DeviceRejected) as error:
         yield f"it could not be read: {error}"
     for what, reading in readings:
@@ -117,11 +119,14 @@ def describe(device: Device) -> Iterator[str]:
         parts.append(f"storage of {plate.storage_capacity_wh:.0f} Wh")
     if device.meter is not None:
         parts.append("a meter")
+    if device.switch is not None:
+        parts.append("a switch")
     yield f"{plate.manufacturer} {plate.model}, serial {plate.serial or 'not told'}: {', '.join(parts)}"
     if device.inverter is not None:
-        settable = any(model in plate.sunspec_models for model in _CONTROL_MODELS)
+        settable = device.control is not None or any(model in plate.sunspec_models for model in _CONTROL_MODELS)
         yield "its power can be set" if settable else "its power can only be read, not set"
-    yield f"SunSpec models {', '.join(map(str, plate.sunspec_models))}"
+    if plate.sunspec_models:
+        yield f"SunSpec models {', '.join(map(str, plate.sunspec_models))}"
     yield from (f"finding: {finding}" for finding in device.findings)
 
 
