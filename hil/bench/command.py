@@ -51,19 +51,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     driver.add_argument("--seconds", type=float, default=10.0, help="for each client (default 10)")
     driver.add_argument("--legacy", action="store_true", help="the map of an older inverter (103, 120 to 124, 160)")
     driver.set_defaults(measure=lambda given, say: bench_driver(seconds=given.seconds, legacy=given.legacy))
-    services = benches.add_parser(
-        "services", help="each frequency service in closed loop: samples outside its envelope, timing, overshoot"
-    )
-    services.add_argument(
-        "--service", action="append", help="one that ships, or a .toml file; repeatable (default: all that ship)"
-    )
-    services.set_defaults(measure=lambda given, say: bench_services(given.service or [], say=say))
-    driver = benches.add_parser(
-        "driver", help="full-map reads a second, ours over pysunspec2's client on the same server"
-    )
-    driver.add_argument("--seconds", type=float, default=10.0, help="for each client (default 10)")
-    driver.add_argument("--legacy", action="store_true", help="the map of an older inverter (103, 120 to 124, 160)")
-    driver.set_defaults(measure=lambda given, say: bench_driver(seconds=given.seconds, legacy=given.legacy))
     for bench in benches.choices.values():
         bench.add_argument("--json", action="store_true", help="one JSON object on standard output, nothing else")
 
