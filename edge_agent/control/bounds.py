@@ -1,7 +1,8 @@
 """What an inverter can hold now, from its nameplate, the owner's limits of charge and the sun.
 
 Generator reference: charging is negative. A hybrid's AC power is what its panels give plus what its storage discharges;
-it curtails its panels when asked for less than they give, so the lower end counts none of them.
+it curtails its panels when asked for less than they give, so the lower end counts none of them - unless it cannot below
+zero: then they go on while it imports.
 """
 
 from dataclasses import dataclass
@@ -48,8 +49,11 @@ def available(storage: Storage, soc: Sample, pv_power_w: Sample) -> PowerBounds 
     if charge is None:
         return None
     pv_w = max(0.0, pv_power_w.good or 0.0)
+    unthrottled_w = 0.0 if storage.nameplate.throttles_to_import else pv_w
+    # Above zero every inverter throttles its panels.
+    lower_w = min(0.0, unthrottled_w - storage.charge_limit_w(charge))
     return PowerBounds(
-        lower_w=-min(rated_w, storage.charge_limit_w(charge)),
+        lower_w=max(-rated_w, lower_w),
         upper_w=min(rated_w, pv_w + storage.discharge_limit_w(charge)),
     )
 

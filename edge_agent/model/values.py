@@ -58,6 +58,8 @@ class Nameplate:
     max_charge_w: float = 0.0
     max_discharge_w: float = 0.0
     storage_capacity_wh: float = 0.0
+    # Whether its panels give way when it is asked to import. Else they go on, and take their share of the charging.
+    throttles_to_import: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ class Block:
     address: int
     count: int
     fields: tuple[Field, ...]
+    name: str  # for messages to people
     # Numbers are unpacked all at once; None would say "not implemented" where the value is the one beside the field.
     layout: struct.Struct
     numbers: tuple[tuple[Field, Value], ...]
@@ -32,13 +33,7 @@ class Block:
             yield field, codec.decode(field.point.type, registers[start : start + field.point.size * 2])
 
     def __str__(self) -> str:
-        """Names the block, not each of its points: it stands in messages to people."""
-        if len(self.fields) == 1:
-            return str(self.fields[0])
-        models = list(dict.fromkeys(field.model_id for field in self.fields))
-        if len(models) == 1:
-            return f"{self.fields[0]} to {self.fields[-1].path}"
-        return f"models {', '.join(map(str, models[:-1]))} and {models[-1]}"
+        return self.name
 
 
 def plan_reads(
@@ -78,7 +73,25 @@ def _block(fields: list[Field]) -> Block:
         numbers.append((field, absent))
         at = field.end
     codes.append(f"{2 * (end - at)}x")
-    return Block(address, end - address, tuple(fields), struct.Struct("".join(codes)), tuple(numbers), tuple(others))
+    return Block(
+        address,
+        end - address,
+        tuple(fields),
+        _name(fields),
+        struct.Struct("".join(codes)),
+        tuple(numbers),
+        tuple(others),
+    )
+
+
+def _name(fields: list[Field]) -> str:
+    """Names the block, not each of its points."""
+    models = list(dict.fromkeys(field.model_id for field in fields))
+    if len(fields) == 1:
+        return str(fields[0])
+    if len(models) == 1:
+        return f"{fields[0]} to {fields[-1].path}"
+    return f"models {', '.join(map(str, models[:-1]))} and {models[-1]}"
 
 
 class Image:
@@ -109,10 +122,17 @@ class Image:
 
     def values(self) -> dict[Field, Value | None]:
         """The scaled value of every field that was read."""
-        return {
-            field: raw if field.scale is None or raw is None else scale_raw(raw, self.power(field))
-            for field, raw in self._raw.items()
-        }
+        powers: dict[Field | int, int | None] = {}
+        values: dict[Field, Value | None] = {}
+        for field, raw in self._raw.items():
+            scale = field.scale
+            if scale is None or raw is None:
+                values[field] = raw
+                continue
+            if scale not in powers:
+                powers[scale] = self.power(field)
+            values[field] = scale_raw(raw, powers[scale])
+        return values
 
     def power(self, field: Field) -> int | None:
         """The power of ten that scales a field."""

@@ -31,6 +31,8 @@ def read_nameplate(image: Image, points: Points, model_ids: tuple[int, ...]) -> 
         # An older device that gives one rate for its storage means both directions.
         max_discharge_w=_least(image, points.max_discharge) or _least(image, points.max_charge),
         storage_capacity_wh=_first(image, points.capacity) or 0.0,
+        # Model 123 of an older inverter caps what leaves it, and knows no cap below zero.
+        throttles_to_import=not isinstance(points.ac_type, int),
     )
 
 

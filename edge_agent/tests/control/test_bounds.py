@@ -1,5 +1,7 @@
 """What a 5 kW hybrid with 10 kWh can hold."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,6 +42,21 @@ def test_what_it_can_hold(soc: float, pv_w: float, lower_w: float, upper_w: floa
     bounds = available(STORAGE, good(soc), good(pv_w))
     assert bounds is not None
     assert (bounds.lower_w, bounds.upper_w) == pytest.approx((lower_w, upper_w))
+
+
+@pytest.mark.parametrize(
+    ("pv_w", "lower_w"),
+    [
+        pytest.param(0.0, -4000.0, id="night"),
+        pytest.param(1500.0, -2500.0, id="the sun takes its share of what the storage takes"),
+        pytest.param(4500.0, 0.0, id="more sun than the storage takes is throttled, not imported against"),
+    ],
+)
+def test_panels_that_go_on_while_it_imports_leave_less_of_it(pv_w: float, lower_w: float) -> None:
+    older = replace(STORAGE, nameplate=replace(STORAGE.nameplate, throttles_to_import=False))
+    bounds = available(older, good(0.5), good(pv_w))
+    assert bounds is not None
+    assert (bounds.lower_w, bounds.upper_w) == pytest.approx((lower_w, min(5000.0, pv_w + 4500.0)))
 
 
 def test_panels_that_are_not_known_count_as_dark() -> None:

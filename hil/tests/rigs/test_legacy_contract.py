@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
+from edge_agent.control.bounds import Storage, available
 from edge_agent.drivers import open_device
 from edge_agent.model.devices import Device, DeviceRejected
 from hil.contract import Bench, DeviceContract, power
@@ -108,6 +109,18 @@ async def test_more_sun_than_the_storage_takes_is_throttled_at_once(driven: Driv
     driven.sun.now_w = 6500.0
     assert await driven.hold(0.0, 1.0) == pytest.approx(0, abs=30)
     assert driven.shown(123, "WMaxLim_Ena") == 1
+
+
+async def test_what_it_says_it_can_import_it_can(driven: Driven) -> None:
+    driven.sun.now_w = 1800.0
+    await driven.hold(0.0, 1.0)
+    assert driven.device.inverter is not None
+    reading = await driven.device.inverter.read_inverter()
+    storage = Storage(nameplate=driven.device.nameplate, soc_min=0.1, soc_max=0.95)
+    bounds = available(storage, reading.soc, reading.pv_power_w)
+    assert bounds is not None
+    assert bounds.lower_w == pytest.approx(1800 - 5000, abs=5)
+    assert await driven.hold(bounds.lower_w, 2.0) == pytest.approx(bounds.lower_w, abs=5)
 
 
 async def test_a_rate_that_somebody_else_writes_is_found_out(driven: Driven) -> None:
