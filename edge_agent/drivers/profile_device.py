@@ -65,18 +65,12 @@ class ProfileDevice:
         self._fields: dict[str, list[ProfileField]] = {}
         for role, point in profile.points:
             self._fields.setdefault(role, []).append(_field(profile, role, point))
-        constant = [field for role in self._fields if role.startswith("nameplate.") for field in self._fields[role]]
-        measured = [field for role in self._fields if not role.startswith("nameplate.") for field in self._fields[role]]
-        link = profile.link
-        self._poller = Poller(
-            ProfileRegisters(connection),
-            clock,
-            fast=measured,
-            slow=constant,
-            expected={},
-            plan=partial(plan_reads, longest=link.longest_read, widest_gap=link.widest_gap),
-            period_s=link.period_s,
-        )
+        # Each half is read by itself, when it is asked for; the first one brings the nameplate along, now and then.
+        parts = [part for part in ("inverter", "meter", "switch") if getattr(profile, part) is not None]
+        self._pollers = {
+            part: self._poller(connection, clock, part, ("nameplate",) if part == parts[0] else ()) for part in parts
+        }
+        self._pollers["nameplate"] = self._pollers[parts[0]]
         self.inverter = _Inverter(self) if profile.inverter is not None else None
         self.meter = _Meter(self) if profile.meter is not None else None
         self.switch = _Switch(self) if profile.switch is not None else None
@@ -96,10 +90,26 @@ class ProfileDevice:
             )
         self._pv: tuple[float, float | None] = (float("-inf"), None)  # when, and the panels' power [W]
 
+    def _poller(self, connection: Connection, clock: Clock, part: str, slow: tuple[str, ...]) -> Poller:
+        link = self._profile.link
+        return Poller(
+            ProfileRegisters(connection),
+            clock,
+            fast=self._of((part,)),
+            slow=self._of(slow),
+            expected={},
+            plan=partial(plan_reads, longest=link.longest_read, widest_gap=link.widest_gap),
+            period_s=link.period_s,
+        )
+
+    def _of(self, parts: tuple[str, ...]) -> list[ProfileField]:
+        return [field for role, fields in self._fields.items() if role.startswith(parts) for field in fields]
+
     async def start(self) -> None:
         """The first reading of everything. Raises DeviceFault where the device is not what the profile describes."""
         try:
-            await self._poller.start()
+            for poller in dict.fromkeys(self._pollers.values()):
+                await poller.start()
         except DeviceRejected as error:
             raise DeviceFault(
                 f"{error}; the profile {self._profile.title!r} does not fit this device: check profile and unit_id"
@@ -144,18 +154,20 @@ class ProfileDevice:
                 return "it keeps its last setpoint if this agent dies: it has no reversion timer"
 
     async def picture(self, reader: str) -> float:
-        at_s = await self._poller.picture(reader)
-        self._pv = (at_s, self.number("inverter.pv_power_w"))
+        at_s = await self._pollers[reader].picture(reader)
+        if reader == "inverter":
+            self._pv = (at_s, self.number("inverter.pv_power_w"))
         return at_s
 
     def number(self, role: str) -> float | None:
         """The sum of a role's points [SI], None where one of them has nothing to say."""
         total: float | None = None
         for field in self._fields.get(role, ()):
-            raw = self._poller.image.raw(field)
+            image = self._pollers[role.partition(".")[0]].image
+            raw = image.raw(field)
             value = raw * field.spec.factor if isinstance(raw, int | float) else None
             if value is not None and field.scale is not None:
-                power = self._poller.image.power(field)
+                power = image.power(field)
                 value = codec.scaled(value, power) if power is not None else None
             if value is None or abs(value) > _NO_NUMBER:
                 if field.spec.optional:
@@ -168,7 +180,7 @@ class ProfileDevice:
         await self._connection.close()
 
     def _text(self, role: str) -> str:
-        raw = [self._poller.image.raw(field) for field in self._fields.get(role, ())]
+        raw = [self._pollers["nameplate"].image.raw(field) for field in self._fields.get(role, ())]
         return str(raw[0]).strip() if raw and raw[0] is not None else ""
 
 
