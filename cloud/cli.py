@@ -70,6 +70,13 @@ def _site_claim(options: argparse.Namespace) -> int:
     return 0
 
 
+def _site_revoke(options: argparse.Namespace) -> int:
+    for line in commands.revoke_sites(_data(options), options.sites, options.reason):
+        print(line)
+    print("a coordinator that runs cuts their connections within seconds; one that starts does not let them in")
+    return 0
+
+
 def _site_list(options: argparse.Namespace) -> int:
     rows = [("slot", "site", "groups", "enrolled (UTC)", "rated W", "storage Wh")]
     _print_table(rows + [_site_row(site) for site in commands.list_sites(_data(options))])
@@ -82,7 +89,11 @@ def _site_row(site: Site) -> tuple[str, ...]:
         str(site.slot),
         site.site,
         ",".join(site.groups),
-        _utc(site.enrolled_ms) if site.enrolled_ms is not None else "not yet",
+        f"revoked {_utc(site.revoked_ms)}"
+        if site.revoked_ms is not None
+        else _utc(site.enrolled_ms)
+        if site.enrolled_ms is not None
+        else "not yet",
         f"{told.rated_power_w:.0f}" if told else "-",
         f"{told.storage_capacity_wh:.0f}" if told else "-",
     )
@@ -188,6 +199,11 @@ def _parser() -> argparse.ArgumentParser:
     for command in (add, claim):
         command.add_argument("--claim-file", type=Path, required=True, metavar="FILE", help="to be written")
         command.add_argument("--expires-hours", type=_hours, default=72.0, metavar="H", help="72 unless given")
+    revoke = _command(
+        site, "revoke", _site_revoke, "shut out the gateways of sites, now; `site claim` lets one in again"
+    )
+    revoke.add_argument("sites", metavar="SITE", nargs="+")
+    revoke.add_argument("--reason", required=True, metavar="TEXT", help="for the audit log")
     _command(site, "list", _site_list, "every site, its groups and what its agent told of it")
 
     history = groups.add_parser("history", help="what sites consumed").add_subparsers(required=True, metavar="COMMAND")

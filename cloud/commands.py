@@ -54,6 +54,18 @@ def claim_site(data: DataFolder, site: str, claim_file: Path, lifetime: timedelt
     return f"give {claim_file} to the agent of {site}"
 
 
+def revoke_sites(data: DataFolder, sites: Sequence[str], reason: str) -> list[str]:
+    """Shut out the gateways of sites, all of them or none; what to tell the person.
+
+    Raises CommandError, DataFolderError, LedgerError.
+    """
+    if not reason.strip():
+        raise CommandError("--reason is empty: say why, it goes to the audit log")
+    with _ledger(data) as ledger, ledger.transaction():
+        keys = {site: ledger.revoke_site(site, reason, now_ms(), actor()) for site in dict.fromkeys(sites)}
+    return [f"revoked {site}: {count} broker keys, its certificate and its open claims" for site, count in keys.items()]
+
+
 def list_sites(data: DataFolder) -> list[Site]:
     """The registry. Raises DataFolderError, LedgerError."""
     with _ledger(data) as ledger:

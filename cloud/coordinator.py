@@ -29,6 +29,7 @@ from cloud.gateway.intents import IntentSender
 from cloud.gateway.nats_server import BrokerError
 from cloud.gateway.notary import Notary
 from cloud.gateway.ports import PortError, Ports
+from cloud.gateway.revoker import Revoker
 from cloud.gateway.site_service import SiteGateway
 from cloud.gateway.streams import TELEMETRY_GROUPS, ensure_streams
 from cloud.identity.keyring import Keyring, KeyringError, open_keyring
@@ -112,16 +113,27 @@ class Coordinator:
         parts.run("audit", notary.run())
         history = History(data.history)
 
-        broker = Broker(data.broker, keyring, host=listen.host, port=broker_port, public_host=public, now=utc_now)
+        broker = Broker(
+            data.broker,
+            keyring,
+            host=listen.host,
+            port=broker_port,
+            public_host=public,
+            now=utc_now,
+            revocations=lambda: ledger.revocations(utc_ms()),
+        )
         parts.on_stop("broker", broker.stop)
         await broker.start()
+        parts.run("revoker", Revoker(ledger, broker).run())
         nc = await broker.connect("intents")
         parts.on_stop("connection of intents", nc.close)
         await ensure_streams(nc.jetstream(timeout=10.0))
 
         enrolment = f"{bracketed(public)}:{enrolment_port}"
         site_service = f"{bracketed(public)}:{site_port}"
-        issuer = CredentialIssuer(keyring, nats_urls=[broker.url], site_service=site_service, next_seq=history.next_seq)
+        issuer = CredentialIssuer(
+            keyring, ledger, nats_urls=[broker.url], site_service=site_service, next_seq=history.next_seq
+        )
         await self._serve_gateways(keyring, ledger, issuer, enrolment_port, site_port)
         write_json(data.addresses, {"enrolment": enrolment})
 

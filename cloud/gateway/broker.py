@@ -5,10 +5,11 @@ import json
 import logging
 import os
 import secrets
+import shutil
 import signal
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -31,6 +32,8 @@ _PROBE_S: Final = 0.05
 _RETRY_FIRST_S: Final = 0.5
 _RETRY_MOST_S: Final = 10.0
 _CONNECT_S: Final = 10.0
+_SYSTEM_LIFE_S: Final = 60
+_OK: Final = 200
 
 
 class Broker:
@@ -41,13 +44,24 @@ class Broker:
     """
 
     def __init__(
-        self, folder: Path, keyring: Keyring, *, host: str, port: int, public_host: str, now: Callable[[], datetime]
+        self,
+        folder: Path,
+        keyring: Keyring,
+        *,
+        host: str,
+        port: int,
+        public_host: str,
+        now: Callable[[], datetime],
+        revocations: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
+        """revocations: users' keys to refuse, in credentials issued up to an instant [UTC ms]; called in a thread."""
         self._files = BrokerFiles(folder=folder.absolute())
         self._keyring = keyring
         self._host = host
         self._port = port
         self._now = now
+        self._revocations = revocations
+        self._account_s = 0  # when the account JWT was issued that the broker has
         self._process: asyncio.subprocess.Process | None = None
         self.url: Final = f"tls://{bracketed(public_host)}:{port}"
         self._own_url = f"tls://{bracketed(reachable(host))}:{port}"
@@ -62,10 +76,13 @@ class Broker:
         program = await asyncio.to_thread(find_program)
         self._files.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         await self._end_stray()
+        # The ledger says who is revoked: nothing that an earlier broker kept may stand against it.
+        await asyncio.to_thread(shutil.rmtree, self._files.accounts, ignore_errors=True)
         name = f"murmuration-{secrets.token_hex(4)}"
         text = config_text(
             self._files,
             self._keyring,
+            await self._account_token(),
             host=self._host,
             port=self._port,
             name=name,
@@ -93,6 +110,34 @@ class Broker:
         except BaseException:
             await self.stop()
             raise
+
+    async def push_account(self) -> None:
+        """Give the running broker the revocations of now: it cuts live connections at once. Raises BrokerError."""
+        keyring, now_s = self._keyring, int(self._now().timestamp())
+        token = jwt.system_jwt(keyring.system, public(keyring.backend), now_s=now_s, expires_s=now_s + _SYSTEM_LIFE_S)
+        client = await self._open(token, "accounts", reconnect=False)
+        try:
+            answer = await client.request(jwt.CLAIMS_UPDATE, (await self._account_token()).encode(), timeout=_CONNECT_S)
+        except (TimeoutError, OSError, nats.errors.Error) as error:
+            raise BrokerError(f"our own broker did not take the new account ({error!r})") from error
+        finally:
+            await client.close()
+        told = json.loads(answer.data)
+        if "error" in told or told.get("data", {}).get("code") != _OK:
+            raise BrokerError(f"our own broker refused the new account: {answer.data.decode(errors='replace')[:200]}")
+
+    async def _account_token(self) -> str:
+        """The account with the revocations of now, issued later than the one before: the broker takes no older one."""
+        keyring = self._keyring
+        revoked = await asyncio.to_thread(self._revocations)
+        self._account_s = max(int(self._now().timestamp()), self._account_s + 1)
+        return jwt.account_jwt(
+            keyring.operator,
+            public(keyring.account),
+            public(keyring.devices),
+            {key: until_ms // 1000 for key, until_ms in revoked.items()},
+            now_s=self._account_s,
+        )
 
     async def run(self, on_return: Callable[[], None]) -> None:
         """Watch it for ever: when it dies by itself bring it back, same port and store, then call `on_return`."""
@@ -135,6 +180,11 @@ class Broker:
         """
         keyring = self._keyring
         token = jwt.backend_jwt(keyring.account, public(keyring.backend), now_s=int(self._now().timestamp()))
+        return await self._open(token, role, reconnect=True)
+
+    async def _open(self, token: str, role: str, *, reconnect: bool) -> Client:
+        """A connection under the coordinator's own user key. Raises BrokerError."""
+        keyring = self._keyring
         trust = ssl.create_default_context(cafile=str(keyring.authority_file))
         client = Client()
         state = _LinkLog(role, client)
@@ -146,7 +196,8 @@ class Broker:
                     tls=trust,
                     user_credentials=RawCredentials(jwt.credentials_text(token, keyring.backend.seed)),
                     connect_timeout=5,
-                    max_reconnect_attempts=-1,
+                    allow_reconnect=reconnect,
+                    max_reconnect_attempts=-1 if reconnect else 1,
                     reconnect_time_wait=1,
                     ping_interval=5,
                     max_outstanding_pings=2,

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cloud.identity import certificates, jwt, nkey
 from cloud.identity.keyring import Keyring
 from cloud.model.records import Site
+from cloud.store.ledger import Ledger
 from protos.vpp.v1 import site_pb2
 
 LIFETIME: Final = timedelta(days=30)
@@ -18,10 +19,20 @@ class CredentialIssuer:
     """Issues credentials for sites of the registry."""
 
     def __init__(
-        self, keyring: Keyring, *, nats_urls: Sequence[str], site_service: str, next_seq: Callable[[int], int]
+        self,
+        keyring: Keyring,
+        ledger: Ledger,
+        *,
+        nats_urls: Sequence[str],
+        site_service: str,
+        next_seq: Callable[[int], int],
     ) -> None:
-        """next_seq: the first frame number that a site, given by its slot, has not used as far as the history knows."""
+        """ledger: keeps which broker keys were given out, so that they can be revoked.
+        next_seq: the first frame number that a site, given by its slot, has not used as far as the history
+            knows.
+        """
         self._keyring = keyring
+        self._ledger = ledger
         self._nats_urls = tuple(nats_urls)
         self._site_service = site_service
         self._next_seq = next_seq
@@ -31,7 +42,7 @@ class CredentialIssuer:
     ) -> site_pb2.Credentials:
         """Credentials for the holder of the two keys. ValueError for a key that is not a NATS user's.
 
-        Reads the history: call it in a thread.
+        Raises CredentialsRefused when the site was revoked meanwhile. Reads ledger and history: call it in a thread.
         """
         keyring = self._keyring
         certificate = certificates.issue_site_certificate(
@@ -47,6 +58,10 @@ class CredentialIssuer:
             now_s=int(now.timestamp()),
             expires_s=int(expires.timestamp()),
         )
+        expires_ms = int(expires.timestamp()) * 1000
+        self._ledger.keep_credentials(
+            site, nats_public_key, issued_ms=int(now.timestamp() * 1000), expires_ms=expires_ms
+        )
         return site_pb2.Credentials(
             site=site.site,
             slot=site.slot,
@@ -58,5 +73,5 @@ class CredentialIssuer:
             site_service=self._site_service,
             command_keys=[keyring.signer.public_key],
             first_seq=self._next_seq(site.slot),
-            expires_ms=int(expires.timestamp()) * 1000,
+            expires_ms=expires_ms,
         )

@@ -14,7 +14,7 @@ from cloud.gateway.credentials import CredentialIssuer
 from cloud.identity import certificates, nkey
 from cloud.identity.claims import keys_fingerprint, redeem_claim
 from cloud.model.records import EventRecord, Severity
-from cloud.store.errors import ClaimError, ClaimProblem
+from cloud.store.errors import ClaimError, ClaimProblem, CredentialsRefused
 from cloud.store.ledger import Ledger
 from protos.vpp.v1 import site_pb2, site_pb2_grpc
 
@@ -53,7 +53,9 @@ class EnrolmentService(site_pb2_grpc.EnrolmentServicer):
         now_ms = int(now.timestamp() * 1000)
         try:
             keys = keys_fingerprint(public_key, nats_public_key)
-            site = await asyncio.to_thread(redeem_claim, self._ledger, request.claim_token, keys, now_ms=now_ms)
+            site = await asyncio.to_thread(
+                redeem_claim, self._ledger, request.claim_token, keys, nats_public_key, now_ms=now_ms
+            )
         except ClaimError as error:
             log.warning("enrolment refused: peer=%s reason=%s", context.peer(), error)
             await asyncio.to_thread(
@@ -67,7 +69,10 @@ class EnrolmentService(site_pb2_grpc.EnrolmentServicer):
                 )
             )
             await context.abort(_STATUS[error.problem], str(error))
-        credentials = await asyncio.to_thread(self._issuer.issue, site, public_key, nats_public_key, now=now)
+        try:
+            credentials = await asyncio.to_thread(self._issuer.issue, site, public_key, nats_public_key, now=now)
+        except CredentialsRefused as error:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
         assert site.enrolled_ms is not None  # noqa: S101 (by this claim)
         event = EventRecord(
             site=site.site,

@@ -94,14 +94,16 @@ def _version(program: Path) -> tuple[int, ...] | None:
     return tuple(int(part) for part in found.groups()) if found else None
 
 
-def config_text(files: BrokerFiles, keyring: Keyring, *, host: str, port: int, name: str, now_s: int) -> str:
+def config_text(
+    files: BrokerFiles, keyring: Keyring, account_token: str, *, host: str, port: int, name: str, now_s: int
+) -> str:
     """The broker's configuration: TLS, JWT accounts and nobody else, JetStream written through at every message.
 
     An acknowledgement lets an agent delete its copy, so what is acknowledged is on the disk: sync_interval always.
     """
     system, account = public(keyring.system), public(keyring.account)
     preload = {
-        account: jwt.account_jwt(keyring.operator, account, public(keyring.devices), now_s=now_s),
+        account: account_token,
         system: jwt.system_account_jwt(keyring.operator, system, now_s=now_s),
     }
     quote = json.dumps

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -24,6 +25,7 @@ class Notary:
         self._signer = signer
         self._utc_ms = utc_ms
         self._alarmed = False
+        self._signing = threading.Lock()  # a stop may sign while the thread of a cancelled look still runs
 
     async def run(self) -> None:
         """Sign for ever: at once, because commands may have added entries meanwhile, then whenever EVERY are new."""
@@ -42,6 +44,10 @@ class Notary:
 
     def sign(self, least: int = 1) -> bool:
         """Whether a checkpoint was signed: at least `least` entries are new, and they follow from the last one."""
+        with self._signing:
+            return self._sign(least)
+
+    def _sign(self, least: int) -> bool:
         last = self._ledger.last_audit_entry()
         before = self._ledger.last_audit_checkpoint()
         signed = before.number if before else 0

@@ -5,6 +5,7 @@ import logging
 import math
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import grpc
@@ -14,6 +15,7 @@ from cryptography import x509
 from cloud.gateway.credentials import CredentialIssuer
 from cloud.identity import certificates, nkey
 from cloud.model.records import Description, DeviceRecord, Site
+from cloud.store.errors import CredentialsRefused
 from cloud.store.ledger import Ledger
 from protos.vpp.v1 import site_pb2, site_pb2_grpc
 
@@ -34,6 +36,7 @@ class SiteGateway(site_pb2_grpc.SiteServiceServicer):
         self._issuer = issuer
         self._telemetry_interval_ms = telemetry_interval_ms
         self._now = now
+        self._told: set[tuple[str, str]] = set()  # certificates of our own making only: few
 
     async def Configure(  # noqa: N802 (named by the contract)
         self,
@@ -68,8 +71,13 @@ class SiteGateway(site_pb2_grpc.SiteServiceServicer):
             nats_public_key = nkey.check_user_public_key(request.nats_public_key)
         except ValueError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        issue = partial(self._issuer.issue, site, public_key, nats_public_key, now=self._now())
+        try:
+            credentials = await asyncio.to_thread(issue)
+        except CredentialsRefused as error:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
         log.info("renewed: site=%s", site.site)
-        return await asyncio.to_thread(self._issuer.issue, site, public_key, nats_public_key, now=self._now())
+        return credentials
 
     async def _caller(self, context: grpc.aio.ServicerContext[Any, Any]) -> Site:
         """The site of the caller's certificate, unless it left the registry or another gateway took its place."""
@@ -81,14 +89,31 @@ class SiteGateway(site_pb2_grpc.SiteServiceServicer):
         if site is None or site.enrolled_ms is None:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"site {name} is not in the registry")
         certificate = x509.load_pem_x509_certificate(next(iter(peer["x509_pem_cert"])))
+        if site.revoked_ms is not None:
+            await self._tell_refusal(site.site, certificate, "revoked")
+            await context.abort(
+                grpc.StatusCode.PERMISSION_DENIED, f"site {name} was revoked; enrol its gateway with a new claim token"
+            )
         issued = certificate.not_valid_before_utc + certificates.BACKDATE
         # A certificate's times are whole seconds.
         if issued + timedelta(seconds=1) <= datetime.fromtimestamp(site.enrolled_ms / 1000, issued.tzinfo):
+            await self._tell_refusal(site.site, certificate, "replaced")
             await context.abort(
                 grpc.StatusCode.PERMISSION_DENIED,
                 f"site {name} was enrolled anew by another gateway; enrol this one with a claim token of its own",
             )
         return site
+
+    async def _tell_refusal(self, site: str, certificate: x509.Certificate, why: str) -> None:
+        """Puts a refused certificate into the audit log, once: its holder goes on trying."""
+        serial = f"{certificate.serial_number:x}"
+        if (serial, why) in self._told:
+            return
+        self._told.add((serial, why))
+        log.warning("certificate refused: site=%s why=%s serial=%s", site, why, serial)
+        now_ms = int(self._now().timestamp() * 1000)
+        entry = partial(self._ledger.audit, "certificate.refused", actor=f"site:{site}", subject=site, at_ms=now_ms)
+        await asyncio.to_thread(partial(entry, serial=serial, why=why))
 
 
 def _description(request: site_pb2.SiteDescription) -> Description:

@@ -30,12 +30,12 @@ def issue_claim(ledger: Ledger, site: str, *, now_ms: int, lifetime: timedelta, 
     return token
 
 
-def redeem_claim(ledger: Ledger, token: str, keys: str, *, now_ms: int) -> Site:
+def redeem_claim(ledger: Ledger, token: str, keys: str, nats_public_key: str, *, now_ms: int) -> Site:
     """The site the token enrols; the token is used up, in one transaction. Raises ClaimError.
 
     keys: `keys_fingerprint` of who redeems. The same keys are answered again, because their answer may have been lost.
     """
-    return ledger.use_claim(token_hash(token), keys, now_ms)
+    return ledger.use_claim(token_hash(token), keys, now_ms, nats_public_key)
 
 
 def keys_fingerprint(public_key: ec.EllipticCurvePublicKey, nats_public_key: str) -> str:

@@ -8,13 +8,14 @@ algorithm ed25519-nkey.
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from cloud.identity.nkey import Nkey, check_user_public_key, public
 from protos import subjects
 
 _HEADER: Final = b'{"typ":"JWT","alg":"ed25519-nkey"}'
+CLAIMS_UPDATE: Final = "$SYS.REQ.CLAIMS.UPDATE"
 _NO_LIMIT: Final = -1
 # A site listens to its intents, its inbox and its groups; more than that is a fault of the agent.
 _SITE_SUBSCRIPTIONS: Final = 64
@@ -27,8 +28,12 @@ def operator_jwt(operator: Nkey, system_account: str, *, now_s: int) -> str:
     )
 
 
-def account_jwt(operator: Nkey, account: str, device_signer: str, *, now_s: int) -> str:
-    """The account in which everything happens. Keys signed by `device_signer` get a site's rights and no others."""
+def account_jwt(operator: Nkey, account: str, device_signer: str, revocations: Mapping[str, int], *, now_s: int) -> str:
+    """The account in which everything happens. Keys signed by `device_signer` get a site's rights and no others.
+
+    revocations: users' public keys that are refused in credentials issued up to an instant [s]; the broker cuts live
+    connections under them when it is told.
+    """
     limits = dict.fromkeys(
         ("subs", "data", "payload", "imports", "exports", "conn", "leaf"),
         _NO_LIMIT,
@@ -44,6 +49,7 @@ def account_jwt(operator: Nkey, account: str, device_signer: str, *, now_s: int)
         "type": "account",
         "limits": limits | jetstream,
         "default_permissions": {"pub": {}, "sub": {}},
+        "revocations": dict(revocations),
         "signing_keys": [{"kind": "user_scope", "key": device_signer, "role": "device", "template": template}],
     }
     return _mint(operator, account, "VPP", claims, now_s)
@@ -79,6 +85,13 @@ def site_jwt(
     tags = [f"pt:{subjects.partition_token(site)}", *(f"grp:{subjects.check_name(group, 'group')}" for group in groups)]
     claims = {"type": "user", "issuer_account": account, "tags": tags}
     return _mint(device_signer, check_user_public_key(user_public_key), site, claims, now_s, expires_s)
+
+
+def system_jwt(system: Nkey, user_public_key: str, *, now_s: int, expires_s: int) -> str:
+    """The coordinator at the broker's own account, to hand it a new account JWT and for nothing else."""
+    rights = {"pub": {"allow": [CLAIMS_UPDATE]}, "sub": {"allow": ["_INBOX.>"]}}
+    claims = {"type": "user", "subs": _NO_LIMIT, "data": _NO_LIMIT, "payload": _NO_LIMIT} | rights
+    return _mint(system, check_user_public_key(user_public_key), "coordinator-accounts", claims, now_s, expires_s)
 
 
 def backend_jwt(account: Nkey, user_public_key: str, *, now_s: int) -> str:

@@ -105,6 +105,8 @@ def _cannot(site: Site, live: LiveSites) -> str:
     """Why the site cannot deliver; empty where it can."""
     if site.enrolled_ms is None:
         return "not enrolled"
+    if site.revoked_ms is not None:
+        return "revoked"
     if site.description is None:
         return "its agent has not told yet what stands there"
     if site.description.storage_capacity_wh <= 0:

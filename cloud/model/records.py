@@ -46,6 +46,8 @@ class Site:
     created_ms: int
     enrolled_ms: int | None = None
     description: Description | None = None
+    revoked_ms: int | None = None  # its gateway is shut out since; enrolling another one ends it
+    revoked_reason: str | None = None
 
     @property
     def partition_token(self) -> str:
@@ -63,6 +65,27 @@ class Claim:
     expires_ms: int
     used_ms: int | None = None
     used_by: str | None = None  # SHA-256 of the public keys that enrolled by it, hex
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NatsKey:
+    """A key under which a site may be at the broker."""
+
+    nats_public_key: str
+    site: str
+    issued_ms: int  # of the newest credentials for it
+    expires_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revocation:
+    """A broker key that is refused, in credentials that were issued up to `revoked_ms`."""
+
+    nats_public_key: str
+    site: str
+    revoked_ms: int
+    expires_ms: int  # of the credentials: afterwards they are refused for their age
+    reason: str
 
 
 class IntentState(StrEnum):

@@ -28,3 +28,7 @@ class ClaimError(LedgerError):
         super().__init__(text)
         self.problem = problem
         self.site = site  # whose claim it is; None for a token that is nobody's
+
+
+class CredentialsRefused(LedgerError):
+    """A site that may have no credentials (any more)."""

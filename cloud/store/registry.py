@@ -6,7 +6,8 @@ from typing import Final
 import msgspec
 
 from cloud.model.records import Claim, Description, Site
-from cloud.store.audit import COORDINATOR, AuditLog
+from cloud.store.audit import COORDINATOR
+from cloud.store.credentials import REPLACED, CredentialBook
 from cloud.store.errors import ClaimError, ClaimProblem, LedgerError
 from protos import subjects
 
@@ -14,7 +15,7 @@ from protos import subjects
 LIMITS: Final = ("rated_power_w", "max_charge_w", "max_discharge_w", "storage_capacity_wh", "soc_min", "soc_max")
 
 
-class Registry(AuditLog):
+class Registry(CredentialBook):
     """Who belongs to the power plant."""
 
     def add_site(self, site: str, groups: tuple[str, ...], now_ms: int, actor: str = COORDINATOR) -> Site:
@@ -71,8 +72,11 @@ class Registry(AuditLog):
                 "claim.made", actor=actor, subject=site, at_ms=now_ms, claim=token_hash[:16], expires_ms=expires_ms
             )
 
-    def use_claim(self, token_hash: str, used_by: str, now_ms: int) -> Site:
+    def use_claim(self, token_hash: str, used_by: str, now_ms: int, nats_public_key: str = "") -> Site:
         """The site to enrol; the claim is used up and the site is enrolled. Raises ClaimError.
+
+        Every broker key of the site but `nats_public_key`, that of who enrols now, is revoked: a replaced gateway is
+        out, and the site keeps its slot and history. A revocation of the site is over.
 
         used_by: fingerprint of the keys to enrol. The same keys may ask again while the claim lives and nobody was
         enrolled after them: their answer may have been lost. Nothing changes then.
@@ -98,7 +102,11 @@ class Registry(AuditLog):
             self._execute(
                 "UPDATE claims SET used_ms = ?, used_by = ? WHERE token_hash = ?", (now_ms, used_by, token_hash)
             )
-            self._execute("UPDATE sites SET enrolled_ms = ? WHERE site = ?", (now_ms, claim.site))
+            self._execute(
+                "UPDATE sites SET enrolled_ms = ?, revoked_ms = NULL, revoked_reason = NULL WHERE site = ?",
+                (now_ms, claim.site),
+            )
+            revoked = self._revoke_keys(claim.site, now_ms, REPLACED, keep=nats_public_key)
             self.audit(
                 "claim.used",
                 actor=f"site:{claim.site}",
@@ -107,5 +115,21 @@ class Registry(AuditLog):
                 claim=token_hash[:16],
                 keys=used_by,
                 replaces_gateway=site.enrolled_ms is not None,
+                revoked_keys=revoked,
             )
-        return replace(site, enrolled_ms=now_ms)
+        return replace(site, enrolled_ms=now_ms, revoked_ms=None, revoked_reason=None)
+
+    def revoke_site(self, site: str, reason: str, now_ms: int, actor: str) -> int:
+        """Shuts out the site's gateway; how many broker keys that were. Its open claims are worth nothing any more.
+
+        The site keeps its slot and history; a new claim lets a gateway in again. Raises LedgerError for an unknown
+        site.
+        """
+        with self.transaction():
+            if self.site(site) is None:
+                raise LedgerError(f"site {site!r} is unknown: see vpp-cloud site list")
+            self._execute("UPDATE sites SET revoked_ms = ?, revoked_reason = ? WHERE site = ?", (now_ms, reason, site))
+            self._execute("UPDATE claims SET expires_ms = ? WHERE site = ? AND expires_ms > ?", (now_ms, site, now_ms))
+            keys = self._revoke_keys(site, now_ms, reason)
+            self.audit("site.revoked", actor=actor, subject=site, at_ms=now_ms, reason=reason, keys=keys)
+        return keys

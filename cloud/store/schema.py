@@ -247,9 +247,31 @@ def _audit_log(db: Database) -> None:
             )
 
 
+def _revocations(db: Database) -> None:
+    site_key = (("site", "sites", "site"),)
+    db.table("sites").add_column("revoked_ms", int)
+    db.table("sites").add_column("revoked_reason", str)
+    _create(
+        db,
+        "nats_keys",
+        {"nats_public_key": str, "site": str, "issued_ms": int, "expires_ms": int},
+        pk="nats_public_key",
+        foreign_keys=site_key,
+    )
+    db.table("nats_keys").create_index(["site"])
+    _create(
+        db,
+        "revocations",
+        {"nats_public_key": str, "site": str, "revoked_ms": int, "expires_ms": int, "reason": str},
+        pk="nats_public_key",
+        foreign_keys=site_key,
+    )
+
+
 MIGRATIONS: Final[tuple[Callable[[Database], None], ...]] = (
     _registry_and_trades,
     _claims_name_their_user,
     _audit_log,
+    _revocations,
 )
 """Migration i brings schema i to i + 1; PRAGMA user_version holds the number of those applied."""

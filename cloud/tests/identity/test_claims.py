@@ -25,9 +25,9 @@ def path(tmp_path: Path) -> Path:
 def test_token_enrols_its_site_once(path: Path) -> None:
     with Ledger(path) as ledger:
         token = issue_claim(ledger, "home-01", now_ms=NOW_MS, lifetime=HOUR)
-        assert redeem_claim(ledger, token, "my keys", now_ms=NOW_MS + 1).site == "home-01"
+        assert redeem_claim(ledger, token, "my keys", "", now_ms=NOW_MS + 1).site == "home-01"
         with pytest.raises(ClaimError) as refusal:
-            redeem_claim(ledger, token, "other keys", now_ms=NOW_MS + 2)
+            redeem_claim(ledger, token, "other keys", "", now_ms=NOW_MS + 2)
     assert refusal.value.problem is ClaimProblem.USED
 
 
@@ -39,7 +39,7 @@ def test_of_many_at_once_one_gets_in(path: Path) -> None:
     def try_it(number: int) -> str:
         with Ledger(path) as own:
             try:
-                return redeem_claim(own, token, f"keys {number}", now_ms=NOW_MS).site
+                return redeem_claim(own, token, f"keys {number}", "", now_ms=NOW_MS).site
             except ClaimError as error:
                 return str(error.problem)
 
@@ -61,7 +61,7 @@ def test_token_runs_out(path: Path, after: timedelta, outcome: ClaimProblem | No
         token = issue_claim(ledger, "home-01", now_ms=NOW_MS, lifetime=HOUR)
         found = None
         try:
-            redeem_claim(ledger, token, "my keys", now_ms=now_ms)
+            redeem_claim(ledger, token, "my keys", "", now_ms=now_ms)
         except ClaimError as error:
             found = error.problem
     assert found is outcome
@@ -70,7 +70,7 @@ def test_token_runs_out(path: Path, after: timedelta, outcome: ClaimProblem | No
 def test_unknown_token_and_unknown_site_are_refused(path: Path) -> None:
     with Ledger(path) as ledger:
         with pytest.raises(ClaimError) as refusal:
-            redeem_claim(ledger, "a" * 32, "my keys", now_ms=NOW_MS)
+            redeem_claim(ledger, "a" * 32, "my keys", "", now_ms=NOW_MS)
         with pytest.raises(LedgerError, match="elsewhere"):
             issue_claim(ledger, "elsewhere", now_ms=NOW_MS, lifetime=HOUR)
     assert refusal.value.problem is ClaimProblem.UNKNOWN

@@ -1,0 +1,38 @@
+"""Carries revocations from the ledger to the broker, whoever wrote them there, within a second."""
+
+import asyncio
+import logging
+from typing import Final
+
+from cloud.gateway.broker import Broker
+from cloud.gateway.nats_server import BrokerError
+from cloud.store.ledger import Ledger
+
+log = logging.getLogger(__name__)
+
+_LOOK_S: Final = 0.5
+
+
+class Revoker:
+    """Watches the ledger. The broker reads the same revocations whenever it starts."""
+
+    def __init__(self, ledger: Ledger, broker: Broker) -> None:
+        self._ledger = ledger
+        self._broker = broker
+
+    async def run(self) -> None:
+        """Push for ever what is new; a broker that is away is tried again until it has taken it."""
+        told, failed = (0, 0), False
+        while True:
+            mark = await asyncio.to_thread(self._ledger.revocation_mark)
+            if mark != told:
+                try:
+                    await self._broker.push_account()
+                except BrokerError as error:
+                    if not failed:
+                        log.error("revocations are not at the broker yet: %s", error)
+                    failed = True
+                else:
+                    log.info("revocations are at the broker: keys=%d", mark[0])
+                    told, failed = mark, False
+            await asyncio.sleep(_LOOK_S)
