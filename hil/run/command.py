@@ -34,7 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
     """
     started = datetime.now(UTC)
     folder = (arguments.data or Path("run") / f"{started:%Y-%m-%dT%H-%M-%S}").absolute()
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell has its background jobs ignore Ctrl-C
+        signal.signal(number, _interrupt)
     begin = time.monotonic()
 
     def say(text: str) -> None:
