@@ -21,7 +21,7 @@ from typing import Final
 
 from pymodbus.framer.rtu import FramerRTU
 
-from edge_agent.drivers.rtu import character_s, gap_s
+from edge_agent.drivers.rtu_frames import character_s, gap_s
 from edge_agent.model.config import SerialSettings
 
 Serve = Callable[[bytes], bytes | None]
