@@ -27,17 +27,27 @@ def merge(proposals: Sequence[Proposal], bounds: PowerBounds, *, expires_s: floa
     """One setpoint, its provenance in `source`; None where nobody wishes for anything."""
     room = bounds
     baseline_w: float | None = None
+    level_w = 0.0  # the baseline and what was granted below it
     granted: list[float] = []
     sources: list[str] = []
     for proposal in proposals:
         if proposal.power_w is not None and baseline_w is None:
-            baseline_w = room.clip(proposal.power_w)
+            baseline_w = level_w = room.clip(proposal.power_w)
             sources.insert(0, proposal.source)
-        offset_w = _granted(proposal.offset_w, room, baseline_w)
+        if baseline_w is None:  # it can still give way
+            width_w = room.upper_w - room.lower_w
+            offset_w = max(-width_w, min(width_w, proposal.offset_w))
+            room = _without(room, proposal, offset_w)
+        else:
+            lowest_w, highest_w = min(0.0, room.lower_w - level_w), max(0.0, room.upper_w - level_w)
+            offset_w = max(lowest_w, min(highest_w, proposal.offset_w))
+            level_w += offset_w
+            room = _narrowed(
+                room, proposal.reserve_down_w + min(0.0, offset_w), proposal.reserve_up_w - max(0.0, offset_w)
+            )
         granted.append(offset_w)
         if offset_w:
             sources.append(proposal.source)
-        room = _without(room, proposal, offset_w)
         if proposal.bounds is not None:
             room = room.narrowed(proposal.bounds)
     if not sources:
@@ -49,21 +59,17 @@ def merge(proposals: Sequence[Proposal], bounds: PowerBounds, *, expires_s: floa
     return Merged(setpoint=setpoint, baseline_w=baseline_w, offset_w=total_w, granted_w=tuple(granted), room=room)
 
 
-def _granted(offset_w: float, room: PowerBounds, baseline_w: float | None) -> float:
-    """As much of an offset as the room has: anywhere in it while the baseline can still give way, else from there."""
-    if baseline_w is None:
-        width_w = room.upper_w - room.lower_w
-        return max(-width_w, min(width_w, offset_w))
-    return max(min(0.0, room.lower_w - baseline_w), min(max(0.0, room.upper_w - baseline_w), offset_w))
-
-
 def _without(room: PowerBounds, proposal: Proposal, granted_w: float) -> PowerBounds:
-    """The room less what a proposal holds back, and no less than it was granted."""
-    lower_w = room.lower_w + max(proposal.reserve_down_w, -granted_w)
-    upper_w = room.upper_w - max(proposal.reserve_up_w, granted_w)
+    """The room for a baseline, less what a proposal holds back, and no less than it was granted."""
+    up_w, down_w = max(0.0, granted_w), max(0.0, -granted_w)
+    room = PowerBounds(lower_w=min(room.lower_w + down_w, room.upper_w), upper_w=max(room.upper_w - up_w, room.lower_w))
+    return _narrowed(room, proposal.reserve_down_w - down_w, proposal.reserve_up_w - up_w)
+
+
+def _narrowed(room: PowerBounds, lower_by_w: float, upper_by_w: float) -> PowerBounds:
+    """The room narrowed at its ends; where that leaves none, the point that is fairest to both."""
+    lower_w, upper_w = room.lower_w + max(0.0, lower_by_w), room.upper_w - max(0.0, upper_by_w)
     if lower_w <= upper_w:
         return PowerBounds(lower_w=lower_w, upper_w=upper_w)
-    # None is left: the point that is fairest to both ends, and from which the granted offset can be held.
-    granted = PowerBounds(lower_w=room.lower_w + max(0.0, -granted_w), upper_w=room.upper_w - max(0.0, granted_w))
-    middle_w = granted.clip((lower_w + upper_w) / 2)
+    middle_w = room.clip((lower_w + upper_w) / 2)
     return PowerBounds(lower_w=middle_w, upper_w=middle_w)
