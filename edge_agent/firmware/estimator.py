@@ -29,7 +29,7 @@ TURN = 1 << 24
 SETTLING = 1  # the window is not full yet, or the last two estimates are not one frequency
 DEAD = 2  # no voltage
 LOW = 4  # below half the nominal voltage
-JUMP = 8  # the phase jumped inside the window
+JUMP = 8  # phase or voltage jumped inside the window
 NOISY = 16  # what is left beside the fundamental is too much
 RANGE = 32  # outside 45 to 65 Hz
 STEEP = 64  # changes faster than any grid
@@ -39,7 +39,9 @@ REMARKS = CLIPPED
 
 SECOND_HOPS = 45  # between the middles of windows that span a second
 ROCOF_HOPS = 20  # between those that span 500 ms
-JUMP_SHARE = 16  # a jump stands off by more than 1/16 rad in a hop of 20 ms
+# A hop of 20 ms that stands off from the window's sine by more than this part of it, across (phase) or along (voltage)
+JUMP_ACROSS = 20  # 2.9 degrees; less is no more than what a step of half a hertz leaves
+JUMP_ALONG = 16
 
 
 @micropython.viper
@@ -317,7 +319,7 @@ class Estimator:
         if self.residual > 250:
             flags |= NOISY
         if self._jumped(cosine, sine):
-            self._jump_left = HOPS
+            self._jump_left = 2  # it may be too near the window's end to be seen
             self._phase = -1
             self._known = 0
         if self._jump_left:
@@ -409,14 +411,19 @@ class Estimator:
         return scale(across, gain, amplitude)
 
     def _jumped(self, cosine, sine):
-        """Whether a hop's phase stands off from the window's line, by more than the steepest ramp would make it."""
+        """Whether a hop stands off from the window's sine in phase, more than the steepest ramp would make it, or in
+        voltage, as where a line dies away."""
         sums = self._hop_sums
         _hop_sums(self._mixed, self._hop_p, sums, SIGN_SHIFT)
         amplitude = length(cosine, sine)
         # amplitude in units of the sums: * 2**13 / 2**fine * width * blocks a hop / 8
         full = muldiv(amplitude, (self.hop << 10) >> self._fine, 1)
         for hop in range(HOPS):
-            if abs(self._across(sums[hop], sums[HOPS + hop], cosine, sine, amplitude)) > full // JUMP_SHARE:
+            real = sums[hop]
+            imaginary = sums[HOPS + hop]
+            if abs(self._across(real, imaginary, cosine, sine, amplitude)) > full // JUMP_ACROSS:
+                return True
+            if abs(self._across(-imaginary, real, cosine, sine, amplitude)) > full // JUMP_ALONG:
                 return True
         return False
 

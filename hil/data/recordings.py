@@ -89,6 +89,27 @@ def grid_ten_minutes() -> FrequencyRecording:
     return FrequencyRecording(_column(rows, "t_s") - float(rows[0]["t_s"]), _column(rows, "f_pu") * 60.0)
 
 
+@dataclass(frozen=True, slots=True)
+class WaveformRecording:
+    """Mains voltage, and what its frequency was by least squares over a centred 2 s window (derived, not measured)."""
+
+    rate_hz: int
+    counts: Array  # of 16 bits, signed
+    time_s: Array  # of the reference
+    frequency_hz: Array
+
+
+def wuhan_mains(number: int) -> WaveformRecording:
+    """Recorded mains in Wuhan, 400 samples/s: 100 is clean, 60 noisy. Raises RecordingError."""
+    stretches = {100: "100_60_240s", 60: "060_60_120s"}
+    if number not in stretches:
+        raise RecordingError(f"wuhan_mains_400hz: recording {number} is not here: 100 or 60")
+    name = f"wuhan_mains_400hz_{stretches[number]}"
+    reference = list(_rows(f"{name}_ref2s.csv.gz"))
+    counts = _column(list(_rows(f"{name}.csv.gz")), "counts")
+    return WaveformRecording(400, counts, _column(reference, "t_s"), _column(reference, "f_hz_2s_ls"))
+
+
 def fontana_home(number: int) -> HomeRecording:
     """Recorded home 1..11. Raises RecordingError."""
     if not 1 <= number <= HOMES:

