@@ -124,7 +124,7 @@ async def _control(config: AgentConfig, config_file: Path) -> int:
         open_device=partial(open_device, lines=SerialLines()),
         sync_command=[sys.executable, "-m", "edge_agent.sync", "--config", str(config_file)],
         clock=clock,
-        watchdog=Watchdog.of_this_process(clock),
+        watchdog=Watchdog.of_this_process(clock, config.control.hardware_watchdog),
     )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -66,6 +66,9 @@ class ControlConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     # Line to neutral; below half of it a line is dead. Left out: below 50 V, or as the device itself knows.
     nominal_voltage_v: Annotated[_LineVoltage | None, Meta(description="volts, 50 to 1000")] = None
 
+    # Restarts the machine where cycles stop coming, e.g. "/dev/watchdog". Left out: systemd's alone.
+    hardware_watchdog: Annotated[Path | None, Meta(description='a device, e.g. "/dev/watchdog"')] = None
+
     @property
     def soc_floor(self) -> float:
         """State of charge below which the agent does not discharge."""

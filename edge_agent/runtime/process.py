@@ -21,7 +21,8 @@ from edge_agent.runtime.watchdog import Watchdog
 log = logging.getLogger(__name__)
 
 STATISTICS_PERIOD_S = 10.0
-NICE = -10  # the loop's few per cent of a core come first where the machine is full
+REAL_TIME_PRIORITY = 20  # of 99: below the kernel's own threads
+NICE = -10  # where real time is not permitted: the loop's few per cent of a core come first where the machine is full
 
 
 class ControlProcess:
@@ -73,7 +74,7 @@ class ControlProcess:
         self._agent.reporter.event(
             "agent.started", Severity.INFO, f"control runs; {', '.join(silent)} silent" if silent else "control runs"
         )
-        _take_priority()
+        take_priority()
         self._watchdog.ready()
         try:
             async with asyncio.TaskGroup() as group:
@@ -87,7 +88,7 @@ class ControlProcess:
                 try:
                     await self._agent.loop.run(stop)
                 finally:
-                    self._watchdog.stopping()
+                    self._watchdog.stopping(orderly=stop.is_set())
                     await self._agent.loop.release()  # before anything that may take its time
                 self._agent.channel.flush()
                 for task in background:
@@ -127,11 +128,23 @@ class ControlProcess:
             self.write_statistics()
 
 
-def _take_priority() -> None:
-    """Asks for a better place in the queue. Without the right to it (root, CAP_SYS_NICE) the agent runs as it is."""
+def take_priority() -> bool:
+    """Asks for real time, and where that is not permitted for a better place in the queue; whether it got real time.
+
+    Sync inherits neither. Two permissions are enough: LimitRTPRIO= in the unit, or CAP_SYS_NICE.
+    """
     try:
-        os.setpriority(os.PRIO_PROCESS, 0, NICE)
+        parameters = os.sched_param(REAL_TIME_PRIORITY)
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, parameters)
     except PermissionError:
-        log.info(
-            "control runs at normal priority; give it CAP_SYS_NICE, or Nice=%d in its unit, on a busy machine", NICE
-        )
+        try:
+            os.setpriority(os.PRIO_PROCESS, 0, NICE)
+        except PermissionError:
+            log.warning(
+                "control runs at normal priority, so it will be late when the machine is full; `vpp-agent install` "
+                "writes a unit that permits real time"
+            )
+        else:
+            log.warning("control may not run in real time, only before other processes (nice %d)", NICE)
+        return False
+    return True

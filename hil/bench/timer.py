@@ -5,16 +5,14 @@ with the same priority and without the garbage collector, too.
 """
 
 import asyncio
-import contextlib
 import gc
 import json
-import os
 import sys
 import time
 
 import numpy as np
 
-from edge_agent.runtime.process import NICE
+from edge_agent.runtime.process import take_priority
 
 
 async def lateness_ms(rate_hz: float, seconds: float) -> list[float]:
@@ -29,8 +27,7 @@ async def lateness_ms(rate_hz: float, seconds: float) -> list[float]:
 
 
 def main() -> int:
-    with contextlib.suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, NICE)
+    take_priority()
     gc.collect()
     gc.freeze()
     late = asyncio.run(lateness_ms(float(sys.argv[1]), float(sys.argv[2])))

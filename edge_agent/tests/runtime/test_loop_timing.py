@@ -1,7 +1,10 @@
 """The loop keeps its rate, never catches up with a burst, and counts what it missed."""
 
 import asyncio
+import os
 import socket
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,7 +12,8 @@ import pytest
 
 from edge_agent.runtime.statistics import WINDOW_S, Histogram, RecentHistogram, write_json
 from edge_agent.runtime.testing import Bench, VirtualClock
-from edge_agent.runtime.watchdog import KICK_EVERY_S, Watchdog
+from edge_agent.runtime.watchdog import KICK_EVERY_S, HardwareWatchdog, Watchdog
+from protos.settings import SettingsError
 
 
 async def test_rate_is_kept(bench: Bench) -> None:
@@ -79,7 +83,7 @@ def test_watchdog_speaks_the_service_managers_protocol(tmp_path: Path) -> None:
         watchdog.kick()
         clock.now_s += KICK_EVERY_S
         watchdog.kick()
-        watchdog.stopping()
+        watchdog.stopping(orderly=True)
         assert [manager.recv(100) for _ in range(4)] == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1", b"STOPPING=1"]
         watchdog.close()
 
@@ -87,7 +91,7 @@ def test_watchdog_speaks_the_service_managers_protocol(tmp_path: Path) -> None:
 def test_watchdog_survives_a_manager_that_is_gone(tmp_path: Path) -> None:
     watchdog = Watchdog({"NOTIFY_SOCKET": str(tmp_path / "nobody")}, VirtualClock())
     watchdog.kick()
-    watchdog.stopping()
+    watchdog.stopping(orderly=True)
     watchdog.close()
     assert not (tmp_path / "nobody").exists()
 
@@ -102,3 +106,41 @@ async def test_nothing_kicks_while_a_cycle_hangs(bench: Bench) -> None:
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     assert bench.kicks == kicks
+
+
+@pytest.mark.parametrize("orderly", [True, False])
+def test_hardware_watchdog_is_kicked_by_cycles_and_let_go_only_in_order(tmp_path: Path, orderly: bool) -> None:
+    """A file stands for the device: what the agent writes there is all that the device would see."""
+    device, clock = tmp_path / "watchdog", VirtualClock()
+    device.write_bytes(b"")
+    watchdog = Watchdog({}, clock, HardwareWatchdog(device))
+    watchdog.kick()
+    assert device.read_bytes() == b""  # not started yet: finding devices may take its time
+    watchdog.ready()
+    for _ in range(12):
+        clock.now_s += KICK_EVERY_S / 4
+        watchdog.kick()
+    watchdog.stopping(orderly=orderly)
+    watchdog.close()
+    assert device.read_bytes() == b"\0\0\0" + (b"V" if orderly else b"")
+
+
+def test_a_hardware_watchdog_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"hardware_watchdog: .*/nothing is not there"):
+        Watchdog.of_this_process(VirtualClock(), tmp_path / "nothing")
+
+
+def test_priority_is_real_time_where_permitted_and_never_inherited(tmp_path: Path) -> None:
+    program = (
+        "import os, subprocess, sys\n"
+        "from edge_agent.runtime.process import take_priority\n"
+        "got = take_priority()\n"
+        "child = subprocess.run([sys.executable, '-c', 'import os; print(os.sched_getscheduler(0))'], "
+        "capture_output=True, text=True)\n"
+        "print(got, os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK, child.stdout.strip())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+    got, policy, of_child = done.stdout.split()
+    assert int(of_child) == os.SCHED_OTHER, done.stderr
+    assert int(policy) == (os.SCHED_RR if got == "True" else os.SCHED_OTHER)
+    assert ("real time" in done.stderr or "normal priority" in done.stderr) == (got == "False")
