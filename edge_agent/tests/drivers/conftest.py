@@ -240,8 +240,7 @@ class OracleBench:
 
     @property
     def truth(self) -> Truth:
-        commanded_w = self.commanded_w
-        power_w = commanded_w if commanded_w is not None else self._DEFAULT_W
+        power_w = self._power_w
         return Truth(
             inverter_power_w=power_w,
             meter_power_w=power_w - self._LOAD_W,
@@ -253,14 +252,19 @@ class OracleBench:
             meter_voltage_v=240.0,
         )
 
+    @property
+    def _power_w(self) -> float:
+        commanded_w = self.commanded_w
+        return commanded_w if commanded_w is not None else self._DEFAULT_W
+
     def config(self, *, timeout_s: float, read_only: bool) -> DeviceConfig:
         return self._server.config(timeout_s=timeout_s, read_only=read_only)
 
     def pass_time(self, seconds: float) -> None:
         self.clock.now_s += seconds
-        truth = self.truth
-        self._server.put(701, W=int(truth.inverter_power_w))
-        self._server.put(203, W=round(truth.meter_power_w / 10), PhV=2400)
+        power_w = self._power_w
+        self._server.put(701, W=int(power_w))
+        self._server.put(203, W=round((power_w - self._LOAD_W) / 10), PhV=2400)
 
     def keep_silent(self, silent: bool) -> None:
         self._server.silent = silent
