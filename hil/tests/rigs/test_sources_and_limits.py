@@ -1,4 +1,4 @@
-"""The agent's real drivers and loop on served homes: which frequency is acted upon, and what may be armed on it."""
+"""The agent's real drivers and loop on served homes: what may be armed on which frequency, and the owner's limits."""
 
 import asyncio
 import math
@@ -11,23 +11,25 @@ from edge_agent.drivers import open_device
 from edge_agent.model.clock import SystemClock
 from edge_agent.model.config import AgentConfig, ControlConfig, CoordinatorConfig, DeviceConfig
 from edge_agent.runtime.agent import Agent
+from hil.plant.household import SteadyHousehold
 from hil.rigs.home import serve_home
 from protos import services
 from protos.vpp.v1 import intent_pb2, local_pb2, report_pb2
 
 DEADLINE_S = 20
+FAST = ControlConfig(rate_hz=50.0)
 
 
 class Site:
     """An agent beside its devices, and what it says to sync."""
 
-    def __init__(self, folder: Path, devices: tuple[DeviceConfig, ...]) -> None:
+    def __init__(self, folder: Path, devices: tuple[DeviceConfig, ...], control: ControlConfig) -> None:
         self.clock = SystemClock()
         config = AgentConfig(
             site="home-01",
             data_dir=folder,
             coordinator=CoordinatorConfig(claim_file=folder / "claim.toml"),
-            control=ControlConfig(rate_hz=50.0),
+            control=control,
             devices=devices,
         )
         self.agent = Agent(config, open_device=open_device, clock=self.clock, kick=self._heard)
@@ -85,8 +87,8 @@ class Site:
 
 
 @asynccontextmanager
-async def running(folder: Path, *devices: DeviceConfig) -> AsyncIterator[Site]:
-    site = Site(folder, devices)
+async def running(folder: Path, *devices: DeviceConfig, control: ControlConfig = FAST) -> AsyncIterator[Site]:
+    site = Site(folder, devices, control)
     await site.agent.site.open_all()
     site.loop = asyncio.create_task(site.agent.loop.run(site.over))
     try:
@@ -150,6 +152,26 @@ async def test_slow_register_refuses_what_a_fast_meter_makes_possible(tmp_path: 
         assert summary["frequency_source"] == "clamp"
         assert summary["frequency_sources"]["clamp"]["interval_s"] < 0.1
         assert 0.25 < summary["frequency_sources"]["hybrid"]["interval_s"] < 0.35
+
+
+async def test_export_stays_under_its_limit(tmp_path: Path) -> None:
+    """A sunny home that would export 2.5 kW may export 800 W: the inverter curtails."""
+    control = ControlConfig(rate_hz=50.0, default="idle", soc_max=0.5, export_limit_w=800.0)
+    async with AsyncExitStack() as stack:
+        home = await stack.enter_async_context(serve_home(household=SteadyHousehold(pv=3000.0, load=500.0)))
+        site = await stack.enter_async_context(
+            running(tmp_path, device("hybrid", home.port, frequency_priority=5), control=control)
+        )
+
+        def exports_all_it_may() -> bool:
+            snapshot = site.agent.loop.snapshot
+            return snapshot is not None and abs((snapshot.grid_power_w.good or 0.0) - 800.0) < 10.0
+
+        await site.until(exports_all_it_may)
+        assert abs(home.plant.grid_w - 800.0) < 20.0
+        merged = site.agent.loop.merged
+        assert merged is not None
+        assert abs(merged.setpoint.power_w - 1300.0) < 20.0
 
 
 def _measured(site: Site) -> bool:
