@@ -26,10 +26,11 @@ bench: .venv/.hil $(ASSETS) ## measure the chain on this machine
 test: .venv/.dev $(ASSETS) browser ## all tests, with real processes, sockets, broker and browser
 	@$(BIN)/python -m pytest
 
-check: .venv/.dev ## ruff, mypy, layer rules, and that generated code is current
+check: .venv/.dev .cache/typings/.done ## ruff, mypy, pyright of the firmware, layer rules, and that generated code is current
 	@$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	for board in rp2 esp32; do PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright -p edge_agent/firmware/pyright-$$board.json; done
 	$(BIN)/lint-imports
 	fresh=$$(mktemp -d)
 	trap 'rm -rf "$$fresh"' EXIT
@@ -62,7 +63,7 @@ protos: .venv/.dev ## generate Python from protos/vpp/v1/*.proto
 setup: .venv/.dev $(ASSETS) browser ## everything a developer needs
 
 clean: ## remove what the other commands made
-	rm -rf .venv run build dist *.egg-info cloud/console/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .cache run build dist *.egg-info cloud/console/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 define generate
@@ -87,6 +88,14 @@ $(BIN)/python:
 	@echo "installing the distribution with its extra 'dev' into .venv"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c .constraints.txt -e '.[dev]'
 	touch $@ .venv/.hil
+
+# What MicroPython has on the boards, for pyright; kept out of .venv, where it would hide Python's own modules.
+.cache/typings/.done: $(BIN)/python .constraints.txt
+	@rm -rf .cache/typings
+	for board in rp2 esp32; do
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c .constraints.txt --target .cache/typings/$$board micropython-$$board-stubs
+	done
+	touch $@
 
 # The console's browser packages. Where npm is missing, a throw-away environment brings one from PyPI.
 $(ASSETS): cloud/console/package.json cloud/console/package-lock.json | $(BIN)/python

@@ -8,7 +8,9 @@ from pathlib import Path
 from hil.bench.chain import bench_chain
 from hil.bench.driver import bench_driver
 from hil.bench.edge import bench_edge
+from hil.bench.firmware import bench_firmware
 from hil.bench.services import bench_services
+from hil.rigs.firmware_node import FirmwareError
 from hil.run.processes import ChainError
 from protos.services import ServiceError
 
@@ -51,6 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     driver.add_argument("--seconds", type=float, default=10.0, help="for each client (default 10)")
     driver.add_argument("--legacy", action="store_true", help="the map of an older inverter (103, 120 to 124, 160)")
     driver.set_defaults(measure=lambda given, say: bench_driver(seconds=given.seconds, legacy=given.legacy))
+    firmware = benches.add_parser(
+        "firmware", help="frequency meter and relay on the MicroPython VM: errors, latencies, heap, bytecode, bad data"
+    )
+    firmware.add_argument("--steps", type=int, default=100, help="of the waveform's frequency (default 100)")
+    firmware.set_defaults(measure=lambda given, say: bench_firmware(steps=given.steps, say=say))
     for bench in benches.choices.values():
         bench.add_argument("--json", action="store_true", help="one JSON object on standard output, nothing else")
 
@@ -65,9 +72,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         figures = arguments.measure(arguments, say)
-    except (ChainError, ServiceError) as error:
+    except (ChainError, FirmwareError, ServiceError) as error:
         sys.stderr.write(f"vpp-hil: {error}\n")
-        return 2 if isinstance(error, ServiceError) else error.exit_code
+        return error.exit_code if isinstance(error, ChainError) else 2
     if arguments.json:
         sys.stdout.write(json.dumps(figures) + "\n")
     else:
