@@ -23,7 +23,7 @@ DEAD_LINE_PU = 0.5  # of the nominal voltage, below which a line is dead
 DEAD_LINE_V = 50.0  # the same where nobody says what is nominal
 
 PART_HZ = 0.1  # two meters of one grid agree within this, and a late one with what the other showed a moment ago
-WINDOW_S = 1.0  # that moment is one to two of these
+WINDOW_S = 5.0  # that moment is one to two of these: some meters show the mean of seconds
 STILL_S = 1.0  # one that stands still for less is not looked at
 FROZEN_AFTER_S = 10.0  # of standing still while another source
 MOVED_HZ = 0.03  # has gone so far (three steps of the coarsest register)

@@ -222,6 +222,18 @@ def test_a_slow_register_does_not_part_from_a_fast_meter_in_a_real_event() -> No
     assert all(each.frequency_hz.good is not None for each in chosen)
 
 
+def test_a_meter_that_shows_a_mean_of_seconds_does_not_blind_a_fast_one() -> None:
+    def falling(now_s: float) -> float:
+        return live(now_s) - max(0.0, min(2.0, 0.5 * (now_s - 10.0)))
+
+    def mean(now_s: float) -> float:
+        return round(sum(falling(now_s - 0.1 * i) for i in range(50)) / 50, 2)
+
+    grid = Grid(hybrid=falling, meter=mean)
+    chosen = grid.run(30.0)[2:]
+    assert {each.source for each in chosen} == {"hybrid"}
+
+
 @pytest.mark.parametrize("every_s", [0.05, 0.2, 1.0, 2.0])
 def test_renewal_is_measured(every_s: float) -> None:
     grid = Grid(hybrid=renewed(every_s))
