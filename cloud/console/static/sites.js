@@ -6,7 +6,7 @@ const ROW_PX = 27;
 const SPARE_ROWS = 4;
 const MISSING_LAST = 1;
 
-// tier: 1 always shown, 2 from 680 px of width on, 3 from 1000 px on (console.css)
+// tier: 1 always shown, 2 from 672 px of the table's width on, 3 from 1012 px on (console.css)
 const text = (value) => value ?? "—";
 const COLUMNS = [
   { key: "site", tier: 1, title: "Site", width: "minmax(104px, 1.4fr)", narrow: "minmax(74px, 1.5fr)", value: (t, i) => t.roster.sites[i], show: text },

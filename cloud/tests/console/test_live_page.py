@@ -82,6 +82,7 @@ async def test_an_operator_watches_a_disturbance(browser: Browser, world: World)
     world.arm("home-02", "ieee1547-droop", 900, IntentState.REFUSED)
     event(world, "1", Severity.INFO, "Service ercot-ffr accepted")
     async with served(world) as address, watched_page(browser, address) as page:
+        await page.set_viewport_size({"width": 1440, "height": 900})  # room for all columns
         await log_in(page, world, address)
         table = page.get_by_role("grid", name="Sites")
         first = table.get_by_role("row").filter(has_text="home-01")
@@ -185,7 +186,15 @@ async def test_no_width_makes_the_page_scroll_sideways(browser: Browser, world: 
     async with served(world) as address, watched_page(browser, address) as page:
         await log_in(page, world, address)
         await expect(page.locator("#armed")).to_contain_text("ercot-ffr")
-        for width in (390, 820, 1440):
+        for width in (390, 640, 820, 1024, 1120, 1280, 1366, 1440):
             await page.set_viewport_size({"width": width, "height": 900})
             await expect(page.get_by_role("grid")).to_be_visible()
             assert await page.evaluate("document.documentElement.scrollWidth") == width
+            # Nor is a column cut off: whether a site can be reached is among them at every width.
+            headers = page.get_by_role("columnheader")
+            grid = await page.get_by_role("grid").bounding_box()
+            last = await headers.filter(visible=True).last.bounding_box()
+            assert grid is not None
+            assert last is not None
+            assert last["x"] + last["width"] <= grid["x"] + grid["width"], width
+            await expect(headers.filter(has_text="Link")).to_be_visible()
