@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec import structs
 
-from edge_agent.drivers import SerialLines, open_device
+from edge_agent.drivers import SerialLines, open_device, profile_of
 from edge_agent.model.clock import SystemClock
 from edge_agent.model.config import AgentConfig, load
 from edge_agent.model.devices import DeviceFault, DeviceRejected, DeviceTimeout
@@ -134,6 +134,8 @@ async def _control(config: AgentConfig, config_file: Path) -> int:
 
 def _check_config(parsed: argparse.Namespace) -> int:
     config = load(parsed.config)
+    for device in config.devices:
+        profile_of(device)
     print(
         f"{parsed.config}: site {config.site}, {len(config.devices)} device(s), default {config.control.default}: good"
     )

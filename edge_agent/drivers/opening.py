@@ -19,7 +19,7 @@ async def open_device(config: DeviceConfig, clock: Clock | None = None, *, lines
     Raises DeviceFault where it cannot be used as configured, DeviceTimeout where nobody answers (it may later).
     """
     clock = clock or SystemClock()
-    profile = _profile_of(config)
+    profile = profile_of(config)
     allowed = profile.allowance if profile is not None else UNLIMITED
     connection = connection_to(
         config,
@@ -39,7 +39,8 @@ async def open_device(config: DeviceConfig, clock: Clock | None = None, *, lines
         raise
 
 
-def _profile_of(config: DeviceConfig) -> Profile | None:
+def profile_of(config: DeviceConfig) -> Profile | None:
+    """The profile a device is configured with. Raises DeviceFault where there is none such, or it is wrong."""
     if config.driver != "profile" or config.profile is None:
         return None
     try:

@@ -125,8 +125,6 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     widest_gap: Annotated[int, Meta(ge=0, le=124, description="registers, 0 to 124")] = 0
     pause_s: Annotated[float, Meta(ge=0, le=5, description="seconds from a reply to the next request")] = 0.0
     latest_reply_s: Annotated[float, Meta(gt=0, le=10, description="seconds after which no reply comes any more")] = 1.0
-    # Readings in between are the last one, with its own instant. Beyond half a second nothing is acted upon.
-    period_s: Annotated[float, Meta(ge=0, le=0.4, description="seconds between two readings, 0 to 0.4")] = 0.0
 
     @property
     def pacing(self) -> Pacing:

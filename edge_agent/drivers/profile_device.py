@@ -99,7 +99,6 @@ class ProfileDevice:
             slow=self._of(slow),
             expected={},
             plan=partial(plan_reads, longest=link.longest_read, widest_gap=link.widest_gap),
-            period_s=link.period_s,
         )
 
     def _of(self, parts: tuple[str, ...]) -> list[ProfileField]:

@@ -30,13 +30,11 @@ class Poller:
         slow: Iterable[Field],
         expected: dict[Field, int],
         plan: Callable[[Iterable[Field]], tuple[Block, ...]] = plan_reads,
-        period_s: float = 0.0,
         seen_slow: Callable[[Image], None] = lambda image: None,
     ) -> None:
         """`expected` are slow fields that must always read the same: the models' numbers and lengths.
 
-        plan: how fields are joined. period_s: a picture is not taken anew before this [s]. `seen_slow` is told each
-        time all slow fields have been read anew.
+        plan: how fields are joined. `seen_slow` is told each time all slow fields have been read anew.
         """
         self._registers = registers
         self._clock = clock
@@ -50,7 +48,6 @@ class Poller:
         self._slow_fields = {*slow, *scales, *expected} - self._fast_fields
         self._expected = expected
         self._plan = plan
-        self._period_s = period_s
         self._fast = plan(self._fast_fields)
         self._slow = plan(self._slow_fields)
         self._due: deque[Block] = deque()
@@ -85,9 +82,7 @@ class Poller:
         Raises DeviceTimeout, DeviceRejected.
         """
         async with self._lock:
-            now_s = self._clock.monotonic_s()
-            due = reader in self._taken_by or now_s - self._done_s > SHARED_S
-            if due and (self._lost or now_s - self._done_s >= self._period_s):
+            if reader in self._taken_by or self._clock.monotonic_s() - self._done_s > SHARED_S:
                 await self._take()
             self._taken_by.add(reader)
             return self._at_s

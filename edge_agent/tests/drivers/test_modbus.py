@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from edge_agent.drivers.modbus import ModbusConnection
-from edge_agent.drivers.transaction import READ_ONLY, ModbusRejected
-from edge_agent.model.devices import DeviceTimeout
+from edge_agent.drivers.transaction import READ_ONLY, ModbusRejected, Write
+from edge_agent.model.devices import DeviceRejected, DeviceTimeout
 
 
 def connection_to(server: Any, *, timeout_s: float) -> ModbusConnection:
@@ -108,6 +108,17 @@ async def test_an_exception_reply_carries_its_code_and_names_the_point(serve: An
     await connection.close()
     with pytest.raises(DeviceTimeout, match="closed"):
         await connection.read(40000, 1, "SoC")
+
+
+async def test_what_may_not_be_written_never_reaches_the_wire(serve: Any, opened: Any) -> None:
+    server = await serve()
+    connection = connection_to(server, timeout_s=0.5)
+    await connection.connect()
+    for function in Write:
+        with pytest.raises(DeviceRejected, match="register 40200 is not on the list"):
+            await connection.write(40200, [1], "WSet", function)
+    assert server.writes == []
+    await connection.close()
 
 
 async def test_pymodbus_stays_off_the_log(serve: Any, opened: Any, caplog: Any, capfd: Any) -> None:

@@ -111,6 +111,18 @@ def test_the_agent_finds_what_vpp_hil_serves(tmp_path: Path) -> None:
     assert not link.exists()
 
 
+def test_check_config_reads_the_profile_too(tmp_path: Path) -> None:
+    file = tmp_path / "agent.toml"
+    head = 'site = "home-01"\ndata_dir = "state"\n[coordinator]\nclaim_file = "claim.toml"\n[[devices]]\n'
+    file.write_text(f'{head}name = "hybrid"\ndriver = "profile"\nprofile = "own.toml"\nhost = "127.0.0.1"\n')
+    (tmp_path / "own.toml").write_text('title = "Mine"\n')
+    command = [sys.executable, "-m", "edge_agent.cli", "check-config", "--config", str(file)]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S)
+    assert told.returncode == 2
+    own = tmp_path / "own.toml"
+    assert told.stderr.startswith(f"vpp-agent: {file}: device hybrid: {own}: $.sources: is missing; give where")
+
+
 def test_an_unknown_profile_is_one_line() -> None:
     command = [sys.executable, "-m", "hil.cli", "device", "sungrow"]
     told = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S)
