@@ -20,6 +20,7 @@ OPEN_TIMEOUT_S = 10.0  # discovery reads many blocks, each with its own time-out
 _FIRST_RETRY_S = 1.0
 _LAST_RETRY_S = 30.0
 _DISCOVERY = "discovery"
+_FINDINGS_PERIOD_S = 10.0
 
 
 OpenDevice = Callable[[DeviceConfig], Awaitable[Device]]
@@ -86,6 +87,20 @@ class Site:
                     continue
                 self.found(device.name, _DISCOVERY)
                 tell()
+
+    async def watch_findings(self) -> None:
+        """Tells what is wrong with the devices, for ever: at their opening a warning, and an alarm once they drift."""
+        told: dict[str, set[str]] = {}
+        while True:
+            for name, device in self._devices.items():
+                now, before = set(device.findings), told.get(name)
+                severity = Severity.WARNING if before is None else Severity.ALARM
+                for finding in sorted(now - (before or set())):
+                    self._reporter.event("device.finding", severity, f"{name}: {finding}")
+                for finding in sorted((before or set()) - now):
+                    self._reporter.event("device.settled", Severity.INFO, f"{name}: no longer: {finding}")
+                told[name] = now
+            await self._sleep(_FINDINGS_PERIOD_S)
 
     async def close(self) -> None:
         """Closes every connection."""

@@ -7,7 +7,7 @@ import pytest
 
 from edge_agent.model.config import AgentConfig, DeviceConfig
 from edge_agent.model.devices import DeviceFault, DeviceTimeout, Inverter
-from edge_agent.runtime.messages import Reporter
+from edge_agent.runtime.messages import Reporter, Severity
 from edge_agent.runtime.site import Site
 from edge_agent.runtime.testing import Bench, FakeDevice
 
@@ -123,3 +123,35 @@ async def test_a_meter_of_its_own_is_read_as_the_grid(bench: Bench) -> None:
     inverter: Inverter = bench.home
     assert plant.storage is not None
     assert plant.storage.nameplate is inverter.nameplate
+
+
+async def test_what_is_wrong_with_a_device_is_told_once_and_drift_is_an_alarm(bench: Bench) -> None:
+    device = FakeDevice("hybrid", bench.home)
+    device.findings = ("model 704 says length 57",)
+    drift = "local droop (model 711) is not as configured: Ctl[0].KOf is 0.08, 0.05 is configured"
+    rounds = 0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 3:
+            device.findings = ("model 704 says length 57", drift)
+        elif rounds == 5:
+            device.findings = ("model 704 says length 57",)
+        elif rounds == 7:
+            raise asyncio.CancelledError
+
+    async def open_device(config: DeviceConfig) -> FakeDevice:
+        return device
+
+    site = Site(bench.config, open_device, clock=bench.clock, reporter=bench.agent.reporter, sleep=sleep)
+    await site.open_all()
+    with pytest.raises(asyncio.CancelledError):
+        await site.watch_findings()
+    await bench.run_for(0.1)
+    told = [(event.code, event.severity, event.text) for event in bench.events()]
+    assert told == [
+        ("device.finding", Severity.WARNING.value, "hybrid: model 704 says length 57"),
+        ("device.finding", Severity.ALARM.value, f"hybrid: {drift}"),
+        ("device.settled", Severity.INFO.value, f"hybrid: no longer: {drift}"),
+    ]
