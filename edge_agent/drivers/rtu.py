@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import termios
 
 import serial
 
@@ -21,6 +22,8 @@ from edge_agent.model.devices import DeviceFault, DeviceTimeout
 _log = logging.getLogger(__name__)
 
 _PARITY = {"none": serial.PARITY_NONE, "even": serial.PARITY_EVEN, "odd": serial.PARITY_ODD}
+# What setting up a port can raise: no such port or none of ours, a baudrate it cannot, a line that has gone.
+PORT_ERRORS = (OSError, ValueError, termios.error)
 _SILENT_BEFORE_REST = 3  # time-outs in a row after which a unit is left alone for a while: the others want the line
 _REST_S = 2.0
 _REOPEN_FIRST_S = 0.1
@@ -47,7 +50,7 @@ class SerialLine:
         self._owner: asyncio.Task[None] | None = None
 
     def open(self) -> None:
-        """Opens the port and starts the owner. Raises OSError (pyserial's is one) where the port cannot be used."""
+        """Opens the port and starts the owner. Raises one of PORT_ERRORS where the port cannot be used."""
         if self._port is None:
             self._open_port()
         if self._owner is None:
@@ -74,7 +77,10 @@ class SerialLine:
         while True:
             request = self._next()
             if request is not None:
-                await self._serve(request)
+                try:
+                    await self._serve(request)
+                finally:  # also when the line is closed meanwhile: nobody waits for an answer that cannot come
+                    self._fail(request, "closed")
                 continue
             self._asked.clear()
             now_s = self._now_s()
@@ -206,7 +212,7 @@ class SerialLine:
             return False
         try:
             self._open_port()
-        except OSError:
+        except PORT_ERRORS:
             self._reopen_delay_s = min(2 * self._reopen_delay_s, _REOPEN_LAST_S)
             self._reopen_s = self._now_s() + self._reopen_delay_s
             return False
@@ -284,10 +290,10 @@ class SerialConnection:
         """Raises DeviceTimeout where the port cannot be opened."""
         try:
             self._line.open()
-        except OSError as error:
+        except PORT_ERRORS as error:
             raise DeviceTimeout(
-                f"device {self._name}: cannot open {self._where}: {error}; check serial, that the adapter is plugged "
-                "in, and that this user may use it (group dialout)"
+                f"device {self._name}: cannot open {self._where}: {error}; check serial and baudrate, that the adapter "
+                "is plugged in, and that this user may use it (group dialout)"
             ) from error
 
     async def read(self, address: int, count: int, what: object, table: Table = Table.HOLDING) -> list[int]:

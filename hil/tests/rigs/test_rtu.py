@@ -352,6 +352,25 @@ async def test_a_caller_that_gives_up_leaves_the_line_in_order(line: Any) -> Non
     assert await unit.read(20, 2, "next") == [1020, 1021]
 
 
+async def test_a_request_under_way_ends_with_its_line(line: Any) -> None:
+    _, connect = await line()
+    unit = await connect(9, timeout_s=5.0)
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(_told(unit.read(0, 1, "nothing")))
+        while unit._line._waiting or not unit._line._asked.is_set():  # noqa: ASYNC110  (until it is on the wire)
+            await asyncio.sleep(0)
+        await unit.close()
+    assert "closed" in waiting.result()
+
+
+async def _told(asking: Any) -> str:
+    try:
+        await asking
+    except DeviceTimeout as error:
+        return str(error)
+    return "answered"
+
+
 # ---- what may be written, and the port itself
 
 
