@@ -10,7 +10,7 @@ from edge_agent.model.devices import InverterReading, MeterReading
 from edge_agent.model.values import Sample
 from edge_agent.runtime.messages import Reporter, Severity
 from edge_agent.runtime.sources import Source, aged
-from protos.services import Service
+from protos.services import GRID_RANGE_HZ, Service
 
 TOLD_AFTER_S = 1.0  # a glitch is not worth telling
 _NOTHING = MeterReading()
@@ -64,6 +64,9 @@ class GridFrequency:
         swing_s: what the site's own ramp limit needs for the contracted power [s].
         """
         now_s = self._clock.monotonic_s()
+        hz = self.chosen.frequency_hz.good
+        if hz is not None and abs(hz - service.nominal_hz) > GRID_RANGE_HZ:
+            return f"{service.id} is for a grid of {service.nominal_hz} Hz, this one has {hz:.2f} Hz"
         if self.chosen.source:
             watch = self._watches[self.chosen.source]
             return misfit(service, watch.timing, self.chosen.source, period_s=self._period_s, swing_s=swing_s)

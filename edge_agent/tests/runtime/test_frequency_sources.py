@@ -10,6 +10,7 @@ import pytest
 from edge_agent.model.devices import InverterReading
 from edge_agent.model.values import Quality, Sample
 from edge_agent.runtime.testing import Bench
+from protos import services
 
 
 def live(now_s: float) -> float:
@@ -34,7 +35,7 @@ def refusals(bench: Bench) -> list[str]:
     return [message.reason for message in messages if message.state == message.STATE_REFUSED]
 
 
-async def test_a_service_is_refused_on_a_register_that_is_too_slow_for_it(bench: Bench) -> None:
+async def test_a_service_is_refused_on_a_register_that_is_too_slow_for_it(bench: Bench, tmp_path: Path) -> None:
     await bench.agent.site.open_all()
     bench.home.frequency_hz = renewed(1.0)
     await bench.run_for(30.0)
@@ -43,9 +44,11 @@ async def test_a_service_is_refused_on_a_register_that_is_too_slow_for_it(bench:
     assert bench.acks() == [(ffr, "REFUSED")]
     assert "ercot-ffr must begin within 0.25 s, and frequency from hybrid comes up to 1.0" in refusals(bench)[0]
     assert "renewed every 1.0" in refusals(bench)[0]
-    droop = bench.arm("nem-slow-raise", 3000)  # slow enough
+    slow = tmp_path / "slow.toml"
+    slow.write_text(services.text("nem-slow-raise").replace("nominal_hz = 50", "nominal_hz = 60"))
+    contingency = bench.arm(str(slow), 3000)  # slow enough
     await bench.run_for(1.0)
-    assert bench.acks()[-1] == (droop, "ACTIVE")
+    assert bench.acks()[-1] == (contingency, "ACTIVE")
 
 
 async def test_a_fast_meter_makes_it_possible(metered: Bench) -> None:
@@ -62,16 +65,18 @@ async def test_a_fast_meter_makes_it_possible(metered: Bench) -> None:
     assert summary["frequency_sources"]["clamp"]["interval_s"] == pytest.approx(0.05, abs=0.01)
 
 
-async def test_what_becomes_too_slow_before_its_beginning_is_refused_then(bench: Bench) -> None:
-    await bench.agent.site.open_all()
-    bench.home.frequency_hz = live
-    bench.arm("ercot-ffr", 3000, start_s=60.0)
-    await bench.run_for(5.0)
-    assert bench.acks() == []
-    bench.home.frequency_hz = renewed(1.0)
-    await bench.run_for(60.0)
-    assert bench.acks() == [(1, "REFUSED")]
-    assert "service.armed" not in bench.codes()
+async def test_what_becomes_too_slow_before_its_beginning_is_refused_then(metered: Bench) -> None:
+    await metered.agent.site.open_all()
+    metered.home.frequency_hz = renewed(1.0)
+    metered.meter.frequency_hz = live
+    metered.arm("ercot-ffr", 3000, start_s=60.0)
+    await metered.run_for(5.0)
+    assert metered.acks() == []
+    metered.meter.voltage_v = 20.0  # the good meter has come off the line
+    await metered.run_for(60.0)
+    assert metered.acks() == [(1, "REFUSED")]
+    assert "frequency from hybrid comes up to 1.0" in refusals(metered)[0]
+    assert "service.armed" not in metered.codes()
 
 
 async def test_what_is_armed_and_said_again_is_not_ended_by_a_slow_register(bench: Bench) -> None:
