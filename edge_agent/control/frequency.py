@@ -29,7 +29,7 @@ FROZEN_AFTER_S = 10.0  # of standing still while another source
 MOVED_HZ = 0.03  # has gone so far (three steps of the coarsest register)
 MOVES = 20  # and so often: one that jumped once and stays there proves nothing
 
-GAPS = 32  # renewals remembered
+GAPS = 256  # changes remembered
 ENOUGH_GAPS = 8
 LONGEST_GAP_S = 5.0  # a coarse register on a quiet grid stands still for longer; that says nothing
 LARGEST_RENEWAL_HZ = 0.05  # a larger change is the grid's doing, and the time before it no interval
@@ -79,11 +79,11 @@ class Watch:
 
     @property
     def timing(self) -> Timing:
-        """The lower quartile of the gaps between changes: a value that happened to stay the same makes longer ones."""
+        """The shortest gaps between changes, but for the odd glitch: a grid that hardly moves makes longer ones."""
         if len(self.gaps_s) < ENOUGH_GAPS:
             return Timing(interval_s=self.poll_s, age_s=self.age_s, measured=False)
-        quartile_s = sorted(self.gaps_s)[len(self.gaps_s) // 4]
-        return Timing(interval_s=max(self.poll_s, quartile_s), age_s=self.age_s, measured=True)
+        shortest_s = sorted(self.gaps_s)[len(self.gaps_s) // 16]
+        return Timing(interval_s=max(self.poll_s, shortest_s), age_s=self.age_s, measured=True)
 
     def near(self, other: "Watch") -> bool:
         """Whether one of the two may be what the other showed a moment ago."""
