@@ -251,9 +251,12 @@ def _anchor(text: str) -> tuple[int, str]:
 
 
 def _hours(text: str) -> float:
-    hours = float(text)
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = 0.0
     if not 0 < hours <= 24 * 90:
-        raise argparse.ArgumentTypeError("more than 0 and at most 2160 hours")
+        raise argparse.ArgumentTypeError(f"{text!r}: give more than 0 and at most 2160 hours")
     return hours
 
 

@@ -20,7 +20,7 @@ COMMANDS: Final = {
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     parser = argparse.ArgumentParser(prog="vpp-hil", description=__doc__)
-    parser.add_argument("--version", action="version", version=metadata.version("murmuration-vpp"))
+    parser.add_argument("--version", action="version", version=f"vpp-hil {metadata.version('murmuration-vpp')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     chosen = next((a for a in arguments if a in COMMANDS), None)
     runners: dict[str, Callable[[argparse.Namespace], int]] = {}

@@ -110,14 +110,20 @@ class Access:
         """Whether the first log-in is still to come."""
         return not somebody_can_log_in(self._ledger)
 
+    def check_link(self, token: str) -> None:
+        """Raises LinkSpent unless `finish_first_log_in` would take the link."""
+        if not self.welcome_open():
+            raise LinkSpent("This link was used already.")
+        if self._ledger.log_in_token(secret_hash(token), utc_ms(self._now())) is None:
+            raise LinkSpent("This link is unknown or out of time. Restart `vpp-cloud run` for a new one.")
+
     def finish_first_log_in(self, token: str, username: str, password: str, repeat: str, address: str) -> OpenedSession:
         """Sets the first user's name and password and logs in. Uses the link up.
 
         Raises LinkSpent for a link that is unknown, used, or out of time; AccessRefused for a name or password that
         will not do, which leaves the link as it is.
         """
-        if not self.welcome_open():
-            raise LinkSpent("This link was used already.")
+        self.check_link(token)
         if not _USERNAME.fullmatch(username):
             raise AccessRefused("User name: 1 to 64 of letters, digits and . _ @ -, beginning with a letter or digit.")
         if not PASSWORD_MIN <= len(password) <= PASSWORD_MAX:
@@ -130,11 +136,9 @@ class Access:
             password_hash = self._hasher.hash(password)
         now_ms = utc_ms(self._now())
         with self._ledger.transaction():
-            if somebody_can_log_in(self._ledger):  # another link was quicker
-                raise LinkSpent("This link was used already.")
+            self.check_link(token)  # again: another form may have been quicker
             invited = self._ledger.use_log_in_token(secret_hash(token), now_ms)
-            if invited is None:
-                raise LinkSpent("This link is unknown or out of time. Restart `vpp-cloud run` for a new one.")
+            assert invited is not None, "a link is its user's"  # noqa: S101
             if username == invited.username:
                 self._ledger.set_password(username, password_hash)
             else:

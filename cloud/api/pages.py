@@ -74,8 +74,10 @@ class Pages:
         return response
 
     def welcome_form(self, request: Request, token: str) -> Response:
-        if not self._access.welcome_open():
-            return self.message(request, HTTPStatus.GONE, "This link was used already.")
+        try:
+            self._access.check_link(token)
+        except LinkSpent as refusal:
+            return self.message(request, HTTPStatus.GONE, str(refusal))
         return self._render(request, "welcome.html", username=FIRST_USER, problem="", password_min=PASSWORD_MIN)
 
     def welcome(self, request: Request, token: str, username: Field, password: Field, repeat: Field) -> Response:

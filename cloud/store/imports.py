@@ -28,7 +28,9 @@ def import_csv(history: History, site_slot: int, path: Path) -> int:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             quarters, rows = _read(file, str(path))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise HistoryError(f"{path}: cannot be read ({error.strerror}); name a CSV file that is there") from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise HistoryError(f"{path}: cannot be read as a CSV file ({error})") from error
     history.import_quarters(site_slot, quarters)
     return rows

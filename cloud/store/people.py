@@ -58,14 +58,18 @@ class People(AuditLog):
             token = LogInToken(token_hash=token_hash, username=username, created_ms=now_ms, expires_ms=expires_ms)
             self._insert("log_in_tokens", token)
 
+    def log_in_token(self, token_hash: str, now_ms: int) -> LogInToken | None:
+        """The link; None when it is unknown, used before or over."""
+        return self._one(
+            LogInToken,
+            "SELECT * FROM log_in_tokens WHERE token_hash = ? AND used_ms IS NULL AND expires_ms > ?",
+            (token_hash, now_ms),
+        )
+
     def use_log_in_token(self, token_hash: str, now_ms: int) -> User | None:
         """The user whose link it is; None when it is unknown, used before or over. It is used up."""
         with self.transaction():
-            token = self._one(
-                LogInToken,
-                "SELECT * FROM log_in_tokens WHERE token_hash = ? AND used_ms IS NULL AND expires_ms > ?",
-                (token_hash, now_ms),
-            )
+            token = self.log_in_token(token_hash, now_ms)
             if token is None:
                 return None
             self._execute("UPDATE log_in_tokens SET used_ms = ? WHERE token_hash = ?", (now_ms, token_hash))

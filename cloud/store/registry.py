@@ -33,7 +33,9 @@ class Registry(CredentialBook):
             raise LedgerError(f"site {site!r}: a group is named twice: {', '.join(groups)}")
         with self.transaction():
             if self.site(site) is not None:
-                raise LedgerError(f"site {site!r} exists already: choose another name")
+                raise LedgerError(
+                    f"site {site!r} exists already: choose another name, or `vpp-cloud site claim` for a further claim"
+                )
             (slot,) = self._execute("SELECT coalesce(max(slot) + 1, 0) FROM sites").fetchone()
             added = Site(slot=slot, site=site, groups=groups, created_ms=now_ms)
             self._insert("sites", added)

@@ -251,6 +251,10 @@ async def test_site_add_works_while_no_coordinator_runs_and_tells_every_mistake(
     assert_refused(await add("home.02", to=other), "home.02")
     assert_refused(await add("home-02", "--group", "*", to=other), "group '*'")
     assert_refused(await add("home-02", to=tmp_path / "none" / "claim.toml"), "cannot be written")
+    for hours in ("two", "-1", "nan"):
+        refused = await add("home-02", "--expires-hours", hours, to=other)
+        assert refused.code == 2
+        assert f"--expires-hours: '{hours}': give more than 0" in refused.err
     assert not other.exists()
     again = await command("site", "claim", "home-01", "--data", data, "--claim-file", other)
     assert again.code == 0

@@ -77,7 +77,10 @@ async def _serve(config: uvicorn.Config, listener: socket.socket, folder: Path) 
 
 
 def _instant(text: str) -> datetime:
-    instant = datetime.fromisoformat(text)
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
     if instant.tzinfo is None:
         raise argparse.ArgumentTypeError(f"{text!r}: give the time zone, as in 2026-01-01T12:00:00Z")
     return instant.astimezone(UTC)

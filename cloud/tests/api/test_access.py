@@ -85,6 +85,9 @@ async def test_unknown_and_late_links_give_nothing(world: World, visitor: httpx.
     answer = await visitor.post(welcome.path, data=welcome.form)
     assert answer.status_code == 410
     assert "out of time" in answer.text
+    for late in ("/welcome/guessed", welcome.path):  # nor is anybody asked for a password in vain
+        answer = await visitor.get(late)
+        assert (answer.status_code, "unknown or out of time" in answer.text) == (410, True)
 
 
 async def test_log_in_and_log_out(operator: httpx.AsyncClient) -> None:
