@@ -53,7 +53,6 @@ _FORMS = {
     706: _Form("volt-watt curve", "V", "W", dept_ref=0),  # W_MAX_PCT
     712: _Form("watt-var curve", "W", "Var", dept_ref=1),
 }
-CURVE_MODELS = tuple(_FORMS)
 
 
 @dataclass(frozen=True, slots=True)

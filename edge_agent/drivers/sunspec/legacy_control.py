@@ -218,7 +218,7 @@ class LegacyPowerControl:
         raws = self._raws(storage_w, cap_w)
         await self._start_timers(cap_w, life_s)
         if self._rates:
-            await self._let_charge(storage_w)
+            await self._let_charge()
             await write_points(self._registers, {f: raw for f, raw in raws.items() if f.model_id == 124})
             await write_points(self._registers, {self._rates["StorCtl_Mod"]: _PINNED})
             raws[self._rates["StorCtl_Mod"]] = _PINNED
@@ -231,7 +231,7 @@ class LegacyPowerControl:
         _log.info("device engaged: device=%s lifetime_s=%d capped=%s", self._name, life_s, cap_w is not None)
         return _Held(power_w, storage_w, cap_w, raws, life_s, now_s, None, now_s, now_s, differs_since_s=now_s)
 
-    async def _let_charge(self, storage_w: float) -> None:
+    async def _let_charge(self) -> None:
         """Permits charging from the grid while the device is held; `release` puts the owner's own setting back."""
         setting = self._rates.get("ChaGriSet")
         found = self._image.raw(setting)

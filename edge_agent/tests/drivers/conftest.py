@@ -159,6 +159,8 @@ class SunSpecServer:
     def _take(self, index: int, written: list[int]) -> ExcCodes | None:
         before = list(self.registers)
         self.registers[index : index + len(written)] = written
+        if 704 not in self.placed:
+            return None
         if abs(self.get(704, "WSet")) > RATED_W:
             self.registers[:] = before
             return ExcCodes.ILLEGAL_VALUE
@@ -285,3 +287,30 @@ def models() -> list[dict[str, Any]]:
 def _encode() -> Callable[..., Any]:
     """Registers of a whole map from raw values, by the oracle, and where each model begins."""
     return encode
+
+
+@pytest.fixture
+def legacy_models() -> list[dict[str, Any]]:
+    """An older hybrid: raw values, as pysunspec2 takes them."""
+    return [
+        {"ID": 1, "Mn": "Oracle Power", "Md": "Old 5", "SN": "O5-1", "Vr": "1", "DA": 1},
+        {"ID": 103, "W": 1200, "PhVphA": 2400, "Hz": 6001, "W_SF": 0, "V_SF": -1, "Hz_SF": -2},
+        {
+            "ID": 120, "DERTyp": 82, "WRtg": 5000, "WRtg_SF": 0, "WHRtg": 1350, "WHRtg_SF": 1, "MaxChaRte": 4000,
+            "MaxChaRte_SF": 0, "MaxDisChaRte": 4500, "MaxDisChaRte_SF": 0,
+        },
+        {"ID": 121, "WMax": 4800, "WMax_SF": 0},
+        {"ID": 122, "PVConn": 7, "StorConn": 7, "ECPConn": 1},
+        {
+            "ID": 123, "Conn": 1, "WMaxLimPct": 10000, "WMaxLimPct_RvrtTms": 0, "WMaxLim_Ena": 0, "WMaxLimPct_SF": -2,
+        },
+        {
+            "ID": 124, "WChaMax": 4000, "WChaMax_SF": 0, "StorCtl_Mod": 0, "ChaState": 6250, "ChaState_SF": -2,
+            "OutWRte": 10000, "InWRte": 10000, "InOutWRte_RvrtTms": 0, "InOutWRte_SF": -2, "ChaGriSet": 0,
+        },
+        {
+            "ID": 160, "N": 2, "DCW_SF": 0,
+            "module": [{"IDStr": "String 1", "DCW": 900}, {"IDStr": "StDisCha 2", "DCW": 300}],
+        },
+        {"ID": 213, "W": -800.0, "PhV": 239.8, "Hz": 60.01},
+    ]  # fmt: skip

@@ -75,33 +75,6 @@ async def use(registers: list[int], clock: Any) -> tuple[str, ...]:
     return device.findings
 
 
-@pytest.fixture
-def legacy_models() -> list[dict[str, Any]]:
-    """An older hybrid: raw values, as pysunspec2 takes them."""
-    return [
-        {"ID": 1, "Mn": "Oracle Power", "Md": "Old 5", "SN": "O5-1", "Vr": "1", "DA": 1},
-        {"ID": 103, "W": 1200, "PhVphA": 2400, "Hz": 6001, "W_SF": 0, "V_SF": -1, "Hz_SF": -2},
-        {
-            "ID": 120, "DERTyp": 82, "WRtg": 5000, "WRtg_SF": 0, "WHRtg": 1350, "WHRtg_SF": 1, "MaxChaRte": 4000,
-            "MaxChaRte_SF": 0, "MaxDisChaRte": 4500, "MaxDisChaRte_SF": 0,
-        },
-        {"ID": 121, "WMax": 4800, "WMax_SF": 0},
-        {"ID": 122, "PVConn": 7, "StorConn": 7, "ECPConn": 1},
-        {
-            "ID": 123, "Conn": 1, "WMaxLimPct": 10000, "WMaxLimPct_RvrtTms": 0, "WMaxLim_Ena": 0, "WMaxLimPct_SF": -2,
-        },
-        {
-            "ID": 124, "WChaMax": 4000, "WChaMax_SF": 0, "StorCtl_Mod": 0, "ChaState": 6250, "ChaState_SF": -2,
-            "OutWRte": 10000, "InWRte": 10000, "InOutWRte_RvrtTms": 0, "InOutWRte_SF": -2, "ChaGriSet": 0,
-        },
-        {
-            "ID": 160, "N": 2, "DCW_SF": 0,
-            "module": [{"IDStr": "String 1", "DCW": 900}, {"IDStr": "StDisCha 2", "DCW": 300}],
-        },
-        {"ID": 213, "W": -800.0, "PhV": 239.8, "Hz": 60.01},
-    ]  # fmt: skip
-
-
 @pytest.fixture(params=["ieee1547", "legacy"])
 def truth(request: pytest.FixtureRequest, encode: Any, models: Any, legacy_models: Any) -> Any:
     """(registers, where each model begins) of a device that tells the truth."""
