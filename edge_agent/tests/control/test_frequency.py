@@ -252,7 +252,7 @@ def test_a_coarse_register_is_measured_by_its_shortest_gaps() -> None:
 
 
 def test_a_grid_that_hardly_moves_does_not_make_a_register_slow() -> None:
-    """After a lively half minute frequency creeps back by 3 mHz/s: a register of 1 mHz changes every third of a second."""
+    """After a lively half minute frequency creeps back: a register of 1 mHz changes every third of a second."""
     grid = Grid(hybrid=lambda now_s: live(now_s) if now_s < 30.0 else round(59.9 + 0.003 * (now_s - 30.0), 3))
     grid.run(60.0)
     assert grid.watches["hybrid"].timing.interval_s == pytest.approx(DT_S, abs=0.01)
