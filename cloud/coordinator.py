@@ -25,6 +25,7 @@ from cloud.gateway import servers
 from cloud.gateway.broker import Broker, bracketed, reachable
 from cloud.gateway.credentials import CredentialIssuer
 from cloud.gateway.enrolment import EnrolmentService
+from cloud.gateway.guard import IntentGuard
 from cloud.gateway.intents import IntentSender
 from cloud.gateway.nats_server import BrokerError
 from cloud.gateway.notary import Notary
@@ -140,6 +141,10 @@ class Coordinator:
         fleet = FleetState()
         await self._ingest(broker, ledger, history, fleet)
         sender = IntentSender(nc, keyring.signer, ledger, utc_ms)
+        watching = await broker.connect("guard")
+        parts.on_stop("connection of guard", watching.close)
+        guard = IntentGuard(watching, sender, ledger, utc_ms)
+        parts.run("intent guard", guard.run())
 
         console = f"http://{bracketed(reachable(listen.host))}:{console_port}"
         log_in = first_log_in_link(ledger, console, utc_now())
@@ -152,6 +157,7 @@ class Coordinator:
             parts.run("desk", desk.run())
 
         def announce() -> None:
+            guard.look()
             write_json(
                 data.run,
                 {

@@ -21,7 +21,7 @@ from cloud.data_folder import DataFolder
 from cloud.gateway.broker import Broker
 from cloud.gateway.testing import HOST, Agent, utc_now
 from cloud.identity import certificates, jwt, nkey
-from cloud.identity.keyring import open_keyring
+from cloud.identity.keyring import Keyring, open_keyring
 from cloud.identity.nkey import Nkey
 from protos import subjects
 from protos.vpp.v1 import site_pb2, site_pb2_grpc
@@ -125,9 +125,12 @@ class Plant:
             stub = site_pb2_grpc.EnrolmentStub(channel)  # type: ignore[no-untyped-call]
             return Gateway(agent, user, await stub.Enrol(agent.enrol(claim["token"]), timeout=DEADLINE_S))
 
+    def keyring(self) -> Keyring:
+        """The coordinator's keys, as who sits on its machine has them."""
+        return open_keyring(self.data.keys, (HOST, HOST, "localhost", HOST), now=utc_now())
+
     async def backend(self) -> Client:
         """A connection with the coordinator's own rights."""
         port = int(json.loads(self.data.ports.read_text())["broker_port"])
-        keyring = open_keyring(self.data.keys, (HOST, HOST, "localhost", HOST), now=utc_now())
-        broker = Broker(self.data.broker, keyring, host=HOST, port=port, public_host=HOST, now=utc_now)
+        broker = Broker(self.data.broker, self.keyring(), host=HOST, port=port, public_host=HOST, now=utc_now)
         return await broker.connect("test")

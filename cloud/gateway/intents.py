@@ -1,22 +1,29 @@
 """Sends intents: recorded in the ledger, signed, and kept by the broker until a newer one takes their place."""
 
 import asyncio
+import secrets
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 import nats.errors
-from google.protobuf.json_format import MessageToJson
+from google.protobuf.json_format import MessageToJson, Parse
+from google.protobuf.message import DecodeError
 from nats.aio.client import Client
+from nats.js.api import RawStreamMsg
 from nats.js.errors import Error as JetStreamError
+from nats.js.errors import NotFoundError
 
 from cloud.identity.signing import CommandSigner
+from cloud.model.records import IntentRecord
 from cloud.store.ledger import Ledger
 from protos import subjects
 from protos.vpp.v1 import intent_pb2
 
 Body = intent_pb2.Schedule | intent_pb2.ArmService | intent_pb2.Release
 
+_KIND_OF_BODY: Final = {"schedule": "schedule", "arm": "service", "release": "service"}
 _TRIES: Final = 3
 _ACK_S: Final = 5.0
 _BETWEEN_S: Final = 0.5
@@ -24,6 +31,14 @@ _BETWEEN_S: Final = 0.5
 
 class IntentNotSent(Exception):
     """The broker did not take an intent: the site was not told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """What the broker kept instead, and the sequence that stands there again; None where nothing is in force."""
+
+    found: RawStreamMsg | None
+    restored: int | None
 
 
 class IntentSender:
@@ -44,26 +59,80 @@ class IntentSender:
         be, IntentNotSent when the broker does not answer.
         """
         subject = subjects.intent(site, kind)
-        intent = _with_body(body, kind)
+        content = MessageToJson(_with_body(body, kind), indent=None, preserving_proto_field_name=True)
         async with self._turns[site, kind]:
-            issued_ms = self._utc_ms()
             record = await asyncio.to_thread(
                 self._ledger.record_intent,
                 site,
                 kind,
                 valid_from_ms=valid_from_ms,
                 expires_ms=expires_ms,
-                body=MessageToJson(intent, indent=None, preserving_proto_field_name=True),
-                now_ms=issued_ms,
+                body=content,
+                now_ms=self._utc_ms(),
             )
-            intent.site = site
-            intent.sequence = record.sequence
-            intent.issued_ms = issued_ms
-            intent.valid_from_ms = valid_from_ms
-            intent.expires_ms = expires_ms
-            payload = self._signer.sign(intent).SerializeToString()
-            await self._publish(subject, payload, f"{site}.{kind}.{record.sequence}")
+            try:
+                await self._publish(subject, self._payload(record), f"{site}.{kind}.{record.sequence}")
+            except IntentNotSent:
+                await asyncio.to_thread(self._ledger.set_intent_not_sent, site, kind, record.sequence, self._utc_ms())
+                raise
         return record.sequence
+
+    async def mend(self, subject: str) -> Mended | None:
+        """Makes the broker keep what the ledger says under this subject of intents; None where it does already.
+
+        What is in force is published again, to the byte as it was; what is not ours goes. Raises IntentNotSent.
+        """
+        _, _, site, kind = subject.split(".", 3)
+        try:
+            if await asyncio.to_thread(self._ledger.latest_intent, site, kind) is None:
+                return await self._remove_foreign(subject)  # no turn: the subject may be anybody's invention
+            async with self._turns[site, kind]:
+                latest = await asyncio.to_thread(self._ledger.latest_intent, site, kind)
+                if latest is None or not latest.in_force(self._utc_ms()):
+                    return await self._remove_foreign(subject)
+                stored, payload = await self._stored(subject), self._payload(latest)
+                if stored is not None and stored.data == payload:
+                    return None
+                message_id = f"{site}.{kind}.{latest.sequence}.again.{secrets.token_hex(8)}"
+                await self._publish(subject, payload, message_id)
+                return Mended(stored, latest.sequence)
+        except (nats.errors.Error, JetStreamError, OSError) as error:
+            raise IntentNotSent(f"{subject}: the broker does not answer ({error!r})") from error
+
+    async def _remove_foreign(self, subject: str) -> Mended | None:
+        """Takes away what is stored there and not ours, and nothing that comes after it."""
+        stored = await self._stored(subject)
+        if stored is None or stored.seq is None or self.is_ours(subject, stored.data or b""):
+            return None
+        await self._js.purge_stream(subjects.INTENT_STREAM, seq=stored.seq + 1, subject=subject)
+        return Mended(stored, None)
+
+    def is_ours(self, subject: str, data: bytes) -> bool:
+        """Whether this key signed it, for the site and kind of the subject."""
+        try:
+            signed = intent_pb2.SignedIntent.FromString(data)
+            intent = intent_pb2.Intent.FromString(signed.intent)
+        except DecodeError:
+            return False
+        kind = _KIND_OF_BODY.get(intent.WhichOneof("body") or "", "")
+        return subject == f"vpp.intent.{intent.site}.{kind}" and self._signer.is_own(signed)
+
+    async def _stored(self, subject: str) -> RawStreamMsg | None:
+        try:
+            # Not a direct get: its answer would say where it was read in the headers that say whose answer is stored.
+            return await self._js.get_last_msg(subjects.INTENT_STREAM, subject)
+        except NotFoundError:
+            return None
+
+    def _payload(self, record: IntentRecord) -> bytes:
+        """The intent as it travels: always the same bytes for the same record, by which a site knows it again."""
+        intent = Parse(record.body, intent_pb2.Intent())
+        intent.site = record.site
+        intent.sequence = record.sequence
+        intent.issued_ms = record.issued_ms
+        intent.valid_from_ms = record.valid_from_ms
+        intent.expires_ms = record.expires_ms
+        return self._signer.sign(intent).SerializeToString()
 
     async def _publish(self, subject: str, payload: bytes, message_id: str) -> None:
         """Publish until the broker has it on the disk. A try that was stored after all is dropped by its id."""
@@ -77,6 +146,11 @@ class IntentSender:
                 await asyncio.sleep(_BETWEEN_S)
             else:
                 return
+
+
+def sequence_of(data: bytes) -> int:
+    """The sequence that a signed intent of ours bears."""
+    return intent_pb2.Intent.FromString(intent_pb2.SignedIntent.FromString(data).intent).sequence
 
 
 def _with_body(body: Body, kind: str) -> intent_pb2.Intent:

@@ -3,6 +3,7 @@
 import hashlib
 from typing import Final
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from protos.vpp.v1 import intent_pb2
@@ -22,3 +23,11 @@ class CommandSigner:
         """The intent as it travels: the bytes that were signed, so that nobody has to serialise them alike."""
         data = intent.SerializeToString(deterministic=True)
         return intent_pb2.SignedIntent(intent=data, signature=self._key.sign(data), key_id=self.key_id)
+
+    def is_own(self, signed: intent_pb2.SignedIntent) -> bool:
+        """Whether this very key signed it."""
+        try:
+            self._key.public_key().verify(signed.signature, signed.intent)
+        except InvalidSignature:
+            return False
+        return True

@@ -7,6 +7,7 @@ powers are magnitudes. Money is Decimal, in the currency that stands beside it.
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
+from typing import Final
 
 from protos import subjects
 
@@ -88,6 +89,9 @@ class Revocation:
     reason: str
 
 
+NOT_SENT: Final = "the broker did not take it"
+
+
 class IntentState(StrEnum):
     """What became of an intent, as far as the coordinator knows."""
 
@@ -113,6 +117,15 @@ class IntentRecord:
     state: IntentState = IntentState.ISSUED
     reason: str = ""
     updated_ms: int
+
+    def in_force(self, now_ms: int) -> bool:
+        """Whether the site is to have it, if it is the newest of its kind.
+
+        Also when the site refused: what it refused may have been somebody else's forgery of the same number.
+        """
+        if self.expires_ms <= now_ms or self.state in (IntentState.EXPIRED, IntentState.RELEASED):
+            return False
+        return not (self.state is IntentState.REFUSED and self.reason == NOT_SENT)
 
 
 class Severity(StrEnum):

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from cloud.model.records import EventRecord, IntentRecord, IntentState, Severity, StreamOffset
+from cloud.model.records import NOT_SENT, EventRecord, IntentRecord, IntentState, Severity, StreamOffset
 from cloud.store.audit import COORDINATOR, AuditLog
 from cloud.store.errors import LedgerError
 from cloud.store.rows import to_row
@@ -87,6 +87,23 @@ class Journal(AuditLog):
                     reason=reason,
                 )
         return True
+
+    def set_intent_not_sent(self, site: str, kind: str, sequence: int, at_ms: int) -> None:
+        """The broker did not take the intent: whoever asked for it was told so, and it must not come into force."""
+        with self.transaction():
+            self._execute(
+                "UPDATE intents SET state = ?, reason = ?, updated_ms = ? WHERE site = ? AND kind = ? AND sequence = ?",
+                (str(IntentState.REFUSED), NOT_SENT, at_ms, site, kind, sequence),
+            )
+            self.audit("intent.not-sent", actor=COORDINATOR, subject=site, at_ms=at_ms, kind=kind, sequence=sequence)
+
+    def latest_intent(self, site: str, kind: str) -> IntentRecord | None:
+        """The newest intent of a site and kind."""
+        return self._one(
+            IntentRecord,
+            "SELECT * FROM intents WHERE site = ? AND kind = ? ORDER BY sequence DESC LIMIT 1",
+            (site, kind),
+        )
 
     def intent(self, site: str, kind: str, sequence: int) -> IntentRecord | None:
         return self._one(
