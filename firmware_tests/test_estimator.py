@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from firmware_tests.waveforms import AMPLITUDE, mains, middles, phase_of, write
+from hil.data.recordings import wuhan_mains
 
 SETTLING, DEAD, LOW, JUMP, NOISY, RANGE, STEEP, CLIPPED = 1, 2, 4, 8, 16, 32, 64, 256
 ARGUMENTS = (50, 5000, 1000)
@@ -26,7 +27,7 @@ def steady(hz: float, rate_hz: int, seconds: float = 1.5) -> np.ndarray:
     return phase_of(lambda t: np.full_like(t, hz), rate_hz, seconds)[1]
 
 
-@pytest.mark.parametrize("hz", [45.0, 47.3, 49.99, 50.0, 55.5, 60.0, 61.7, 65.0])
+@pytest.mark.parametrize("hz", [45.0, 49.99, 50.0, 55.5, 61.7, 65.0])
 def test_the_arithmetic_itself_errs_by_less_than_a_tenth_of_a_millihertz(on_vm: Any, tmp_path: Path, hz: float) -> None:
     file = write(tmp_path / "w", mains(steady(hz, 4000), 4000, harmonics=False))
     out = table(on_vm("estimate.py", 4000, *ARGUMENTS, file))
@@ -45,7 +46,7 @@ def test_noise_and_harmonics(
     on_vm: Any, tmp_path: Path, snr_db: float, p999_mhz: float, second_mhz: float, rocof_hz_s: float
 ) -> None:
     errors, seconds, rocofs = [], [], []
-    for seed, hz in enumerate(np.linspace(47.0, 62.0, 8)):
+    for seed, hz in enumerate(np.linspace(47.0, 62.0, 5)):
         file = write(tmp_path / "w", mains(steady(hz, 4000), 4000, snr_db=snr_db, seed=seed))
         out = table(on_vm("estimate.py", 4000, *ARGUMENTS, file))
         assert out["good"][3:].all()
@@ -137,7 +138,7 @@ def test_what_mains_does_besides(on_vm: Any, tmp_path: Path, kind: str) -> None:
     assert bool((out["flags"][3:].astype(int) & CLIPPED).all()) is (kind == "clipped")
 
 
-@pytest.mark.parametrize("rate_hz", [400, 800, 4000])
+@pytest.mark.parametrize("rate_hz", [400, 4000])
 def test_vm_and_cpython_estimate_the_same(on_vm: Any, on_cpython: Any, tmp_path: Path, rate_hz: int) -> None:
     _, turns = phase_of(lambda t: 50.0 + np.where(t < 0.5, 0.3, -0.4 * (t - 0.5)), rate_hz, 1.2)
     turns[int(rate_hz * 0.9) :] += 0.1
@@ -160,12 +161,33 @@ def test_every_intermediate_fits_a_32_bit_word(on_cpython: Any, tmp_path: Path, 
     assert on_cpython("small.py", rate_hz, write(tmp_path / "w", loud, 40_000.0)) == [21]
 
 
-@pytest.mark.parametrize("rate_hz", [400, 4000])
-def test_ten_thousand_cycles_take_nothing_from_the_heap(on_vm: Any, rate_hz: int) -> None:
-    (found,) = on_vm("heap.py", rate_hz, 10_000)
+def test_ten_thousand_cycles_take_nothing_from_the_heap(on_vm: Any) -> None:
+    (found,) = on_vm("heap.py", 4000, 10_000)
     assert found["bytes"] == 0
     assert found["answers"] == 10_060
     assert found["heap"] < 120_000
+
+
+@pytest.mark.parametrize(
+    ("number", "rms_mhz", "max_mhz"),
+    # services section 2, I/Q over 100 ms: 1.5 and 8.9 on a clean recording, 6.5 and 24 on the noisy one. The clean one
+    # holds a small phase jump of the grid itself at 171.9 s.
+    [(100, 1.5, 10.5), (60, 6.5, 27.0)],
+)
+def test_recorded_mains(on_vm: Any, tmp_path: Path, number: int, rms_mhz: float, max_mhz: float) -> None:
+    recording = wuhan_mains(number)
+    file = write(tmp_path / "w", recording.counts, amplitude=16_000 / np.abs(recording.counts).max())
+    out = table(on_vm("estimate.py", recording.rate_hz, *ARGUMENTS, file))
+    assert out["good"][3:].all()
+    at = middles(len(out["hz"]), recording.rate_hz)
+    known = (at > recording.time_s[0]) & (at < recording.time_s[-1]) & (np.arange(len(at)) > 2)
+    error = out["hz"][known] - np.interp(at[known], recording.time_s, recording.frequency_hz)
+    assert np.sqrt(np.mean(error**2)) * 1000 < rms_mhz
+    assert np.abs(error).max() * 1000 < max_mhz
+    middle = at - 0.45  # of the second
+    known = (out["second_hz"] > 0) & (middle > recording.time_s[0]) & (middle < recording.time_s[-1])
+    error = out["second_hz"][known] - np.interp(middle[known], recording.time_s, recording.frequency_hz)
+    assert np.abs(error).max() * 1000 < 2.0
 
 
 def test_what_the_estimator_is_not_made_for_is_refused(on_vm: Any, tmp_path: Path) -> None:

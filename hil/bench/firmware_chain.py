@@ -45,13 +45,13 @@ class _Watched:
         await self._control.release()
 
 
-async def setpoint_times(folder: Path, count: int) -> NDArray[np.float64]:
+async def setpoint_times(folder: Path, count: int, *, gap_s: float = 0.45) -> NDArray[np.float64]:
     """From each step of the waveform to the acknowledged write of at least 90 % of what is due [ms].
 
     Steps are of 0.5 Hz and the service wants everything at 0.2 Hz, as a containment service would in such a step: the
     estimate is there before the window is past the step. Raises ChainError where a step is not answered.
     """
-    steps = FrequencySteps(count, 60.0, 59.5)
+    steps = FrequencySteps(count, 60.0, 59.5, gap_s)
     writes: list[tuple[float, float]] = []
     loop = asyncio.get_running_loop()
     node_settings = {"unit": 1, "nominal_hz": 60}
@@ -148,7 +148,7 @@ def _answers(steps: FrequencySteps, writes: list[tuple[float, float]]) -> NDArra
             ),
             float("inf"),
         )
-        if answered_s - at_s > 0.45:
+        if answered_s - at_s > steps.gap_s:
             raise ChainError(f"a step to {hz} Hz at {at_s:.3f} s was not answered: {len(writes)} writes")
         times.append(1000 * (answered_s - at_s))
     return np.array(times)

@@ -14,9 +14,11 @@ AMPLITUDE: Final = 17_000.0  # counts; 228 V at the firmware's usual 19 mV a cou
 class FrequencySteps:
     """Mains whose frequency jumps between two values at instants that bear no relation to the estimator's hops."""
 
-    def __init__(self, count: int, high_hz: float, low_hz: float) -> None:
+    def __init__(self, count: int, high_hz: float, low_hz: float, gap_s: float = 0.45) -> None:
+        """From 2 s on, `gap_s` to a third more of it apart."""
         rng = np.random.default_rng(secrets.randbits(32))
-        self.at_s: Array = 2.0 + np.cumsum(rng.uniform(0.45, 0.6, count))
+        self.gap_s = gap_s
+        self.at_s: Array = 2.0 + np.cumsum(rng.uniform(gap_s, gap_s * 4 / 3, count))
         self.hz: Array = np.where(np.arange(count) % 2 == 0, low_hz, high_hz)
         edges = np.concatenate(([0.0], self.at_s))
         self._edges, self._levels = edges, np.concatenate(([high_hz], self.hz))
@@ -24,7 +26,7 @@ class FrequencySteps:
 
     @property
     def end_s(self) -> float:
-        return float(self.at_s[-1]) + 0.45
+        return float(self.at_s[-1]) + self.gap_s
 
     def __call__(self, t: Array) -> Array:
         i = np.searchsorted(self._edges, t, side="right") - 1
