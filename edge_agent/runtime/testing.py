@@ -50,10 +50,6 @@ class VirtualClock:
         """Somebody sets the system clock; what is monotonic does not notice."""
         self._utc_0_ms += utc_ms - self.utc_ms()
 
-    def set_utc(self, utc_ms: int) -> None:
-        """Somebody sets the system clock; what is monotonic does not notice."""
-        self._utc_0_ms += utc_ms - self.utc_ms()
-
     async def sleep(self, seconds: float) -> None:
         self.now_s += seconds
         await asyncio.sleep(0)
@@ -293,11 +289,6 @@ class Bench:
 
     def say_linked(self, connected: bool) -> None:
         self._sync.send(local_pb2.ToControl(link=local_pb2.Link(connected=connected)).SerializeToString())
-
-    def say_coordinator_time(self, utc_ms: int) -> None:
-        """Sync has measured the coordinator's clock: this is its time now."""
-        time = local_pb2.CoordinatorTime(ahead_ms=utc_ms - 1e3 * self.clock.now_s, uncertainty_ms=5.0)
-        self._sync.send(local_pb2.ToControl(coordinator_time=time).SerializeToString())
 
     def say_coordinator_time(self, utc_ms: int) -> None:
         """Sync has measured the coordinator's clock: this is its time now."""
