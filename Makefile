@@ -50,12 +50,12 @@ mutants: .venv/.dev ## does some test notice every change one could make to edge
 	printf '[tool.mutmut]\nsource_paths = ["edge_agent/safety"]\nalso_copy = ["edge_agent", "protos"]\npytest_add_cli_args_test_selection = ["edge_agent/tests/safety"]\npytest_add_cli_args = ["--import-mode=importlib"]\n' > "$$work/pyproject.toml"
 	python=$(CURDIR)/$(BIN)/python
 	cd "$$work"
-	$$python -m coverage run --branch --include='edge_agent/safety/*' -m pytest -q --import-mode=importlib edge_agent/tests/safety
+	$$python -m coverage run --branch --include='edge_agent/safety/*' -m pytest -q --import-mode=importlib -p no:asyncio edge_agent/tests/safety
 	$$python -m coverage report --fail-under=100
 	$$python -m mutmut run > mutmut.log 2>&1 || { tail -n 20 mutmut.log; exit 1; }
 	survivors=$$($$python -m mutmut results)
 	[ -z "$$survivors" ] || { echo "no test notices:"; echo "$$survivors"; exit 1; }
-	echo "every mutant was noticed: $$(grep -o '[0-9]*/[0-9]*' mutmut.log | tail -n 1)"
+	echo "every mutant was noticed: $$(grep -oE '[0-9]+/[0-9]+' mutmut.log | tail -n 1)"
 
 protos: .venv/.dev ## generate Python from protos/vpp/v1/*.proto
 	@$(call generate,.)
