@@ -5,6 +5,7 @@ import contextlib
 import gc
 import logging
 import os
+import resource
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
@@ -130,22 +131,23 @@ class ControlProcess:
 
 
 def take_priority() -> bool:
-    """Asks for real time, and where that is not permitted for a better place in the queue; whether it got real time.
+    """Takes real time where it is granted, else a better place in the queue; whether it got real time.
 
-    Sync inherits neither. Two permissions are enough: LimitRTPRIO= in the unit, or CAP_SYS_NICE.
+    Granted by LimitRTPRIO= in the unit. Being root is no grant: on a machine shared with other agents or with simulated
+    devices, real time would take the core from those who have to answer. Sync inherits neither.
     """
+    allowed, _ = resource.getrlimit(resource.RLIMIT_RTPRIO)
     try:
+        if allowed != resource.RLIM_INFINITY and allowed < REAL_TIME_PRIORITY:
+            raise PermissionError
         parameters = os.sched_param(REAL_TIME_PRIORITY)
         os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, parameters)
     except PermissionError:
         try:
             os.setpriority(os.PRIO_PROCESS, 0, NICE)
+            place = f"only before other processes (nice {NICE})"
         except PermissionError:
-            log.warning(
-                "control runs at normal priority, so it will be late when the machine is full; `vpp-agent install` "
-                "writes a unit that permits real time"
-            )
-        else:
-            log.warning("control may not run in real time, only before other processes (nice %d)", NICE)
+            place = "at normal priority"
+        log.warning("control does not run in real time, %s; the unit of `vpp-agent install` grants it", place)
         return False
     return True
