@@ -61,7 +61,7 @@ async def probe_configured(devices: Iterable[DeviceConfig]) -> list[Found | Noth
     lines, results = SerialLines(), list[Found | Nothing]()
     for config in devices:
         try:
-            device = await open_device(config, lines=lines)
+            device = await open_device(_untouched(config), lines=lines)
         except DeviceTimeout as error:
             results.append(Nothing(config, str(error)))
             continue
@@ -70,6 +70,11 @@ async def probe_configured(devices: Iterable[DeviceConfig]) -> list[Found | Noth
         finally:
             await device.close()
     return results
+
+
+def _untouched(config: DeviceConfig) -> DeviceConfig:
+    """Without the functions that opening a device would put in force in it."""
+    return structs.replace(config, local_droop=None, volt_var=None, volt_watt=None, watt_var=None)
 
 
 def silent(results: Iterable[Found | Nothing]) -> list[str]:

@@ -94,10 +94,7 @@ class StatusPageConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     )
 
 
-Curve = Annotated[
-    tuple[tuple[float, float], ...],
-    Meta(min_length=2, max_length=20, description="at least two points in percent, e.g. [[92, 44], [108, -44]]"),
-]
+Curve = Annotated[tuple[tuple[float, float], ...], Meta(min_length=2, max_length=20)]
 
 
 class LocalDroopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -181,9 +178,16 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = "export"
     # Functions of the inverter itself, written to it when it is opened and watched from then on. Left out: not touched.
     local_droop: Annotated[LocalDroopConfig | None, Meta(description="a table [devices.local_droop]")] = None
-    volt_var: Curve | None = None  # (% of nominal voltage, % of rated reactive power; positive injects)
-    volt_watt: Curve | None = None  # (% of nominal voltage, % of rated power)
-    watt_var: Curve | None = None  # (% of rated power, % of rated reactive power; positive injects)
+    # % of nominal voltage, % of rated reactive power; positive injects
+    volt_var: Annotated[
+        Curve | None, Meta(description="2 to 20 points in percent, e.g. [[92, 44], [98, 0], [102, 0], [108, -44]]")
+    ] = None
+    # % of nominal voltage, % of rated power
+    volt_watt: Annotated[Curve | None, Meta(description="2 to 20 points in percent, e.g. [[106, 100], [110, 0]]")] = (
+        None
+    )
+    # % of rated power, % of rated reactive power; positive injects
+    watt_var: Annotated[Curve | None, Meta(description="2 to 20 points in percent, e.g. [[50, 0], [100, -44]]")] = None
 
     @property
     def where(self) -> str:
@@ -289,4 +293,11 @@ def _misplaced(device: DeviceConfig) -> str | None:
     for key in ("profile", "nameplate"):
         if device.driver != "profile" and getattr(device, key) is not None:
             return f'{key}: means nothing with driver = "{device.driver}"; leave it out, or give driver = "profile"'
+    for key in ("local_droop", "volt_var", "volt_watt", "watt_var"):
+        if device.driver != "sunspec" and getattr(device, key) is not None:
+            return f'{key}: means nothing with driver = "{device.driver}"; leave it out'
+    if device.driver != "sunspec" and device.meter_positive != "export":
+        return (
+            f'meter_positive: means nothing with driver = "{device.driver}", whose profile has the sign'
+        )
     return None

@@ -87,6 +87,33 @@ def test_absolute_paths_stay(tmp_path: Path) -> None:
             "leave out one",
             id="a source that is never used",
         ),
+        pytest.param(
+            swap("port = 15020", 'meter_positive = "both"'),
+            "$.devices[0].meter_positive",
+            "towards the grid",
+            id="sign",
+        ),
+        pytest.param(
+            swap("port = 15020", "volt_var = [[92, 44]]"), "$.devices[0].volt_var", "2 to 20 points", id="short curve"
+        ),
+        pytest.param(
+            swap("port = 15020", "local_droop = { droop_under = 3 }"),
+            "$.devices[0].local_droop.droop_under",
+            "0.005 to 0.5",
+            id="droop out of range",
+        ),
+        pytest.param(
+            swap('driver = "sunspec"', 'driver = "profile"\nprofile = "relay"\nlocal_droop = {}'),
+            "$.devices[0].local_droop",
+            "leave it out",
+            id="droop of a profile",
+        ),
+        pytest.param(
+            swap('driver = "sunspec"', 'driver = "profile"\nprofile = "relay"\nmeter_positive = "import"'),
+            "$.devices[0].meter_positive",
+            "leave it out",
+            id="sign of a profile",
+        ),
         pytest.param(lambda text: text.split("[[")[0], "$.devices", "at least one table", id="no device"),
         pytest.param(
             lambda text: text + text[text.index("[[") :], "$.devices[...].name", "given twice", id="two of one name"

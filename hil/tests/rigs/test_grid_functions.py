@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from edge_agent.commands.probe import Found, probe_configured
 from edge_agent.drivers import open_device
 from edge_agent.drivers.device import SunSpecDevice
 from edge_agent.drivers.sunspec.poll import SLOW_PERIOD_S
@@ -148,6 +149,16 @@ async def test_a_read_only_device_is_watched_and_not_written(home: Home) -> None
     device = await home.open(local_droop=LocalDroopConfig(), read_only=True)
     assert device.findings == ("local droop (model 711) is not as configured: Ena is 0, 1 is configured",)
     assert device.local_droop is None
+    assert home.rig.server.writes == 0
+
+
+async def test_a_probe_of_the_configuration_writes_nothing(home: Home) -> None:
+    bench = HomeBench(home.rig, ManualClock())
+    config = msgspec.structs.replace(
+        bench.config(timeout_s=0.5, read_only=False), local_droop=LocalDroopConfig(), volt_var=VOLT_VAR
+    )
+    (found,) = await probe_configured([config])
+    assert isinstance(found, Found)
     assert home.rig.server.writes == 0
 
 
