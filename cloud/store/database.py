@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import sqlite_utils
 
@@ -15,6 +15,21 @@ from cloud.store.schema import MIGRATIONS
 
 BUSY_TIMEOUT_S = 10.0
 Migration = Callable[[sqlite_utils.Database], None]
+
+
+_REMEDIES: Final = {
+    sqlite3.SQLITE_FULL: "make room on its disk",
+    sqlite3.SQLITE_IOERR: "check its disk",
+    sqlite3.SQLITE_READONLY: "let the coordinator's user write it and its folder",
+    sqlite3.SQLITE_CANTOPEN: "let the coordinator's user write it and its folder",
+    sqlite3.SQLITE_BUSY: "stop the program that holds it",
+}
+
+
+def _remedy(error: sqlite3.Error) -> str:
+    """What mends it: a file that is damaged needs its backup, nothing else does."""
+    primary_code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+    return _REMEDIES.get(primary_code, "restore it from a backup")
 
 
 class LedgerFile:
@@ -40,7 +55,7 @@ class LedgerFile:
             self._migrate(migrations)
         except sqlite3.Error as error:
             self._connection.close()
-            raise LedgerError(f"ledger {path}: cannot be used ({error}): restore it from a backup") from error
+            raise LedgerError(f"ledger {path}: cannot be used ({error}): {_remedy(error)}") from error
         except BaseException:
             self._connection.close()
             raise

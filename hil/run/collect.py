@@ -216,19 +216,13 @@ def _home(
 def _responses_ms(part: _Part, recording: RigRecording, played_ms: float) -> Iterator[float]:
     """Response times of one home at the device, as hil.run.report defines them."""
     device = recording.homes[part.site.site]
-    end_ms = min(part.award.delivery_end_ms, float(device.t_ms[-1]))
-    trigger = part.service.trigger
-    if trigger is not None:
-        beyond = [
-            c
-            for c in recording.crossings(trigger.threshold_hz, from_ms=played_ms, to_ms=end_ms)
-            if c.falling == (trigger.sign > 0)
-        ]
-        threshold_w = MOVED_SHARE * part.share.contracted_w
-        for response in responses(device, beyond[:1], threshold_w=threshold_w):
+    if part.service.trigger is not None:
+        crossing = _crossing(part, recording, played_ms)
+        for response in responses(device, crossing, threshold_w=MOVED_SHARE * part.share.contracted_w):
             if response.to_movement_ms is not None:
                 yield response.to_movement_ms
         return
+    end_ms = min(part.award.delivery_end_ms, float(device.t_ms[-1]))
     t_ms = np.arange(max(part.award.delivery_start_ms, float(device.t_ms[0])), end_ms, IDEAL_STEP_MS)
     share = expected_share(
         part.service, recording.frequency(t_ms), IDEAL_STEP_MS / 1000, part.told.rated_power_w / part.share.contracted_w

@@ -317,3 +317,18 @@ def test_a_folder_that_cannot_be_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LedgerError, match="cannot be opened"):
         Ledger(tmp_path / "file" / LEDGER_FILE)
+
+
+def test_only_a_damaged_ledger_asks_for_its_backup(tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.db"
+    damaged.write_bytes(b"no ledger" * 1000)
+    with pytest.raises(LedgerError, match="restore it from a backup"):
+        LedgerFile(damaged)
+
+    def fill(database: sqlite_utils.Database) -> None:
+        database.execute("PRAGMA max_page_count = 2")  # as SQLite finds a full disk
+        for number in range(10):
+            database["table_" + str(number)].create({"text": str})
+
+    with pytest.raises(LedgerError, match=r"full\): make room on its disk"):
+        LedgerFile(tmp_path / "full.db", [fill])
