@@ -297,7 +297,5 @@ def _misplaced(device: DeviceConfig) -> str | None:
         if device.driver != "sunspec" and getattr(device, key) is not None:
             return f'{key}: means nothing with driver = "{device.driver}"; leave it out'
     if device.driver != "sunspec" and device.meter_positive != "export":
-        return (
-            f'meter_positive: means nothing with driver = "{device.driver}", whose profile has the sign'
-        )
+        return f'meter_positive: means nothing with driver = "{device.driver}", whose file has signs; leave it out'
     return None
