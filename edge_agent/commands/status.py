@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from edge_agent.model.status import STATISTICS, journal_sentence, sentences
 from edge_agent.runtime.folder import CONTROL_LOCK
 from edge_agent.sync.journal import JournalError, read_status
 from protos.settings import SettingsError
+
+WRITES_WITHIN_S = 0.2  # a few cycles: control writes between two of them
 
 
 def read(config: AgentConfig) -> dict[str, Any]:
@@ -43,6 +46,7 @@ def ask_control(config: AgentConfig) -> None:
             # The number may be another process's by now: only what says that it is the agent is sent a signal.
             if b"agent" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(pid, signal.SIGUSR1)
+                time.sleep(WRITES_WITHIN_S)
 
 
 def _runs(lock: Path) -> bool:
