@@ -8,11 +8,11 @@ import json
 import sys
 import time
 
+import relay  # the whole program is loaded, as on a board
 import settings
 from calibration import Calibration
 from estimator import Estimator
 from fixed import sines
-from law import RelayLaw
 from modbus import Server, crc16
 from sunspec import BASE, FAST, Bank
 
@@ -56,7 +56,7 @@ request[7] = crc >> 8
 given = settings.load(None)
 estimator = Estimator(RATE, 50)
 bank = Bank("relay", "1", "1", 1, 50, True, Listener())
-law = RelayLaw(given["relay"], 50, 1)
+law = relay.make_law(given, 1)
 uart = Uart(request)
 server = Server(uart, bank, 1, 115200)
 calibration = Calibration(0)
