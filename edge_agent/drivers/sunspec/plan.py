@@ -1,7 +1,7 @@
 """Which registers to read together: points joined into the fewest Modbus transactions, and what they hold."""
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from edge_agent.drivers.sunspec import codec
@@ -24,13 +24,16 @@ class Block:
     numbers: tuple[tuple[Field, Value], ...]
     others: tuple[Field, ...]
 
-    def decode(self, registers: bytes) -> Iterator[tuple[Field, Value | None]]:
+    def decode(self, registers: bytes) -> dict[Field, Value | None]:
         """The raw value of each field, None where it is not implemented."""
-        for (field, absent), value in zip(self.numbers, self.layout.unpack(registers), strict=True):
-            yield field, None if value == absent or value != value else value
+        raws: dict[Field, Value | None] = {
+            field: None if value == absent or value != value else value
+            for (field, absent), value in zip(self.numbers, self.layout.unpack(registers), strict=True)
+        }
         for field in self.others:
             start = (field.address - self.address) * 2
-            yield field, codec.decode(field.point.type, registers[start : start + field.point.size * 2])
+            raws[field] = codec.decode(field.point.type, registers[start : start + field.point.size * 2])
+        return raws
 
     def __str__(self) -> str:
         return self.name
@@ -122,16 +125,18 @@ class Image:
 
     def values(self) -> dict[Field, Value | None]:
         """The scaled value of every field that was read."""
-        powers: dict[Field | int, int | None] = {}
+        factors: dict[Field | int, tuple[int, int] | None] = {}
         values: dict[Field, Value | None] = {}
         for field, raw in self._raw.items():
             scale = field.scale
-            if scale is None or raw is None:
+            if scale is None or raw is None or isinstance(raw, str):
                 values[field] = raw
                 continue
-            if scale not in powers:
-                powers[scale] = self.power(field)
-            values[field] = scale_raw(raw, powers[scale])
+            if scale not in factors:
+                power = self.power(field)
+                factors[scale] = None if power is None else (10 ** max(power, 0), 10 ** max(-power, 0))
+            factor = factors[scale]
+            values[field] = None if factor is None else raw * factor[0] / factor[1]  # rounded once, as codec.scaled
         return values
 
     def power(self, field: Field) -> int | None:
