@@ -20,6 +20,7 @@ import grpc.aio
 import pytest
 from cryptography import x509
 
+from cloud.data_folder import VERSION
 from cloud.gateway.ports import listening_socket
 from cloud.gateway.testing import HOST, gone, new_agent
 from cloud.model.records import (
@@ -169,9 +170,10 @@ async def test_port_in_use_is_refused_naming_port_and_key(tmp_path: Path, key: s
 
 
 async def test_folder_of_a_newer_version_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "version").write_text("999\n")
+    newer = str(VERSION + 1)
+    (tmp_path / "version").write_text(f"{newer}\n")
     for arguments in (["run"], ["site", "list"], ["settlement", "show"]):
-        assert_refused(await command(*arguments, "--data", tmp_path), str(tmp_path), "newer version", "999")
+        assert_refused(await command(*arguments, "--data", tmp_path), str(tmp_path), "newer version", f"data {newer}")
 
 
 async def test_ledger_of_a_newer_version_is_refused(tmp_path: Path) -> None:

@@ -133,3 +133,15 @@ def test_slots_the_fleet_has_not_heard_of_are_left_out() -> None:
     target = FleetTarget()
     target.renew(Asked((scheduled(0, 100), scheduled(9, 5)), (armed(9, "ercot-ffr", 3_000),)))
     assert stepped(target, 59.5) == 100
+
+
+def test_a_service_is_promised_from_its_beginning_to_its_expiry_only() -> None:
+    target = FleetTarget()
+    later = replace(armed(0, "ercot-ffr", 3_000), valid_from_ms=1_000, expires_ms=2_000)
+    target.renew(Asked((scheduled(0, 500),), (later,)))
+    at = {
+        at_ms: target.step(at_ms, 59.80, 0.1, np.zeros(1), np.full(1, 0.5))
+        for at_ms in (900, 1_000, 1_500, 1_900, 2_000)
+    }
+    assert (at[900], at[1_900], at[2_000]) == (500.0, 3_500.0, 500.0)
+    assert target.responding().size == 0

@@ -99,3 +99,12 @@ def test_a_port_in_use_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     assert ended.returncode == 2
     assert ended.stderr.startswith(f"vpp-hil: market on port {port}")
     assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("instant", ["yesterday", "2026-01-01T00:00:00"])
+def test_an_instant_that_is_none_is_refused_in_words(instant: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hil.cli", "market", "--data", str(tmp_path), "--recorded-start-utc", instant]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert instant in ended.stderr.splitlines()[-1]
+    assert "_instant" not in ended.stderr
