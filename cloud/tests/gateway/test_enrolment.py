@@ -81,7 +81,11 @@ async def gateway(tmp_path: Path, keyring: Keyring) -> AsyncIterator[Gateway]:
     enrolment_port, site_port = free_port(HOST), free_port(HOST)
     site_service = f"{HOST}:{site_port}"
     issuer = CredentialIssuer(
-        keyring, ledger, nats_urls=["tls://127.0.0.1:4222"], site_service=site_service, next_seq=lambda slot: 1000 + slot
+        keyring,
+        ledger,
+        nats_urls=["tls://127.0.0.1:4222"],
+        site_service=site_service,
+        next_seq=lambda slot: 1000 + slot,
     )
     enrolment, sites = servers.make_server(), servers.make_server()
     site_pb2_grpc.add_EnrolmentServicer_to_server(  # type: ignore[no-untyped-call]

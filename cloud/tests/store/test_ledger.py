@@ -328,7 +328,7 @@ def test_only_a_damaged_ledger_asks_for_its_backup(tmp_path: Path) -> None:
     def fill(database: sqlite_utils.Database) -> None:
         database.execute("PRAGMA max_page_count = 2")  # as SQLite finds a full disk
         for number in range(10):
-            database["table_" + str(number)].create({"text": str})
+            database.execute(f"CREATE TABLE table_{number} (text TEXT)")
 
     with pytest.raises(LedgerError, match=r"full\): make room on its disk"):
         LedgerFile(tmp_path / "full.db", [fill])
