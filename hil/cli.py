@@ -27,7 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, (module_name, text) in COMMANDS.items():
         sub = commands.add_parser(name, help=text, description=text)
         if name == chosen:
-            module = import_module(module_name)
+            try:
+                module = import_module(module_name)
+            except ModuleNotFoundError as error:  # the console script is there with every extra
+                parser.exit(2, f"vpp-hil: {error.name} is missing; install it: pip install 'murmuration-vpp[hil]'\n")
             module.add_arguments(sub)
             runners[name] = module.run
     parsed = parser.parse_args(arguments)

@@ -59,6 +59,13 @@ def test_a_folder_that_cannot_be_used_is_refused_in_one_line(tmp_path: Path) -> 
             assert finding in refused
 
 
+def test_an_installation_without_its_extra_says_which_to_install() -> None:
+    without = "import sys; sys.modules['numpy'] = None; from hil.cli import main; main(['run'])"
+    run = subprocess.run([sys.executable, "-c", without], capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 2
+    assert run.stderr == "vpp-hil: numpy is missing; install it: pip install 'murmuration-vpp[hil]'\n"
+
+
 def _refused(arguments: list[str], folder: Path) -> str:
     run = subprocess.run([COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False, cwd=folder)
     assert run.returncode == 2, run.stderr
