@@ -40,7 +40,7 @@ def in_words(config: AgentConfig, clock: Clock) -> str:
 
 def ask_control(config: AgentConfig) -> None:
     """Has a running control write how it is now, rather than in its next turn."""
-    with contextlib.suppress(OSError, ValueError, KeyError, SettingsError):
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, SettingsError):
         if _runs(config.data_dir / CONTROL_LOCK):
             pid = int(read(config)["control"]["pid"])
             # The number may be another process's by now: only what says that it is the agent is sent a signal.

@@ -125,7 +125,7 @@ class Identity:
             await asyncio.sleep(min(LONGEST_NAP_S, left_ms / 1000.0))
 
     def _again(self) -> str:
-        return f"make one with `vpp-cloud site add {self._site} --claim-file {self._claim_file.name}`"
+        return f"make one with `vpp-cloud site claim {self._site} --claim-file {self._claim_file.name}`"
 
     def _explain(self, claim: Claim, refusal: Refused) -> str:
         """One line: the file, what the coordinator said, what to do."""

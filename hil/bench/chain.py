@@ -21,7 +21,7 @@ from pymodbus.client import AsyncModbusTcpClient
 from hil.rigs.recording import load_recording, responses
 from hil.run.chain import Chain, Offer, Say, Timing, chain
 from hil.run.collect import book_keeping, machine
-from hil.run.processes import ChainError, ChainRefused, wait_until
+from hil.run.processes import ChainError, ChainRefused, cpu_s, past, wait_until
 
 OFFERS: Final = (Offer(product="droop", service=str(Path(__file__).parent / "step.toml"), group="bench"),)
 LOW_HZ: Final = 59.7  # everything is asked for
@@ -50,7 +50,7 @@ def bench_chain(*, homes: int, seconds: float, folder: Path | None, say: Say) ->
         running.tell_rig({"steps": steps})
         say(f"bench: {len(steps)} frequency steps at {homes} homes in {seconds:.0f} s")
         used = _measure_processes(running, steps[0][0] / 1000, steps[-1][0] / 1000)
-        wait_until(_past(steps[-1][0] / 1000 + 2), "steps over", within_s=seconds + 60, processes=running.processes)
+        wait_until(past(steps[-1][0] / 1000 + 2), "steps over", within_s=seconds + 60, processes=running.processes)
         times, unanswered = response_times(running, steps)
         late = [running.agent_statistics(site)["late_ms_p99"] for site in running.sites]
         period_ms = 1000 / running.agent_rate_hz
@@ -122,28 +122,19 @@ def response_times(
 
 def _measure_processes(running: Chain, begin_s: float, end_s: float) -> dict[str, float]:
     """Memory and CPU of the agents' processes while the steps run."""
-    wait_until(_past(begin_s), "steps begin", within_s=120, processes=running.processes)
+    wait_until(past(begin_s), "steps begin", within_s=120, processes=running.processes)
     agents = [psutil.Process(running.processes.pid(name)) for name in running.processes.names("agent-")]
     syncs = [child for agent in agents for child in agent.children()]
-    before = [_cpu_s(p) for p in (*agents, *syncs)]
+    before = [cpu_s(p) for p in (*agents, *syncs)]
     started = time.monotonic()
-    wait_until(_past(end_s), "steps end", within_s=end_s - begin_s + 60, processes=running.processes)
+    wait_until(past(end_s), "steps end", within_s=end_s - begin_s + 60, processes=running.processes)
     elapsed_s = time.monotonic() - started
-    used = sum(_cpu_s(p) for p in (*agents, *syncs)) - sum(before)
+    used = sum(cpu_s(p) for p in (*agents, *syncs)) - sum(before)
     return {
         "agent_control_rss_mb": round(max(p.memory_info().rss for p in agents) / 1e6, 1),
         "agent_sync_rss_mb": round(max(p.memory_info().rss for p in syncs) / 1e6, 1),
         "cpu_pct_per_agent": round(100 * used / elapsed_s / len(agents), 2),
     }
-
-
-def _cpu_s(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
-
-
-def _past(utc_s: float) -> Any:
-    return lambda: datetime.now(UTC).timestamp() >= utc_s
 
 
 async def _bare_round_trips(home: dict[str, Any]) -> dict[str, float]:

@@ -27,7 +27,7 @@ from hil.bench.chain import OFFERS, check_seconds, frequency_steps, response_tim
 from hil.bench.outage import bench_outage
 from hil.run.chain import Chain, Say, Timing, chain
 from hil.run.collect import book_keeping, machine
-from hil.run.processes import ChainError, ChainRefused, wait_until
+from hil.run.processes import ChainError, ChainRefused, cpu_s, past, wait_until
 
 FAST, USUAL = "home-01", "home-02"
 RATES_HZ: Final[Mapping[str, float]] = {FAST: 50.0, USUAL: 20.0}
@@ -72,7 +72,7 @@ def _loop_figures(folder: Path, seconds: float, say: Say) -> dict[str, Any]:
         running.tell_rig({"steps": steps})
         begin_s, end_s = steps[0][0] / 1000, steps[-1][0] / 1000
         say(f"bench: {len(steps)} frequency steps in {seconds:.0f} s at {RATES_HZ[FAST]:.0f} Hz, sync reconnecting")
-        wait_until(_past(begin_s), "steps begin", within_s=120, processes=running.processes)
+        wait_until(past(begin_s), "steps begin", within_s=120, processes=running.processes)
         timer = subprocess.Popen(
             [sys.executable, "-m", "hil.bench.timer", str(RATES_HZ[FAST]), str(seconds)], stdout=subprocess.PIPE
         )
@@ -82,7 +82,7 @@ def _loop_figures(folder: Path, seconds: float, say: Say) -> dict[str, Any]:
         finally:
             timer.kill()
             timer.wait()
-        wait_until(_past(end_s + 2), "steps over", within_s=seconds + 60, processes=running.processes)
+        wait_until(past(end_s + 2), "steps over", within_s=seconds + 60, processes=running.processes)
         times, unanswered = response_times(running, steps, sites=[FAST])
         late = running.agent_statistics(FAST)["late_ms_p99"]
         log = running.processes.log(f"agent-{FAST}").read_text(errors="replace")
@@ -110,12 +110,12 @@ def _measure(running: Chain, end_s: float) -> dict[str, float]:
     """Memory and CPU of the processes until the steps end, the broker standing still every now and then."""
     control = {site: psutil.Process(running.processes.pid(f"agent-{site}")) for site in RATES_HZ}
     sync = {site: process.children()[0] for site, process in control.items()}
-    before, started_s = _cpu_s(control[USUAL]), time.monotonic()
+    before, started_s = cpu_s(control[USUAL]), time.monotonic()
     while datetime.now(UTC).timestamp() < end_s:
         with running.without_coordinator(frozen=True):
             _wait(running, min(end_s, datetime.now(UTC).timestamp() + FROZEN_S))
         _wait(running, min(end_s, datetime.now(UTC).timestamp() + THAWED_S))
-    used_s, elapsed_s = _cpu_s(control[USUAL]) - before, time.monotonic() - started_s
+    used_s, elapsed_s = cpu_s(control[USUAL]) - before, time.monotonic() - started_s
     return {
         "control_rss_mb": round(max(p.memory_info().rss for p in control.values()) / 1e6, 1),
         "sync_rss_mb": round(max(p.memory_info().rss for p in sync.values()) / 1e6, 1),
@@ -124,16 +124,7 @@ def _measure(running: Chain, end_s: float) -> dict[str, float]:
 
 
 def _wait(running: Chain, until_s: float) -> None:
-    wait_until(_past(until_s), "time passes", within_s=120, processes=running.processes)
-
-
-def _past(utc_s: float) -> Any:
-    return lambda: datetime.now(UTC).timestamp() >= utc_s
-
-
-def _cpu_s(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
+    wait_until(past(until_s), "time passes", within_s=120, processes=running.processes)
 
 
 def edge_install_mb() -> float:

@@ -17,6 +17,7 @@ import uvicorn
 from hil.market.exchange import Exchange
 from hil.market.recorded import RecordedPrices
 from hil.market.server import create_app
+from hil.rigs.recorded import instant
 
 READY_FILE = "market.json"
 
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=0, help="TCP port on 127.0.0.1; 0: a free one")
     parser.add_argument(
         "--recorded-start-utc",
-        type=_instant,
+        type=instant,
         required=True,
         help="ISO instant at which the rig started: its quarter hour stands for the scenario's recorded start",
     )
@@ -74,13 +75,3 @@ async def _serve(config: uvicorn.Config, listener: socket.socket, folder: Path) 
             await begun
         finally:
             ready.unlink(missing_ok=True)
-
-
-def _instant(text: str) -> datetime:
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    if instant.tzinfo is None:
-        raise argparse.ArgumentTypeError(f"{text!r}: give the time zone, as in 2026-01-01T12:00:00Z")
-    return instant.astimezone(UTC)

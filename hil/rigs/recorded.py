@@ -4,6 +4,7 @@ The scenario's recorded start lies at the beginning of the quarter-hour in which
 the run are quarter-hours of the recording and a recorded hour never begins inside one.
 """
 
+import argparse
 from datetime import UTC, datetime, timedelta
 
 from hil.plant.household import local_ms
@@ -38,3 +39,14 @@ class RecordedTime:
         """What to add to a wall instant [UTC ms] for the recording's axis of `hil.plant.household.local_ms`."""
         earlier = self.recorded_start - timedelta(days=days_earlier)
         return local_ms(earlier) - self.start_utc.timestamp() * 1000.0
+
+
+def instant(text: str) -> datetime:
+    """A command line's ISO 8601 instant. Raises argparse.ArgumentTypeError."""
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    if parsed.tzinfo is None:
+        raise argparse.ArgumentTypeError(f"{text!r} has no time zone: give one, as in 2026-01-01T12:00:00Z")
+    return parsed.astimezone(UTC)

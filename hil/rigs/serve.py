@@ -22,7 +22,7 @@ from hil.rigs import dumped
 from hil.rigs.clock import SteadyClock
 from hil.rigs.home import keep_ticking
 from hil.rigs.modbus_server import ListenError
-from hil.rigs.recorded import RecordedTime
+from hil.rigs.recorded import RecordedTime, instant
 from hil.rigs.rig import OrderError, Rig, parse_order
 from hil.rigs.scenario import ScenarioError, load
 from protos.settings import SettingsError
@@ -39,10 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="folder for rig.json")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--first-port", type=int, default=0, help="of the first home, others follow; 0: free ones")
+    parser.add_argument("--first-port", type=_port, default=0, help="of the first home, others follow; 0: free ones")
     parser.add_argument(
         "--recorded-start-utc",
-        type=_instant,
+        type=instant,
         default=None,
         help="the instant (ISO 8601 with offset) at which the scenario's recorded time starts; default: now",
     )
@@ -167,11 +167,7 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _instant(text: str) -> datetime:
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    if instant.tzinfo is None:
-        raise argparse.ArgumentTypeError(f"{text!r} has no offset: add one, such as +00:00")
-    return instant
+def _port(text: str) -> int:
+    if not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r}: 0 to 65535")
+    return int(text)

@@ -8,8 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, ClassVar, Final
+
+import psutil
 
 _PR_SET_PDEATHSIG: Final = 1
 _REFUSED: Final = 2  # the exit code of every command of ours that was asked for what cannot be
@@ -148,6 +151,17 @@ def wait_until(condition: Callable[[], bool], what: str, *, within_s: float, pro
         if time.monotonic() > deadline:
             raise ChainError(f"{what}: not within {within_s:.0f} s")
         time.sleep(0.05)
+
+
+def past(utc_s: float) -> Callable[[], bool]:
+    """A condition: that instant is over."""
+    return lambda: datetime.now(UTC).timestamp() >= utc_s
+
+
+def cpu_s(process: psutil.Process) -> float:
+    """Processor time the process has taken so far [s]."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def last_line(log: Path) -> str:

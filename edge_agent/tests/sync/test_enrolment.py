@@ -121,7 +121,7 @@ async def test_credentials_that_have_run_out_are_said_and_a_new_claim_file_is_ta
     task = asyncio.create_task(site.identity.keep_renewed(over, renewed.put_nowait, told.put_nowait))
     text = await asyncio.wait_for(told.get(), DEADLINE_S)
     assert "have expired" in text
-    assert "vpp-cloud site add home-01" in text
+    assert "vpp-cloud site claim home-01" in text
     site.claim_file.write_text(coordinator.claim("home-01", "token-2"))
     fresh = await asyncio.wait_for(renewed.get(), DEADLINE_S)
     task.cancel()

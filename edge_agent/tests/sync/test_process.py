@@ -158,7 +158,7 @@ async def test_a_refused_enrolment_ends_in_one_line(
     assert (code, stderr.count("\n")) == (2, 1), stderr
     assert stderr.startswith(f"vpp-agent: claim file {agent.claim_file}: ")
     assert expected in stderr
-    assert "vpp-cloud site add home-01" in stderr or "make a new claim file" in stderr
+    assert "vpp-cloud site claim home-01" in stderr or "make a new claim file" in stderr
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,8 @@ def test_ends_in_order_on_a_signal(process: subprocess.Popen[str], tmp_path: Pat
     [
         pytest.param(["--scenario", "nowhere.toml"], "vpp-hil: scenario 'nowhere.toml': neither a file", id="scenario"),
         pytest.param(["--homes", "0"], "1 to 66 homes", id="homes"),
-        pytest.param(["--recorded-start-utc", "2027-01-15T08:00"], "has no offset", id="naive instant"),
+        pytest.param(["--first-port", "99999"], "'99999': 0 to 65535", id="first port"),
+        pytest.param(["--recorded-start-utc", "2027-01-15T08:00"], "has no time zone", id="naive instant"),
     ],
 )
 def test_refuses_what_it_cannot_do(tmp_path: Path, more: list[str], says: str) -> None:
