@@ -93,7 +93,8 @@ def test_any_registers_end_in_a_device_or_a_named_refusal(truth: Any, clock: Any
         at = data.draw(st.integers(0, len(registers) - 1))
         registers[at] = data.draw(st.sampled_from([0, 1, 0x7FFF, 0x8000, 0xFFFF]) | st.integers(0, 0xFFFF))
     registers = registers[: data.draw(st.integers(2, len(registers)))]
-    asyncio.run(use(registers, clock))
+    told = asyncio.run(use(registers, clock))
+    assert all(finding and "\n" not in finding for finding in told)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
