@@ -1,7 +1,6 @@
 """Processes that a run starts, and ends again whatever happens."""
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -14,7 +13,8 @@ from typing import IO, ClassVar, Final
 
 import psutil
 
-_PR_SET_PDEATHSIG: Final = 1
+from cloud.gateway import tied
+
 _REFUSED: Final = 2  # the exit code of every command of ours that was asked for what cannot be
 
 
@@ -28,10 +28,6 @@ class ChainRefused(ChainError):
     """What was asked for cannot be run; says what, and how to mend it."""
 
     exit_code: ClassVar[int] = 2
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Processes:
@@ -52,12 +48,15 @@ class Processes:
         """
         with self.log(name).open("ab") as log:
             process = subprocess.Popen(
-                [str(Path(sys.executable).parent / command[0]), *command[1:]],
+                # Tied by a launcher and not by preexec_fn: that would run gRPC's fork handlers where gRPC is loaded.
+                [
+                    *(sys.executable, "-I", "-S", tied.__file__, str(os.getpid())),
+                    *(str(Path(sys.executable).parent / command[0]), *command[1:]),
+                ],
                 stdin=subprocess.PIPE if with_pipes else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if with_pipes else log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 (this process has one thread when it starts others)
             )
         self._running[name] = process
         return process
