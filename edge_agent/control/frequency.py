@@ -66,6 +66,7 @@ class Watch:
     doubted: Sample | None = None  # waits to be confirmed
     read_s: float = -math.inf
     changed_s: float = -math.inf
+    renewed_s: float = -math.inf  # the same, once a change was seen: how long the first value had stood nobody knows
     changes: int = 0
     gaps_s: tuple[float, ...] = ()
     poll_s: float = 0.0
@@ -202,12 +203,12 @@ def _believed(watch: Watch, sample: Sample, now_s: float) -> Watch:
     if sample.at_s <= watch.read_s:
         return watch
     hz, first = sample.value, math.isinf(watch.read_s)
-    gaps_s, changed_s, changes = watch.gaps_s, watch.changed_s, watch.changes
+    gaps_s, changed_s, renewed_s, changes = watch.gaps_s, watch.changed_s, watch.renewed_s, watch.changes
     if hz != watch.hz:
-        gap_s = sample.at_s - changed_s
+        gap_s = sample.at_s - renewed_s
         if gap_s <= LONGEST_GAP_S and abs(hz - watch.hz) <= LARGEST_RENEWAL_HZ:
             gaps_s = (*gaps_s[1 - GAPS :], gap_s)
-        changed_s, changes = sample.at_s, changes + 1
+        changed_s, renewed_s, changes = sample.at_s, -math.inf if first else sample.at_s, changes + 1
     now_hz, before_hz, window_s = watch.now_hz, watch.before_hz, watch.window_s
     if now_s - window_s >= WINDOW_S:
         fresh = now_s - window_s < 2 * WINDOW_S
@@ -221,6 +222,7 @@ def _believed(watch: Watch, sample: Sample, now_s: float) -> Watch:
         doubted=None,
         read_s=sample.at_s,
         changed_s=changed_s,
+        renewed_s=renewed_s,
         changes=changes,
         gaps_s=gaps_s,
         # A pause in the readings is told as such and is no interval.

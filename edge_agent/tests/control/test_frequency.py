@@ -244,6 +244,15 @@ def test_renewal_is_measured(every_s: float) -> None:
     assert timing.age_s == pytest.approx(0.01)
 
 
+def test_the_value_found_at_the_start_says_nothing_about_renewal() -> None:
+    """Read for the first time just before it is renewed: that short gap is the reader's, not the register's."""
+    grid = Grid(hybrid=lambda now_s: renewed(0.5)(now_s + 0.45))
+    grid.run(8.0)
+    timing = grid.watches["hybrid"].timing
+    assert timing.measured
+    assert timing.interval_s == pytest.approx(0.5, abs=0.06)
+
+
 def test_a_coarse_register_is_measured_by_its_shortest_gaps() -> None:
     """10 mHz steps, once a second, as a real one-second log shows from its second minute on."""
     grid = Grid(hybrid=lambda now_s: round(renewed(1.0)(now_s), 2))
