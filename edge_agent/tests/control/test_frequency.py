@@ -246,7 +246,7 @@ def test_renewal_is_measured(every_s: float) -> None:
 
 def test_the_value_found_at_the_start_says_nothing_about_renewal() -> None:
     """Read for the first time just before it is renewed: that short gap is the reader's, not the register's."""
-    grid = Grid(hybrid=lambda now_s: renewed(0.5)(now_s + 0.45))
+    grid = Grid(hybrid=lambda now_s: renewed(0.5)(now_s + 0.3))
     grid.run(5.2)
     timing = grid.watches["hybrid"].timing
     assert timing.measured
