@@ -5,8 +5,9 @@
 | `vpp.tel.<partition>.<site>`    | the site      | vpp.v1.Batch of telemetry frames       | stream per group, TEL_<g> |
 | `vpp.evt.<partition>.<site>`    | the site      | vpp.v1.Event                           | stream REPORT         |
 | `vpp.ack.<partition>.<site>`    | the site      | vpp.v1.Acknowledgement                 | stream REPORT         |
+| `vpp.sup.<partition>.<site>`    | the site      | vpp.v1.SupplyFunction, last value a subject | stream SUPPLY    |
 | `vpp.intent.<site>.<kind>`      | coordinator   | vpp.v1.SignedIntent, last value a subject | stream INTENT      |
-| `vpp.group.<group>.>`           | coordinator   | broadcasts to a group                  | nothing               |
+| `vpp.group.<group>.<kind>`      | coordinator   | vpp.v1.SignedBroadcast                 | nothing               |
 
 A site's partition is fnv1a32(site) % 64, the broker's own function; "<partition>.<site>" is fixed in the site's
 credentials at enrolment (tag `pt`), so a site can neither choose its partition nor speak for another site.
@@ -16,10 +17,13 @@ import re
 from typing import Final
 
 PARTITIONS: Final = 64
-INTENT_KINDS: Final = ("schedule", "service")
+INTENT_KINDS: Final = ("schedule", "service", "envelope", "setpoint", "price", "stop")
+BROADCAST_KINDS: Final = ("price", "regulation", "stop")
 INTENT_STREAM: Final = "INTENT"
 REPORT_STREAM: Final = "REPORT"
 REPORT_SUBJECTS: Final = ("vpp.evt.*.*", "vpp.ack.*.*")
+SUPPLY_STREAM: Final = "SUPPLY"
+SUPPLY_SUBJECTS: Final = ("vpp.sup.*.*",)
 INTENT_SUBJECTS: Final = ("vpp.intent.*.*",)
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -55,6 +59,16 @@ def event(token: str) -> str:
 
 def acknowledgement(token: str) -> str:
     return f"vpp.ack.{token}"
+
+
+def supply_function(token: str) -> str:
+    return f"vpp.sup.{token}"
+
+
+def broadcast(group: str, kind: str) -> str:
+    if kind not in BROADCAST_KINDS:
+        raise ValueError(f"broadcast kind {kind!r}: one of {', '.join(BROADCAST_KINDS)}")
+    return f"vpp.group.{check_name(group, 'group')}.{kind}"
 
 
 def intent(site: str, kind: str) -> str:
@@ -95,6 +109,7 @@ def device_permissions() -> dict[str, dict[str, list[str]]]:
                 "vpp.tel.{{tag(pt)}}",
                 "vpp.evt.{{tag(pt)}}",
                 "vpp.ack.{{tag(pt)}}",
+                "vpp.sup.{{tag(pt)}}",
                 *(f"$JS.API.DIRECT.GET.{INTENT_STREAM}.vpp.intent.{{{{name()}}}}.{kind}" for kind in INTENT_KINDS),
             ]
         },

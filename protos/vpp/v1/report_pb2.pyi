@@ -41,12 +41,14 @@ class Acknowledgement(_message.Message):
         STATE_ACTIVE: _ClassVar[Acknowledgement.State]
         STATE_EXPIRED: _ClassVar[Acknowledgement.State]
         STATE_RELEASED: _ClassVar[Acknowledgement.State]
+        STATE_RECEIVED: _ClassVar[Acknowledgement.State]
     STATE_UNSPECIFIED: Acknowledgement.State
     STATE_ACCEPTED: Acknowledgement.State
     STATE_REFUSED: Acknowledgement.State
     STATE_ACTIVE: Acknowledgement.State
     STATE_EXPIRED: Acknowledgement.State
     STATE_RELEASED: Acknowledgement.State
+    STATE_RECEIVED: Acknowledgement.State
     SITE_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
