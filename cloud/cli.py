@@ -19,6 +19,7 @@ from cloud import commands, config
 from cloud.data_folder import DataFolder, DataFolderError
 from cloud.identity.keyring import KeyringError
 from cloud.model.records import Site
+from cloud.model.role import Role
 from cloud.store.errors import StoreError
 from protos.settings import SettingsError
 
@@ -49,7 +50,7 @@ def _run(options: argparse.Namespace) -> int:
     settings = config.load(options.config) if options.config else config.CoordinatorConfig()
     _log_to_stderr()
     try:
-        coordinator.run(settings, options.data, lambda line: print(line, flush=True))
+        coordinator.run(settings, options.data, options.role or tuple(Role), lambda line: print(line, flush=True))
     except coordinator.REFUSALS as error:
         return _refuse(error)
     except PartFailed:
@@ -187,6 +188,15 @@ def _parser() -> argparse.ArgumentParser:
 
     run = _command(groups, "run", _run, "serve until Ctrl-C: broker, gateways, history, desk and console")
     run.add_argument("--config", type=Path, metavar="FILE", help="TOML; without it everything is at its default")
+
+    run.add_argument(
+        "--role",
+        action="append",
+        type=Role,
+        choices=tuple(Role),
+        metavar="ROLE",
+        help=f"only this one of {', '.join(Role)}; may be repeated; all unless given",
+    )
 
     site = groups.add_parser("site", help="the registry of sites").add_subparsers(required=True, metavar="COMMAND")
     add = _command(site, "add", _site_add, "add a site, and write the claim by which its agent enrols")

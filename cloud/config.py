@@ -70,11 +70,28 @@ class MarketConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ]
 
 
+class MessagingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A broker, or a cluster of them, that is not this process's own."""
+
+    urls: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^tls://[^/\s]+:\d+$")], ...],
+        Meta(description='every node of the cluster, e.g. urls = ["tls://nats-1.example.org:4222"]'),
+    ] = ()
+
+
+class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where telemetry is kept; in the data folder unless told."""
+
+    path: Annotated[Path | None, Meta(description="a folder that every process of the coordinator sees")] = None
+
+
 class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file. Without a [market] nothing is traded."""
 
     listen: Annotated[ListenConfig, Meta(description="a table [listen]")] = ListenConfig()
     telemetry: Annotated[TelemetryConfig, Meta(description="a table [telemetry]")] = TelemetryConfig()
+    messaging: Annotated[MessagingConfig, Meta(description="a table [messaging]")] = MessagingConfig()
+    history: Annotated[HistoryConfig, Meta(description="a table [history]")] = HistoryConfig()
     market: Annotated[MarketConfig | None, Meta(description="a table [market]")] = None
 
 

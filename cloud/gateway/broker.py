@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import signal
-import ssl
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -15,14 +14,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-import nats.errors
-from nats.aio.client import Client, RawCredentials
+from nats.aio.client import Client
 
 from cloud.gateway import tied
+from cloud.gateway.link import Account, Link, own_credentials
 from cloud.gateway.nats_server import BrokerError, BrokerFiles, config_text, find_program
-from cloud.identity import jwt
 from cloud.identity.keyring import Keyring
-from cloud.identity.nkey import public
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +28,6 @@ _STOP_S: Final = 5.0
 _PROBE_S: Final = 0.05
 _RETRY_FIRST_S: Final = 0.5
 _RETRY_MOST_S: Final = 10.0
-_CONNECT_S: Final = 10.0
-_SYSTEM_LIFE_S: Final = 60
-_OK: Final = 200
 
 
 class Broker:
@@ -60,11 +54,14 @@ class Broker:
         self._host = host
         self._port = port
         self._now = now
-        self._revocations = revocations
-        self._account_s = 0  # when the account JWT was issued that the broker has
         self._process: asyncio.subprocess.Process | None = None
         self.url: Final = f"tls://{bracketed(public_host)}:{port}"
-        self._own_url = f"tls://{bracketed(reachable(host))}:{port}"
+        self.link: Final = Link(
+            [f"tls://{bracketed(reachable(host))}:{port}"],
+            lambda: own_credentials(keyring, now),
+            keyring.authority_file,
+        )
+        self.account: Final = Account(keyring, revocations, now)
 
     @property
     def pid(self) -> int | None:
@@ -82,7 +79,7 @@ class Broker:
         text = config_text(
             self._files,
             self._keyring,
-            await self._account_token(),
+            await self.account.token(),
             host=self._host,
             port=self._port,
             name=name,
@@ -110,34 +107,6 @@ class Broker:
         except BaseException:
             await self.stop()
             raise
-
-    async def push_account(self) -> None:
-        """Give the running broker the revocations of now: it cuts live connections at once. Raises BrokerError."""
-        keyring, now_s = self._keyring, int(self._now().timestamp())
-        token = jwt.system_jwt(keyring.system, public(keyring.backend), now_s=now_s, expires_s=now_s + _SYSTEM_LIFE_S)
-        client = await self._open(token, "accounts", reconnect=False)
-        try:
-            answer = await client.request(jwt.CLAIMS_UPDATE, (await self._account_token()).encode(), timeout=_CONNECT_S)
-        except (TimeoutError, OSError, nats.errors.Error) as error:
-            raise BrokerError(f"our own broker did not take the new account ({error!r})") from error
-        finally:
-            await client.close()
-        told = json.loads(answer.data)
-        if "error" in told or told.get("data", {}).get("code") != _OK:
-            raise BrokerError(f"our own broker refused the new account: {answer.data.decode(errors='replace')[:200]}")
-
-    async def _account_token(self) -> str:
-        """The account with the revocations of now, issued later than the one before: the broker takes no older one."""
-        keyring = self._keyring
-        revoked = await asyncio.to_thread(self._revocations)
-        self._account_s = max(int(self._now().timestamp()), self._account_s + 1)
-        return jwt.account_jwt(
-            keyring.operator,
-            public(keyring.account),
-            public(keyring.devices),
-            {key: until_ms // 1000 for key, until_ms in revoked.items()},
-            now_s=self._account_s,
-        )
 
     async def run(self, on_return: Callable[[], None]) -> None:
         """Watch it for ever: when it dies by itself bring it back, same port and store, then call `on_return`."""
@@ -174,42 +143,8 @@ class Broker:
             await process.wait()
 
     async def connect(self, role: str) -> Client:
-        """A connection with the coordinator's own rights, which reconnects for ever. `role` names it in the broker.
-
-        Raises BrokerError.
-        """
-        keyring = self._keyring
-        token = jwt.backend_jwt(keyring.account, public(keyring.backend), now_s=int(self._now().timestamp()))
-        return await self._open(token, role, reconnect=True)
-
-    async def _open(self, token: str, role: str, *, reconnect: bool) -> Client:
-        """A connection under the coordinator's own user key. Raises BrokerError."""
-        keyring = self._keyring
-        trust = ssl.create_default_context(cafile=str(keyring.authority_file))
-        client = Client()
-        state = _LinkLog(role, client)
-        try:
-            await asyncio.wait_for(
-                client.connect(
-                    self._own_url,
-                    name=f"coordinator-{role}",
-                    tls=trust,
-                    user_credentials=RawCredentials(jwt.credentials_text(token, keyring.backend.seed)),
-                    connect_timeout=5,
-                    allow_reconnect=reconnect,
-                    max_reconnect_attempts=-1 if reconnect else 1,
-                    reconnect_time_wait=1,
-                    ping_interval=5,
-                    max_outstanding_pings=2,
-                    error_cb=state.error,
-                    disconnected_cb=state.lost,
-                    reconnected_cb=state.back,
-                ),
-                _CONNECT_S,
-            )
-        except (TimeoutError, OSError, nats.errors.Error) as error:
-            raise BrokerError(f"cannot connect to our own broker at {self._own_url} as {role}: {error!r}") from error
-        return client
+        """A connection with the coordinator's own rights, which reconnects for ever. Raises BrokerError."""
+        return await self.link.connect(role)
 
     async def _serving(self, process: asyncio.subprocess.Process, name: str) -> None:
         """Returns when the server of this name greets on the port. Raises BrokerError when it died instead."""
@@ -257,33 +192,6 @@ class Broker:
         except OSError:
             return False
         return os.fsencode(self._files.config) in command
-
-
-class _LinkLog:
-    """Logs a connection's loss once and its return once."""
-
-    def __init__(self, role: str, client: Client) -> None:
-        self._role = role
-        self._client = client
-        self._connected = True
-        self._last = ""
-
-    async def lost(self) -> None:
-        if self._connected and not self._client.is_closed:
-            log.warning("broker lost: role=%s", self._role)
-        self._connected = False
-
-    async def back(self) -> None:
-        log.info("broker reached again: role=%s", self._role)
-        self._connected, self._last = True, ""
-
-    async def error(self, error: Exception) -> None:
-        if isinstance(error, (OSError, nats.errors.UnexpectedEOF, nats.errors.StaleConnectionError)):
-            return  # a loss, which is told above
-        text = repr(error)
-        if self._connected and text != self._last:
-            log.warning("broker connection: role=%s error=%s", self._role, text)
-        self._last = text
 
 
 async def _greeting(host: str, port: int) -> str | None:

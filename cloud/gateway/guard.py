@@ -32,20 +32,23 @@ _SHOWN: Final = 80  # characters of what was found
 
 
 class IntentGuard:
-    """Watches the intents live, and looks at all of them at the start, after the broker's return and now and then."""
+    """Watches the intents live, and looks at all of them at the start, whenever `due` is set and now and then."""
 
-    def __init__(self, connection: Client, sender: IntentSender, ledger: Ledger, utc_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        connection: Client,
+        sender: IntentSender,
+        ledger: Ledger,
+        utc_ms: Callable[[], int],
+        due: asyncio.Event,
+    ) -> None:
         self._connection = connection
         self._js = connection.jetstream(timeout=_ANSWER_S)
         self._sender = sender
         self._ledger = ledger
         self._utc_ms = utc_ms
-        self._due = asyncio.Event()
+        self._due = due
         self._told: dict[str, int] = {}  # what an alarm was about -> when
-
-    def look(self) -> None:
-        """Look at all of them soon."""
-        self._due.set()
 
     async def run(self) -> None:
         """Guard for ever."""

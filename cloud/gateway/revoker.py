@@ -4,7 +4,7 @@ import asyncio
 import logging
 from typing import Final
 
-from cloud.gateway.broker import Broker
+from cloud.gateway.link import Account, Link
 from cloud.gateway.nats_server import BrokerError
 from cloud.store.ledger import Ledger
 
@@ -14,11 +14,12 @@ _LOOK_S: Final = 0.5
 
 
 class Revoker:
-    """Watches the ledger. The broker reads the same revocations whenever it starts."""
+    """Watches the ledger. A broker of ours reads the same revocations whenever it starts."""
 
-    def __init__(self, ledger: Ledger, broker: Broker) -> None:
+    def __init__(self, ledger: Ledger, account: Account, link: Link) -> None:
         self._ledger = ledger
-        self._broker = broker
+        self._account = account
+        self._link = link
 
     async def run(self) -> None:
         """Push for ever what is new; a broker that is away is tried again until it has taken it."""
@@ -27,7 +28,7 @@ class Revoker:
             mark = await asyncio.to_thread(self._ledger.revocation_mark)
             if mark != told:
                 try:
-                    await self._broker.push_account()
+                    await self._account.push(self._link)
                 except BrokerError as error:
                     if not failed:
                         log.error("revocations are not at the broker yet: %s", error)

@@ -6,9 +6,9 @@ import shutil
 import pytest
 from google.protobuf.json_format import MessageToJson, Parse
 
-from cloud.coordinator import utc_ms
 from cloud.gateway.intents import IntentNotSent, IntentSender
 from cloud.model.records import EventRecord, IntentState
+from cloud.roles.foundation import utc_ms
 from cloud.store.ledger import Ledger
 from cloud.testing import DEADLINE_S, Gateway, Plant
 from protos import services, subjects

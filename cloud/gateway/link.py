@@ -1,0 +1,153 @@
+"""Connections to the broker with the coordinator's own rights, whether the broker is our child or a cluster."""
+
+import asyncio
+import json
+import logging
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import nats.errors
+from nats.aio.client import Client, RawCredentials
+
+from cloud.gateway.nats_server import BrokerError
+from cloud.identity import jwt
+from cloud.identity.keyring import Keyring
+from cloud.identity.nkey import public
+
+log = logging.getLogger(__name__)
+
+_CONNECT_S: Final = 10.0
+_PING_S: Final = 2  # a frozen broker is noticed after three of these
+_SYSTEM_LIFE_S: Final = 60
+_OK: Final = 200
+
+Revocations = Callable[[], Mapping[str, int]]
+
+
+class Link:
+    """Opens connections. urls: of one broker or of every node of a cluster; credentials: the text of a ".creds" file.
+
+    trust: the certificate authority of the brokers.
+    """
+
+    def __init__(self, urls: Sequence[str], credentials: Callable[[], str], trust: Path) -> None:
+        self.urls: Final = tuple(urls)
+        self._credentials = credentials
+        self._trust = trust
+
+    async def connect(self, role: str, on_return: Callable[[], None] | None = None) -> Client:
+        """A connection that reconnects for ever. `role` names it in the broker; on_return: called when it is back.
+
+        Raises BrokerError.
+        """
+        return await self.open(self._credentials(), role, reconnect=True, on_return=on_return)
+
+    async def open(
+        self, credentials: str, role: str, *, reconnect: bool, on_return: Callable[[], None] | None = None
+    ) -> Client:
+        """A connection under other credentials than the usual ones. Raises BrokerError."""
+        client = Client()
+        state = _LinkLog(role, client, on_return)
+        try:
+            await asyncio.wait_for(
+                client.connect(
+                    list(self.urls),
+                    name=f"coordinator-{role}",
+                    tls=ssl.create_default_context(cafile=str(self._trust)),
+                    user_credentials=RawCredentials(credentials),
+                    connect_timeout=2,
+                    allow_reconnect=reconnect,
+                    max_reconnect_attempts=-1 if reconnect else 1,
+                    reconnect_time_wait=1,
+                    ping_interval=_PING_S,
+                    max_outstanding_pings=2,
+                    error_cb=state.error,
+                    disconnected_cb=state.lost,
+                    reconnected_cb=state.back,
+                ),
+                _CONNECT_S,
+            )
+        except (TimeoutError, OSError, nats.errors.Error) as error:
+            raise BrokerError(f"cannot connect to the broker at {', '.join(self.urls)} as {role}: {error!r}") from error
+        return client
+
+
+class Account:
+    """The account that sites and coordinator share, as the brokers know it: with the revocations of now.
+
+    revocations: users' keys to refuse, in credentials issued up to an instant [UTC ms]; called in a thread.
+    """
+
+    def __init__(self, keyring: Keyring, revocations: Revocations, now: Callable[[], datetime]) -> None:
+        self._keyring = keyring
+        self._revocations = revocations
+        self._now = now
+        self._issued_s = 0
+
+    async def token(self) -> str:
+        """Issued later than the one before: a broker takes no older one."""
+        keyring = self._keyring
+        revoked = await asyncio.to_thread(self._revocations)
+        self._issued_s = max(int(self._now().timestamp()), self._issued_s + 1)
+        return jwt.account_jwt(
+            keyring.operator,
+            public(keyring.account),
+            public(keyring.devices),
+            {key: until_ms // 1000 for key, until_ms in revoked.items()},
+            now_s=self._issued_s,
+        )
+
+    async def push(self, link: Link) -> None:
+        """Give running brokers the revocations of now: they cut live connections at once. Raises BrokerError."""
+        keyring, now_s = self._keyring, int(self._now().timestamp())
+        token = jwt.system_jwt(keyring.system, public(keyring.backend), now_s=now_s, expires_s=now_s + _SYSTEM_LIFE_S)
+        credentials = jwt.credentials_text(token, keyring.backend.seed)
+        client = await link.open(credentials, "accounts", reconnect=False)
+        try:
+            answer = await client.request(jwt.CLAIMS_UPDATE, (await self.token()).encode(), timeout=_CONNECT_S)
+        except (TimeoutError, OSError, nats.errors.Error) as error:
+            raise BrokerError(f"the broker did not take the new account ({error!r})") from error
+        finally:
+            await client.close()
+        told = json.loads(answer.data)
+        if "error" in told or told.get("data", {}).get("code") != _OK:
+            raise BrokerError(f"the broker refused the new account: {answer.data.decode(errors='replace')[:200]}")
+
+
+def own_credentials(keyring: Keyring, now: Callable[[], datetime]) -> str:
+    """The coordinator's own credentials, for who has its keys."""
+    token = jwt.backend_jwt(keyring.account, public(keyring.backend), now_s=int(now().timestamp()))
+    return jwt.credentials_text(token, keyring.backend.seed)
+
+
+class _LinkLog:
+    """Logs a connection's loss once and its return once."""
+
+    def __init__(self, role: str, client: Client, on_return: Callable[[], None] | None) -> None:
+        self._role = role
+        self._client = client
+        self._on_return = on_return
+        self._connected = True
+        self._last = ""
+
+    async def lost(self) -> None:
+        if self._connected and not self._client.is_closed:
+            log.warning("broker lost: role=%s", self._role)
+        self._connected = False
+
+    async def back(self) -> None:
+        log.info("broker reached again: role=%s", self._role)
+        self._connected, self._last = True, ""
+        if self._on_return is not None:
+            self._on_return()
+
+    async def error(self, error: Exception) -> None:
+        if isinstance(error, (OSError, nats.errors.UnexpectedEOF, nats.errors.StaleConnectionError)):
+            return  # a loss, which is told above
+        text = repr(error)
+        if self._connected and text != self._last:
+            log.warning("broker connection: role=%s error=%s", self._role, text)
+        self._last = text

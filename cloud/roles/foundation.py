@@ -1,0 +1,122 @@
+"""What every role stands on: configuration, data folder, keys, ledger, history, live fleet and the broker."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from nats.aio.client import Client
+
+from cloud.config import CoordinatorConfig
+from cloud.data_folder import DataFolder, write_json
+from cloud.fleet.state import FleetState
+from cloud.gateway.broker import Broker, reachable
+from cloud.gateway.link import Account, Link, own_credentials
+from cloud.gateway.nats_server import BrokerError
+from cloud.gateway.ports import Ports
+from cloud.identity.keyring import Keyring, open_keyring
+from cloud.model.role import Role
+from cloud.parts import Parts
+from cloud.store.history import History
+from cloud.store.ledger import Ledger
+
+START_S: Final = 30.0
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def utc_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(slots=True, kw_only=True)
+class Foundation:
+    """A role's `start` takes it, and adds its parts and what it serves."""
+
+    config: CoordinatorConfig
+    data: DataFolder
+    roles: Collection[Role]
+    parts: Parts
+    say: Callable[[str], None]  # to the person who started the process
+    ports: Ports
+    keyring: Keyring
+    ledger: Ledger
+    history: History
+    fleet: FleetState
+    broker: Broker | None  # our own, in the role of that name
+    account: Account
+    link: Link  # to the broker
+    served: dict[str, object] = field(default_factory=dict)  # what run.json says beside the process id
+
+    async def connect(self, role: str, parts: Parts, on_return: Callable[[], None] | None = None) -> Client:
+        """A connection to the broker, closed when what is later in `parts` has stopped."""
+        nc = await self.link.connect(role, on_return)
+        parts.on_stop(f"connection of {role}", nc.close)
+        return nc
+
+    def announce(self) -> None:
+        """Writes run.json."""
+        write_json(self.data.run, {"pid": os.getpid(), **self.served})
+
+
+def lay(
+    config: CoordinatorConfig,
+    data: DataFolder,
+    roles: Collection[Role],
+    parts: Parts,
+    say: Callable[[str], None],
+) -> Foundation:
+    """Opens keys, ledger and history. Raises what they raise, each error one line with its remedy."""
+    listen = config.listen
+    ports = Ports(data.ports, listen.host)
+    broker_port = ports.resolve("broker_port", listen.broker_port) if Role.BROKER in roles else None
+    own_names = (listen.advertised_host, reachable(listen.host), "localhost", "127.0.0.1")
+    keyring = open_keyring(data.keys, own_names, now=utc_now())
+    ledger = Ledger(data.ledger)
+    parts.on_stop("ledger", partial(asyncio.to_thread, ledger.close))
+
+    def revocations() -> dict[str, int]:
+        return ledger.revocations(utc_ms())
+
+    broker = None
+    if broker_port is not None:
+        broker = Broker(
+            data.broker,
+            keyring,
+            host=listen.host,
+            port=broker_port,
+            public_host=listen.advertised_host,
+            now=utc_now,
+            revocations=revocations,
+        )
+    if config.messaging.urls:
+        link = Link(config.messaging.urls, lambda: own_credentials(keyring, utc_now), keyring.authority_file)
+    elif broker is not None:
+        link = broker.link
+    else:
+        raise BrokerError(
+            f"no broker: {', '.join(roles)} without the role {Role.BROKER} needs the addresses of a running one; give "
+            'them as [messaging] urls = ["tls://HOST:PORT"]'
+        )
+    return Foundation(
+        config=config,
+        data=data,
+        roles=roles,
+        parts=parts,
+        say=say,
+        ports=ports,
+        keyring=keyring,
+        ledger=ledger,
+        history=History(Path(config.history.path) if config.history.path else data.history),
+        fleet=FleetState(),
+        broker=broker,
+        account=broker.account if broker is not None else Account(keyring, revocations, utc_now),
+        link=link,
+    )
