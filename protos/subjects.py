@@ -17,8 +17,18 @@ import re
 from typing import Final
 
 PARTITIONS: Final = 64
-INTENT_KINDS: Final = ("schedule", "service", "envelope", "setpoint", "price", "stop")
-BROADCAST_KINDS: Final = ("price", "regulation", "stop")
+# The kind, and so the subject, that a body of vpp.v1.Intent travels under, by its field.
+INTENT_KIND_OF_BODY: Final = {
+    "schedule": "schedule",
+    "arm": "service",
+    "release": "service",
+    "envelope": "envelope",
+    "setpoint": "setpoint",
+    "price": "price",
+    "stop": "stop",
+}
+INTENT_KINDS: Final = tuple(dict.fromkeys(INTENT_KIND_OF_BODY.values()))
+BROADCAST_KINDS: Final = ("price", "regulation", "stop")  # each the field of vpp.v1.Broadcast's body too
 INTENT_STREAM: Final = "INTENT"
 REPORT_STREAM: Final = "REPORT"
 REPORT_SUBJECTS: Final = ("vpp.evt.*.*", "vpp.ack.*.*")
@@ -69,6 +79,11 @@ def broadcast(group: str, kind: str) -> str:
     if kind not in BROADCAST_KINDS:
         raise ValueError(f"broadcast kind {kind!r}: one of {', '.join(BROADCAST_KINDS)}")
     return f"vpp.group.{check_name(group, 'group')}.{kind}"
+
+
+def broadcasts(group: str) -> str:
+    """Everything that is said to a group."""
+    return f"vpp.group.{check_name(group, 'group')}.>"
 
 
 def intent(site: str, kind: str) -> str:

@@ -21,9 +21,19 @@ from cloud.store.ledger import Ledger
 from protos import subjects
 from protos.vpp.v1 import intent_pb2
 
-Body = intent_pb2.Schedule | intent_pb2.ArmService | intent_pb2.Release
+Body = (
+    intent_pb2.Schedule
+    | intent_pb2.ArmService
+    | intent_pb2.Release
+    | intent_pb2.Envelope
+    | intent_pb2.PowerSetpoint
+    | intent_pb2.FollowPrice
+    | intent_pb2.StopOrder
+)
 
-_KIND_OF_BODY: Final = {"schedule": "schedule", "arm": "service", "release": "service"}
+_FIELD_OF_BODY: Final = {
+    field.message_type: field.name for field in intent_pb2.Intent.DESCRIPTOR.oneofs_by_name["body"].fields
+}
 _TRIES: Final = 3
 _ACK_S: Final = 5.0
 _BETWEEN_S: Final = 0.5
@@ -114,7 +124,7 @@ class IntentSender:
             intent = intent_pb2.Intent.FromString(signed.intent)
         except DecodeError:
             return False
-        kind = _KIND_OF_BODY.get(intent.WhichOneof("body") or "", "")
+        kind = subjects.INTENT_KIND_OF_BODY.get(intent.WhichOneof("body") or "", "")
         return subject == f"vpp.intent.{intent.site}.{kind}" and self._signer.is_own(signed)
 
     async def _stored(self, subject: str) -> RawStreamMsg | None:
@@ -154,12 +164,10 @@ def sequence_of(data: bytes) -> int:
 
 
 def _with_body(body: Body, kind: str) -> intent_pb2.Intent:
-    match body, kind:
-        case intent_pb2.Schedule(), "schedule":
-            return intent_pb2.Intent(schedule=body)
-        case intent_pb2.ArmService(), "service":
-            return intent_pb2.Intent(arm=body)
-        case intent_pb2.Release(), "service":
-            return intent_pb2.Intent(release=body)
-        case _:
-            raise ValueError(f"intent of kind {kind!r} cannot carry {type(body).__name__}")
+    field = _FIELD_OF_BODY[body.DESCRIPTOR]
+    if subjects.INTENT_KIND_OF_BODY[field] != kind:
+        raise ValueError(f"intent of kind {kind!r} cannot carry {type(body).__name__}")
+    intent = intent_pb2.Intent()
+    getattr(intent, field).CopyFrom(body)
+    getattr(intent, field).SetInParent()
+    return intent

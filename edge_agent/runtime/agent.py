@@ -14,6 +14,7 @@ from edge_agent.model.config import AgentConfig
 from edge_agent.model.intent import ArmService, Intent, Release, Schedule
 from edge_agent.model.values import Snapshot
 from edge_agent.runtime import messages
+from edge_agent.runtime.broadcasts import Broadcasts
 from edge_agent.runtime.decision import Decision
 from edge_agent.runtime.frequency import GridFrequency
 from edge_agent.runtime.intents import Intents
@@ -23,7 +24,7 @@ from edge_agent.runtime.messages import AckState, IntentError, Reporter, Severit
 from edge_agent.runtime.site import OpenDevice, Site
 from edge_agent.runtime.statistics import LoopStatistics
 from edge_agent.safety.envelope import Connection
-from protos.vpp.v1 import intent_pb2, local_pb2
+from protos.vpp.v1 import broadcast_pb2, intent_pb2, local_pb2
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class Agent:
         self._ahead_ms: float | None = None  # the coordinator's UTC less the monotonic clock, once that is measured
         self.channel = Channel()
         self.reporter = Reporter(site=config.site, boot_id=secrets.token_hex(6), clock=clock, send=self.channel.send)
+        self._broadcasts = Broadcasts()
         self._intents = Intents(self._acknowledge, self._intent_ended, self._impossible)
         limits = config.control
         self._frequency = GridFrequency(
@@ -138,6 +140,8 @@ class Agent:
             match message.WhichOneof("body"):
                 case "intent":
                     self._take_intent(message.intent)
+                case "broadcast":
+                    self._take_broadcast(message.broadcast)
                 case "link":
                     self._take_link(message.link.connected)
                 case "coordinator_time":
@@ -148,10 +152,7 @@ class Agent:
 
     def _take_intent(self, message: intent_pb2.Intent) -> None:
         try:
-            ahead_ms = self._ahead_ms
-            if ahead_ms is None:
-                ahead_ms = self._clock.utc_ms() - 1e3 * self._clock.monotonic_s()
-            intent = messages.read_intent(message, ahead_ms)
+            intent = messages.read_intent(message, self._coordinator_ahead_ms)
             if reason := self._impossible(intent):
                 raise IntentError(reason)
         except IntentError as error:
@@ -160,6 +161,19 @@ class Agent:
             self.reporter.acknowledge(kind, message.sequence, AckState.REFUSED, str(error))
             return
         self._intents.offer(intent)
+
+    def _take_broadcast(self, message: broadcast_pb2.Broadcast) -> None:
+        try:
+            self._broadcasts.take(messages.read_broadcast(message, self._coordinator_ahead_ms))
+        except IntentError as error:
+            log.warning("broadcast refused: group=%s sequence=%d reason=%s", message.group, message.sequence, error)
+
+    @property
+    def _coordinator_ahead_ms(self) -> float:
+        """The coordinator's UTC less the monotonic clock; the gateway's own until it is measured."""
+        if self._ahead_ms is not None:
+            return self._ahead_ms
+        return self._clock.utc_ms() - 1e3 * self._clock.monotonic_s()
 
     def _impossible(self, intent: Intent) -> str:
         """Why this site cannot do it, as far as is known now: a device that is not there yet may come."""

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterable
 from enum import Enum
 
+from edge_agent.model.broadcast import Broadcast, Price, Regulation, StopOrder
 from edge_agent.model.clock import Clock
 from edge_agent.model.intent import ArmService, Intent, Release, Schedule
 from edge_agent.model.values import Nameplate, Snapshot
-from protos import services
-from protos.vpp.v1 import intent_pb2, local_pb2, report_pb2, site_pb2
+from protos import services, subjects
+from protos.vpp.v1 import broadcast_pb2, intent_pb2, local_pb2, report_pb2, site_pb2
 
 
 class IntentError(ValueError):
@@ -108,7 +109,8 @@ def description_message(
 
 
 def intent_kind(message: intent_pb2.Intent) -> str:
-    return "schedule" if message.WhichOneof("body") == "schedule" else "service"
+    """The kind it travels under; that of services for a body that is not known here."""
+    return subjects.INTENT_KIND_OF_BODY.get(message.WhichOneof("body") or "", "service")
 
 
 def read_intent(message: intent_pb2.Intent, ahead_ms: float) -> Intent:
@@ -146,6 +148,27 @@ def read_intent(message: intent_pb2.Intent, ahead_ms: float) -> Intent:
         ends_s=monotonic(message.expires_ms),
         body=body,
         ahead_ms=ahead_ms,
+    )
+
+
+def read_broadcast(message: broadcast_pb2.Broadcast, ahead_ms: float) -> Broadcast:
+    """The broadcast with its instants on the monotonic clock. Raises IntentError."""
+    body: Price | Regulation | StopOrder
+    match message.WhichOneof("body"):
+        case "price":
+            body = Price(ticks=message.price.ticks, step_share=message.price.step_share_e6 / 1e6)
+        case "regulation":
+            body = Regulation(signal=message.regulation.signal_e6 / 1e6)
+        case "stop":
+            body = StopOrder(stop=message.stop.stop, issued_ms=message.issued_ms, reason=message.stop.reason)
+        case _:
+            raise IntentError("the broadcast has no body that this agent knows; update the agent")
+    return Broadcast(
+        group=message.group,
+        sequence=message.sequence,
+        issued_s=(message.issued_ms - ahead_ms) / 1e3,
+        ends_s=(message.expires_ms - ahead_ms) / 1e3,
+        body=body,
     )
 
 

@@ -17,7 +17,7 @@ from nacl.signing import VerifyKey
 from edge_agent.model.clock import Clock
 from edge_agent.sync.journal import Journal, ReportKind
 from edge_agent.sync.state import AcceptedIntent, State
-from protos import services
+from protos import services, subjects
 from protos.vpp.v1.intent_pb2 import ArmService, Intent, Schedule, SignedIntent
 from protos.vpp.v1.report_pb2 import Acknowledgement
 
@@ -30,8 +30,6 @@ MAX_MTU_S = 24 * 3600
 MAX_REFUSALS_A_MINUTE = 20  # told and kept; whoever floods the subject shall not wear out the gateway's flash
 REMEMBERED = 256  # intents refused or forwarded lately, by digest
 
-_KIND_OF_BODY = {"schedule": "schedule", "arm": "service", "release": "service"}
-
 
 class CommandKeys:
     """The coordinator's command keys, by the id that a signed intent names."""
@@ -40,13 +38,13 @@ class CommandKeys:
         """raw_keys: raw Ed25519 public keys, as in Credentials.command_keys. Raises ValueError for anything else."""
         self._keys = {hashlib.sha256(raw).digest()[:8]: VerifyKey(raw) for raw in raw_keys}
 
-    def verify(self, signed: SignedIntent) -> str | None:
+    def verify(self, signed_bytes: bytes, *, signature: bytes, key_id: bytes) -> str | None:
         """Why the signature is not the coordinator's; None if it is."""
-        key = self._keys.get(signed.key_id)
+        key = self._keys.get(key_id)
         if key is None:
-            return f"signed with the unknown key {signed.key_id.hex() or '(none)'}"
+            return f"signed with the unknown key {key_id.hex() or '(none)'}"
         try:
-            key.verify(signed.intent, signed.signature)
+            key.verify(signed_bytes, signature)
         except (BadSignatureError, ValueError):  # ValueError: a signature of another length
             return "the signature is wrong"
         return None
@@ -98,12 +96,12 @@ def judge(
         intent = Intent.FromString(signed.intent)
     except DecodeError:
         return Refuse(0, "it is no signed intent")
-    if forged := keys.verify(signed):
+    if forged := keys.verify(signed.intent, signature=signed.signature, key_id=signed.key_id):
         return Refuse(intent.sequence, forged)
     if intent.site != site:
         return Refuse(intent.sequence, f"it is for site {intent.site!r}")
     body = intent.WhichOneof("body")
-    if _KIND_OF_BODY.get(body or "") != kind:
+    if subjects.INTENT_KIND_OF_BODY.get(body or "") != kind:
         return Refuse(intent.sequence, f"a body {body or 'of an unknown kind'} came as kind {kind}")
     digest = hashlib.sha256(signed.intent).hexdigest()
     known = accepted is not None and accepted.sequence == intent.sequence and accepted.digest == digest

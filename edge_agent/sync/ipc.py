@@ -7,6 +7,7 @@ import socket
 
 from google.protobuf.message import DecodeError
 
+from protos.vpp.v1.broadcast_pb2 import Broadcast
 from protos.vpp.v1.intent_pb2 import Intent
 from protos.vpp.v1.local_pb2 import CoordinatorTime, Link, ToControl, ToSync
 
@@ -44,6 +45,10 @@ class ControlSocket:
     def put_intent(self, kind: str, intent: Intent) -> None:
         """Sends the intent; it replaces an unsent older one of its kind."""
         self._put(kind, ToControl(intent=intent))
+
+    def put_broadcast(self, kind: str, broadcast: Broadcast) -> None:
+        """Sends what was said to a group; it replaces what it said of that kind before and is unsent."""
+        self._put(f"group {broadcast.group} {kind}", ToControl(broadcast=broadcast))
 
     def put_link(self, connected: bool) -> None:
         """Sends whether there is a live session; replaces an unsent older one."""

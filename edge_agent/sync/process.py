@@ -14,6 +14,7 @@ from typing import NoReturn
 from edge_agent.model.clock import Clock
 from edge_agent.model.config import AgentConfig
 from edge_agent.sync.backoff import Backoff
+from edge_agent.sync.broadcasts import BroadcastDoor
 from edge_agent.sync.clock import CoordinatorClock, Measurement
 from edge_agent.sync.coordinator import CoordinatorClient, Refused, Unreachable
 from edge_agent.sync.credentials import CredentialStore, HeldCredentials
@@ -79,6 +80,8 @@ class SyncProcess:
         self._builder: FrameBuilder | None = None
         self._session: Session | None = None
         self._door: IntentDoor | None = None
+        self._group_door: BroadcastDoor | None = None
+        self._groups: tuple[str, ...] = ()
         self._journal_trouble = ""
 
     async def run(self) -> None:
@@ -244,13 +247,22 @@ class SyncProcess:
             credentials=held.message,
             journal=self._journal,
             on_intent=self._take_intent,
+            on_broadcast=self._take_broadcast,
             on_link=self._take_link,
             backoff=self._pace.nats(),
             drain_frames_per_s=self._config.journal.drain_frames_per_s,
         )
+        session.follow(self._groups)
+        keys = CommandKeys(held.message.command_keys)
+        self._group_door = BroadcastDoor(
+            keys=keys,
+            clock=self._time,
+            forward=self._control.put_broadcast,
+            refused=partial(self._tell, Event.SEVERITY_WARNING, "broadcast.refused"),
+        )
         self._door = IntentDoor(
             site=self._config.site,
-            keys=CommandKeys(held.message.command_keys),
+            keys=keys,
             state=self._state,
             journal=self._journal,
             clock=self._time,
@@ -271,11 +283,17 @@ class SyncProcess:
         if self._door is not None:
             self._door.receive(kind, data, live=live)
 
+    def _take_broadcast(self, subject: str, data: bytes) -> None:
+        if self._group_door is not None:
+            self._group_door.receive(subject, data)
+
     def _use(self, held: HeldCredentials) -> None:
         self._held = held
         self._journal.start_at(held.message.first_seq)
-        if self._door is not None:
-            self._door.keys = CommandKeys(held.message.command_keys)
+        keys = CommandKeys(held.message.command_keys)
+        for door in (self._door, self._group_door):
+            if door is not None:
+                door.keys = keys
         if self._session is not None:
             self._session.use(held.message)
 
@@ -318,8 +336,9 @@ class SyncProcess:
         if self._time.best is not None:
             self._control.put_coordinator_time(self._time.best.ahead_ms, self._time.uncertainty_ms())
         off_ms, uncertainty_ms = self._time.offset_ms(), self._time.uncertainty_ms()
-        if self._door is not None:
-            self._door.clock_error_ms = uncertainty_ms
+        for door in (self._door, self._group_door):
+            if door is not None:
+                door.clock_error_ms = uncertainty_ms
         moved_ms = max(abs(off_ms - self._told_offset_ms), uncertainty_ms - self._told_uncertainty_ms)
         if moved_ms <= OFFSET_TOLD_MS:
             return
@@ -334,6 +353,9 @@ class SyncProcess:
             self._tell(Event.SEVERITY_INFO, "clock.measured", text)
 
     def _apply(self, configuration: SiteConfiguration) -> None:
+        self._groups = tuple(configuration.groups)
+        if self._session is not None:
+            self._session.follow(self._groups)
         interval_ms = configuration.telemetry_interval_ms
         if interval_ms not in NARROW:
             known = " or ".join(str(ms) for ms in sorted(NARROW))

@@ -12,7 +12,7 @@ import base64
 import contextlib
 import logging
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 import nats.errors
@@ -63,20 +63,25 @@ class Session:
         credentials: Credentials,
         journal: Journal,
         on_intent: Callable[[str, bytes, bool], None],
+        on_broadcast: Callable[[str, bytes], None],
         on_link: Callable[[bool], None],
         backoff: Backoff,
         drain_frames_per_s: float,
         ack_timeout_s: float = ACK_TIMEOUT_S,
     ) -> None:
-        """on_intent: takes kind, bytes, and whether it came live (else from the store); raises JournalError.
-
-        on_link: told each change of whether a session is live. drain_frames_per_s: of what has waited.
+        """
+        Args:
+            on_intent: takes kind, bytes, and whether it came live (else from the store); raises JournalError.
+            on_broadcast: takes subject and bytes of what was said to a group.
+            on_link: told each change of whether a session is live.
+            drain_frames_per_s: of what has waited.
         """
         self._site = site
         self._keys = keys
         self._credentials = credentials
         self._journal = journal
         self._on_intent = on_intent
+        self._on_broadcast = on_broadcast
         self._on_link = on_link
         self._backoff = backoff
         self._ack_timeout_s = ack_timeout_s
@@ -85,6 +90,7 @@ class Session:
         self._lanes = {lane: asyncio.Event() for lane in ("telemetry", "reports")}
         self._drained = {lane: asyncio.Event() for lane in ("telemetry", "backlog", "reports")}
         self._renewed = asyncio.Event()
+        self._groups: tuple[str, ...] = ()
         self._linked = False
         self._troubles: set[str] = set()
 
@@ -98,6 +104,13 @@ class Session:
         """Reconnects with new credentials; what is in flight is sent again under the same id."""
         self._credentials = credentials
         self._renewed.set()
+
+    def follow(self, groups: Iterable[str]) -> None:
+        """Listens to what is said to these groups, and to no others; reconnects where that is another set."""
+        wanted = tuple(sorted(set(groups)))
+        if wanted != self._groups:
+            self._groups = wanted
+            self._renewed.set()
 
     async def finish(self, within_s: float) -> None:
         """Waits until the journal is drained, if there is a session and that is soon enough."""
@@ -173,6 +186,8 @@ class Session:
 
     async def _listen(self, client: Client) -> None:
         """Subscribes to intents first, then reads what is current: nothing falls between the two."""
+        for group in self._groups:
+            await client.subscribe(subjects.broadcasts(group), cb=self._receive_broadcast)
         for kind in subjects.INTENT_KINDS:
             await client.subscribe(subjects.intent(self._site, kind), cb=self._receiver(kind))
         for kind in subjects.INTENT_KINDS:
@@ -185,6 +200,9 @@ class Session:
             self._on_intent(kind, message.data, True)
 
         return receive
+
+    async def _receive_broadcast(self, message: Msg) -> None:
+        self._on_broadcast(message.subject, message.data)
 
     async def _work(self, client: Client, closed: asyncio.Event) -> bool:
         """Sends until the connection is lost, or new credentials are to be used (True)."""

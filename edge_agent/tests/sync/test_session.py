@@ -32,12 +32,14 @@ class Site:
         self.journal = Journal(folder, "home-01", State(folder), SystemClock())
         self.links: asyncio.Queue[bool] = asyncio.Queue()
         self.intents: asyncio.Queue[tuple[str, bytes, bool]] = asyncio.Queue()
+        self.broadcasts: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
         self.session = Session(
             site="home-01",
             keys=keys,
             credentials=credentials,
             journal=self.journal,
             on_intent=lambda *what: self.intents.put_nowait(what),
+            on_broadcast=lambda *what: self.broadcasts.put_nowait(what),
             on_link=self.links.put_nowait,
             backoff=Backoff(0.05, 0.2),
             drain_frames_per_s=drain_frames_per_s,
@@ -209,6 +211,31 @@ async def test_the_current_intent_and_live_ones_arrive(
             await stream.publish("vpp.intent.home-01.schedule", b"live")
             assert await asyncio.wait_for(site.intents.get(), DEADLINE_S) == ("schedule", b"live", True)
             assert site.intents.empty()
+
+
+async def test_what_is_said_to_the_sites_groups_arrives_also_when_they_change(
+    tmp_path: Path, keys: Keys, broker: Broker, coordinator: Coordinator
+) -> None:
+    async with broker.backend() as backend:
+        site = Site(tmp_path, keys, await credentials(coordinator, keys))
+        async with running(site):
+            assert await site.link() is True
+            site.session.follow(["fast", "not-its-own"])  # the broker refuses the other, and only that
+
+            async def say_until_heard() -> None:
+                while site.broadcasts.empty():  # not before the session listens anew
+                    await backend.publish(subjects.broadcast("not-its-own", "price"), b"another group's")
+                    await backend.publish(subjects.broadcast("fast", "price"), b"first")
+                    await backend.flush()
+                    await asyncio.sleep(0.01)
+
+            await asyncio.wait_for(say_until_heard(), DEADLINE_S)
+            await backend.publish(subjects.broadcast("fast", "stop"), b"last")
+            heard: list[tuple[str, bytes]] = []
+            while not heard or heard[-1][1] != b"last":
+                heard.append(await asyncio.wait_for(site.broadcasts.get(), DEADLINE_S))
+            assert set(heard) == {("vpp.group.fast.price", b"first"), ("vpp.group.fast.stop", b"last")}
+            assert site.links.empty()
 
 
 async def test_credentials_that_run_out_are_replaced_without_loss(

@@ -1,6 +1,8 @@
+from protos.vpp.v1 import broadcast_pb2 as _broadcast_pb2
 from protos.vpp.v1 import intent_pb2 as _intent_pb2
 from protos.vpp.v1 import report_pb2 as _report_pb2
 from protos.vpp.v1 import site_pb2 as _site_pb2
+from protos.vpp.v1 import supply_pb2 as _supply_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Mapping as _Mapping
@@ -9,26 +11,30 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ToSync(_message.Message):
-    __slots__ = ("snapshot", "description", "event", "acknowledgement")
+    __slots__ = ("snapshot", "description", "event", "acknowledgement", "supply")
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     EVENT_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGEMENT_FIELD_NUMBER: _ClassVar[int]
+    SUPPLY_FIELD_NUMBER: _ClassVar[int]
     snapshot: SnapshotReport
     description: _site_pb2.SiteDescription
     event: _report_pb2.Event
     acknowledgement: _report_pb2.Acknowledgement
-    def __init__(self, snapshot: _Optional[_Union[SnapshotReport, _Mapping]] = ..., description: _Optional[_Union[_site_pb2.SiteDescription, _Mapping]] = ..., event: _Optional[_Union[_report_pb2.Event, _Mapping]] = ..., acknowledgement: _Optional[_Union[_report_pb2.Acknowledgement, _Mapping]] = ...) -> None: ...
+    supply: _supply_pb2.SupplyFunction
+    def __init__(self, snapshot: _Optional[_Union[SnapshotReport, _Mapping]] = ..., description: _Optional[_Union[_site_pb2.SiteDescription, _Mapping]] = ..., event: _Optional[_Union[_report_pb2.Event, _Mapping]] = ..., acknowledgement: _Optional[_Union[_report_pb2.Acknowledgement, _Mapping]] = ..., supply: _Optional[_Union[_supply_pb2.SupplyFunction, _Mapping]] = ...) -> None: ...
 
 class ToControl(_message.Message):
-    __slots__ = ("intent", "link", "coordinator_time")
+    __slots__ = ("intent", "link", "coordinator_time", "broadcast")
     INTENT_FIELD_NUMBER: _ClassVar[int]
     LINK_FIELD_NUMBER: _ClassVar[int]
     COORDINATOR_TIME_FIELD_NUMBER: _ClassVar[int]
+    BROADCAST_FIELD_NUMBER: _ClassVar[int]
     intent: _intent_pb2.Intent
     link: Link
     coordinator_time: CoordinatorTime
-    def __init__(self, intent: _Optional[_Union[_intent_pb2.Intent, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ..., coordinator_time: _Optional[_Union[CoordinatorTime, _Mapping]] = ...) -> None: ...
+    broadcast: _broadcast_pb2.Broadcast
+    def __init__(self, intent: _Optional[_Union[_intent_pb2.Intent, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ..., coordinator_time: _Optional[_Union[CoordinatorTime, _Mapping]] = ..., broadcast: _Optional[_Union[_broadcast_pb2.Broadcast, _Mapping]] = ...) -> None: ...
 
 class SnapshotReport(_message.Message):
     __slots__ = ("at_ms", "grid_power_w", "inverter_power_w", "soc", "frequency_hz", "voltage_v", "pv_power_w", "armed")
