@@ -29,6 +29,7 @@ INTENT_KIND_OF_BODY: Final = {
 }
 INTENT_KINDS: Final = tuple(dict.fromkeys(INTENT_KIND_OF_BODY.values()))
 BROADCAST_KINDS: Final = ("price", "regulation", "stop")  # each the field of vpp.v1.Broadcast's body too
+BROADCAST_SIGNED_AS: Final = b"vpp.v1.Broadcast\0"  # goes before the bytes that are signed
 INTENT_STREAM: Final = "INTENT"
 REPORT_STREAM: Final = "REPORT"
 REPORT_SUBJECTS: Final = ("vpp.evt.*.*", "vpp.ack.*.*")

@@ -6,13 +6,14 @@ from typing import Final
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from protos.vpp.v1 import intent_pb2
+from protos import subjects
+from protos.vpp.v1 import broadcast_pb2, intent_pb2
 
 KEY_ID_LENGTH: Final = 8
 
 
 class CommandSigner:
-    """Signs intents with the command key."""
+    """Signs intents and broadcasts with the command key."""
 
     def __init__(self, key: Ed25519PrivateKey) -> None:
         self._key = key
@@ -23,6 +24,12 @@ class CommandSigner:
         """The intent as it travels: the bytes that were signed, so that nobody has to serialise them alike."""
         data = intent.SerializeToString(deterministic=True)
         return intent_pb2.SignedIntent(intent=data, signature=self._key.sign(data), key_id=self.key_id)
+
+    def sign_broadcast(self, broadcast: broadcast_pb2.Broadcast) -> broadcast_pb2.SignedBroadcast:
+        """The broadcast as it travels; signed over another text than an intent: neither can pass for the other."""
+        data = broadcast.SerializeToString(deterministic=True)
+        signature = self._key.sign(subjects.BROADCAST_SIGNED_AS + data)
+        return broadcast_pb2.SignedBroadcast(broadcast=data, signature=signature, key_id=self.key_id)
 
     def is_own(self, signed: intent_pb2.SignedIntent) -> bool:
         """Whether this very key signed it."""

@@ -97,6 +97,21 @@ class Journal(AuditLog):
             )
             self.audit("intent.not-sent", actor=COORDINATOR, subject=site, at_ms=at_ms, kind=kind, sequence=sequence)
 
+    def reserve_broadcasts(self, group: str, count: int, now_ms: int) -> range:
+        """Sequence numbers of a group that nobody else was ever given, nor will be: higher than all before them.
+
+        They follow the clock in milliseconds, so that a ledger that came from a backup does not repeat any.
+        """
+        with self.transaction():
+            row = self._execute('SELECT bound FROM broadcast_sequences WHERE "group" = ?', (group,)).fetchone()
+            first = max(now_ms, row[0] if row else 0)
+            self._execute(
+                'INSERT INTO broadcast_sequences ("group", bound) VALUES (?, ?) '
+                'ON CONFLICT ("group") DO UPDATE SET bound = excluded.bound',
+                (group, first + count),
+            )
+        return range(first, first + count)
+
     def latest_intent(self, site: str, kind: str) -> IntentRecord | None:
         """The newest intent of a site and kind."""
         return self._one(

@@ -268,10 +268,15 @@ def _revocations(db: Database) -> None:
     )
 
 
+def _broadcast_sequences(db: Database) -> None:
+    _create(db, "broadcast_sequences", {"group": str, "bound": int}, pk="group")
+
+
 MIGRATIONS: Final[tuple[Callable[[Database], None], ...]] = (
     _registry_and_trades,
     _claims_name_their_user,
     _audit_log,
     _revocations,
+    _broadcast_sequences,
 )
 """Migration i brings schema i to i + 1; PRAGMA user_version holds the number of those applied."""

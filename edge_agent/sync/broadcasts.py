@@ -18,7 +18,6 @@ from protos.vpp.v1.broadcast_pb2 import Broadcast, SignedBroadcast
 
 log = logging.getLogger(__name__)
 
-SIGNED_AS = b"vpp.v1.Broadcast\0"  # goes before the bytes that are signed
 LONGEST_MS = 24 * 3600 * 1000  # from issue to expiry; nothing that is said once may hold for longer
 MILLION = 1_000_000
 REFUSALS_PERIOD_S = 60.0  # refusals are told once in so long, with how many there were
@@ -50,7 +49,9 @@ def judge(data: bytes, subject: str, *, keys: CommandKeys, newest: int, now_ms: 
         broadcast = Broadcast.FromString(signed.broadcast)
     except DecodeError:
         return Refuse("it is no signed broadcast")
-    if forged := keys.verify(SIGNED_AS + signed.broadcast, signature=signed.signature, key_id=signed.key_id):
+    if forged := keys.verify(
+        subjects.BROADCAST_SIGNED_AS + signed.broadcast, signature=signed.signature, key_id=signed.key_id
+    ):
         return Refuse(forged)
     body = broadcast.WhichOneof("body")
     if body not in subjects.BROADCAST_KINDS:
