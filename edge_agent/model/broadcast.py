@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class Price:
     """Each site reads its power off its own supply function here."""
 
-    ticks: int  # [0.01 currency/MWh]
+    ticks: float  # [0.01 currency/MWh]; between two ticks where a sum of slopes meets its target there
     step_share: float  # of a vertical step at exactly this price, 0..1
 
 

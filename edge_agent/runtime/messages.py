@@ -156,7 +156,8 @@ def read_broadcast(message: broadcast_pb2.Broadcast, ahead_ms: float) -> Broadca
     body: Price | Regulation | StopOrder
     match message.WhichOneof("body"):
         case "price":
-            body = Price(ticks=message.price.ticks, step_share=message.price.step_share_e6 / 1e6)
+            price = message.price
+            body = Price(ticks=price.ticks + price.tick_fraction_e6 / 1e6, step_share=price.step_share_e6 / 1e6)
         case "regulation":
             body = Regulation(signal=message.regulation.signal_e6 / 1e6)
         case "stop":

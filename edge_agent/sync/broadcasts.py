@@ -79,6 +79,8 @@ def _unusable(broadcast: Broadcast) -> str:
     match broadcast.WhichOneof("body"):
         case "price" if broadcast.price.step_share_e6 > MILLION:
             return f"a step share of {broadcast.price.step_share_e6} millionths is more than all of it"
+        case "price" if broadcast.price.tick_fraction_e6 >= MILLION:
+            return f"{broadcast.price.tick_fraction_e6} millionths of a tick are no fraction of one"
         case "regulation" if abs(broadcast.regulation.signal_e6) > MILLION:
             return f"a signal of {broadcast.regulation.signal_e6} millionths is more than all of it"
         case _:

@@ -108,9 +108,12 @@ def test_what_is_refused_goes_nowhere_and_changes_nothing(data: bytes, reason: s
     assert site.forwarded == [("regulation", 5), ("regulation", 6)]
 
 
-def test_a_step_share_beyond_all_of_it_is_refused() -> None:
+@pytest.mark.parametrize(
+    "price", [Price(ticks=1, step_share_e6=1_000_001), Price(ticks=1, tick_fraction_e6=1_000_000)], ids=["step", "tick"]
+)
+def test_a_share_beyond_all_of_it_is_refused(price: Price) -> None:
     site = Site()
-    site.door.receive("vpp.group.north.price", signed(said(price=Price(ticks=1, step_share_e6=1_000_001))))
+    site.door.receive("vpp.group.north.price", signed(said(price=price)))
     assert (site.forwarded, len(site.refused)) == ([], 1)
 
 

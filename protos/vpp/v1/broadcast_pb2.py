@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from protos.vpp.v1 import intent_pb2 as protos_dot_vpp_dot_v1_dot_intent__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dprotos/vpp/v1/broadcast.proto\x12\x06vpp.v1\x1a\x1aprotos/vpp/v1/intent.proto\"\xc8\x01\n\tBroadcast\x12\r\n\x05group\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x11\n\tissued_ms\x18\x03 \x01(\x06\x12\x12\n\nexpires_ms\x18\x04 \x01(\x06\x12\x1e\n\x05price\x18\n \x01(\x0b\x32\r.vpp.v1.PriceH\x00\x12(\n\nregulation\x18\x0b \x01(\x0b\x32\x12.vpp.v1.RegulationH\x00\x12!\n\x04stop\x18\x0c \x01(\x0b\x32\x11.vpp.v1.StopOrderH\x00\x42\x06\n\x04\x62ody\"G\n\x0fSignedBroadcast\x12\x11\n\tbroadcast\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x0e\n\x06key_id\x18\x03 \x01(\x0c\"-\n\x05Price\x12\r\n\x05ticks\x18\x01 \x01(\x11\x12\x15\n\rstep_share_e6\x18\x02 \x01(\x07\"\x1f\n\nRegulation\x12\x11\n\tsignal_e6\x18\x01 \x01(\x11\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dprotos/vpp/v1/broadcast.proto\x12\x06vpp.v1\x1a\x1aprotos/vpp/v1/intent.proto\"\xc8\x01\n\tBroadcast\x12\r\n\x05group\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x11\n\tissued_ms\x18\x03 \x01(\x06\x12\x12\n\nexpires_ms\x18\x04 \x01(\x06\x12\x1e\n\x05price\x18\n \x01(\x0b\x32\r.vpp.v1.PriceH\x00\x12(\n\nregulation\x18\x0b \x01(\x0b\x32\x12.vpp.v1.RegulationH\x00\x12!\n\x04stop\x18\x0c \x01(\x0b\x32\x11.vpp.v1.StopOrderH\x00\x42\x06\n\x04\x62ody\"G\n\x0fSignedBroadcast\x12\x11\n\tbroadcast\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x0e\n\x06key_id\x18\x03 \x01(\x0c\"G\n\x05Price\x12\r\n\x05ticks\x18\x01 \x01(\x11\x12\x15\n\rstep_share_e6\x18\x02 \x01(\x07\x12\x18\n\x10tick_fraction_e6\x18\x03 \x01(\x07\"\x1f\n\nRegulation\x12\x11\n\tsignal_e6\x18\x01 \x01(\x11\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,7 +37,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SIGNEDBROADCAST']._serialized_start=272
   _globals['_SIGNEDBROADCAST']._serialized_end=343
   _globals['_PRICE']._serialized_start=345
-  _globals['_PRICE']._serialized_end=390
-  _globals['_REGULATION']._serialized_start=392
-  _globals['_REGULATION']._serialized_end=423
+  _globals['_PRICE']._serialized_end=416
+  _globals['_REGULATION']._serialized_start=418
+  _globals['_REGULATION']._serialized_end=449
 # @@protoc_insertion_point(module_scope)

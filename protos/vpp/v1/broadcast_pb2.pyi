@@ -35,12 +35,14 @@ class SignedBroadcast(_message.Message):
     def __init__(self, broadcast: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., key_id: _Optional[bytes] = ...) -> None: ...
 
 class Price(_message.Message):
-    __slots__ = ("ticks", "step_share_e6")
+    __slots__ = ("ticks", "step_share_e6", "tick_fraction_e6")
     TICKS_FIELD_NUMBER: _ClassVar[int]
     STEP_SHARE_E6_FIELD_NUMBER: _ClassVar[int]
+    TICK_FRACTION_E6_FIELD_NUMBER: _ClassVar[int]
     ticks: int
     step_share_e6: int
-    def __init__(self, ticks: _Optional[int] = ..., step_share_e6: _Optional[int] = ...) -> None: ...
+    tick_fraction_e6: int
+    def __init__(self, ticks: _Optional[int] = ..., step_share_e6: _Optional[int] = ..., tick_fraction_e6: _Optional[int] = ...) -> None: ...
 
 class Regulation(_message.Message):
     __slots__ = ("signal_e6",)
