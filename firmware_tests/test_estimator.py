@@ -28,11 +28,11 @@ def steady(hz: float, rate_hz: int, seconds: float = 1.5) -> np.ndarray:
 
 
 @pytest.mark.parametrize("hz", [45.0, 49.99, 50.0, 55.5, 61.7, 65.0])
-def test_the_arithmetic_itself_errs_by_less_than_a_tenth_of_a_millihertz(on_vm: Any, tmp_path: Path, hz: float) -> None:
+def test_the_arithmetic_itself_errs_by_less_than_a_fifth_of_a_millihertz(on_vm: Any, tmp_path: Path, hz: float) -> None:
     file = write(tmp_path / "w", mains(steady(hz, 4000), 4000, harmonics=False))
     out = table(on_vm("estimate.py", 4000, *ARGUMENTS, file))
     settled = slice(3, None)
-    assert np.abs(out["hz"][settled] - hz).max() < 100e-6
+    assert np.abs(out["hz"][settled] - hz).max() < 200e-6
     assert np.abs(out["second_hz"][out["second_hz"] > 0] - hz).max() < 10e-6
     assert np.abs(out["rocof"][22:]).max() < 1e-3
 
@@ -65,7 +65,7 @@ def test_ramps(on_vm: Any, tmp_path: Path, slope: float) -> None:
     at = middles(len(out["hz"]), 4000)
     inside = (at > 0.56) & (at < 1.24)
     assert out["good"][inside].all()
-    assert np.abs(out["hz"] - (50.0 + slope * (at - 0.5)))[inside].max() < 0.005
+    assert np.abs(out["hz"] - (50.0 + slope * (at - 0.5)))[inside].max() < 0.006
     full = (at > 1.0) & (at < 1.24)  # 500 ms of ramp
     assert np.abs(out["rocof"][full] - slope).max() < 0.02
     assert t[-1] > at[-1]
@@ -171,8 +171,8 @@ def test_ten_thousand_cycles_take_nothing_from_the_heap(on_vm: Any) -> None:
 @pytest.mark.parametrize(
     ("number", "rms_mhz", "max_mhz"),
     # services section 2, I/Q over 100 ms: 1.5 and 8.9 on a clean recording, 6.5 and 24 on the noisy one. The clean one
-    # holds a small phase jump of the grid itself at 171.9 s.
-    [(100, 1.5, 10.5), (60, 6.5, 27.0)],
+    # holds a small phase jump of the grid itself at 171.9 s, which counts: no estimate may be left out.
+    [(100, 1.5, 8.9), (60, 6.5, 24.0)],
 )
 def test_recorded_mains(on_vm: Any, tmp_path: Path, number: int, rms_mhz: float, max_mhz: float) -> None:
     recording = wuhan_mains(number)

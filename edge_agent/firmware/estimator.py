@@ -2,21 +2,23 @@
 
 1. Two passes over the window. Each mixes it with a carrier (I/Q) whose phase is zero in the middle of the window,
    averages over one period of the carrier, which removes direct current, the mirror at twice the frequency and all
-   harmonics, and takes the slope of the phase that remains by least squares. The second pass does so with what the
-   first one's sine leaves over (one Gauss-Newton step), so the mirror's rest vanishes with the error.
+   harmonics, and takes the slope of the phase that remains. The averages' weights are those of least squares with more
+   at both ends: averages that overlap tell little of their own, and a small jump of the grid's phase, which is no
+   change of frequency, then shows 1.1 times the least that it must, not 1.5 times. The second pass does so with what
+   the first one's sine leaves over (one Gauss-Newton step), so the mirror's rest vanishes with the error.
 2. The phase in the middle of the window advances by a known angle from one window to the next. A second's mean
    frequency is the phase over 0.9 s between the middles of two windows; the rate of change is a parabola fitted by
    least squares to the phases of 21 windows, 500 ms of samples.
 
 Frequency is in microhertz, rate of change in microhertz a second, voltage in counts of the converter's 16 bits.
-Sampling rates are multiples of 400 a second, up to 4 kS/s. Worst error of the arithmetic itself: 0.1 mHz of frequency
+Sampling rates are multiples of 400 a second, up to 4 kS/s. Worst error of the arithmetic itself: 0.2 mHz of frequency
 (see README.md).
 """
 
 import array
 
-import micropython
 from fixed import SIGN_SHIFT, angle, length, muldiv, root, scale, sines
+from kernels import crossings, hop_sums, mix, slope, survey
 
 HOPS = 5  # hops of 20 ms in a window
 HOP_HZ = 50
@@ -42,161 +44,6 @@ ROCOF_HOPS = 20  # between those that span 500 ms
 # A hop of 20 ms that stands off from the window's sine by more than this part of it, across (phase) or along (voltage)
 JUMP_ACROSS = 20  # 2.9 degrees; less is no more than what a step of half a hertz leaves
 JUMP_ALONG = 16
-
-
-@micropython.viper
-def _mix(samples, p, out, table, sign: int) -> int:
-    """One pass: blocks of the window, less direct current and the sine (p[6], p[7]), mixed with the carrier.
-
-    `out` receives the blocks' real, then imaginary parts. Returns the sum of squares of what was left / 256.
-    """
-    samples_ = ptr16(samples)
-    p_ = ptr32(p)
-    out_ = ptr32(out)
-    table_ = ptr16(table)
-    blocks = p_[0]
-    width = p_[1]
-    size = p_[2]
-    at = p_[3]
-    step = p_[4]
-    # The carrier's phase is zero in the middle, which lies between two samples.
-    half = (size - 1) >> 1
-    back = (step & 0x7FFF) * half + ((((step >> 15) * half) & 0x7FFF) << 15) + (step >> 1)
-    phase = (0 - back) & 0x3FFFFFFF
-    cosine = (p_[6] << sign) >> sign
-    sine = (p_[7] << sign) >> sign
-    shift = p_[8]
-    limit = p_[9]
-    middle = p_[10]
-    thin = p_[5]
-    evenly = (1 << shift) >> 1  # rounding down would be a vector that turns with the signal's phase
-    energy = 0
-    for block in range(blocks):
-        real = 0
-        imaginary = 0
-        for _ in range(width):
-            i = phase >> 20
-            fraction = (phase >> 10) & 1023
-            s0 = int(table_[i])
-            s = s0 - 32768 + (((int(table_[i + 1]) - s0) * fraction) >> 10)
-            c0 = int(table_[i + 256])
-            c = c0 - 32768 + (((int(table_[i + 257]) - c0) * fraction) >> 10)
-            left = int(samples_[at]) - middle - ((cosine * c - sine * s) >> 14)
-            if left > limit:
-                left = limit
-            if left < 0 - limit:
-                left = 0 - limit
-            small = left >> thin
-            energy = energy + ((small * small) >> 8)
-            real = real + ((left * c + evenly) >> shift)
-            imaginary = imaginary - ((left * s + evenly) >> shift)
-            phase = (phase + step) & 0x3FFFFFFF
-            at = at + 1
-            if at == size:
-                at = 0
-        out_[block] = real
-        out_[blocks + block] = imaginary
-    return energy
-
-
-@micropython.viper
-def _slope(blocks, p, result, sign: int):
-    """Averages over a period of p[1] + p[2] / 256 blocks; result: first moment (real, imaginary), then sum."""
-    blocks_ = ptr32(blocks)
-    p_ = ptr32(p)
-    result_ = ptr32(result)
-    count = p_[0]
-    whole = p_[1]
-    part = p_[2]
-    down = p_[3]
-    length = count - whole
-    for half in range(2):
-        base = half * count
-        running = 0
-        for i in range(whole):
-            running = running + ((blocks_[base + i] << sign) >> sign)
-        first = 0
-        total = 0
-        for b in range(length):
-            nextone = (blocks_[base + b + whole] << sign) >> sign
-            mean = running + ((nextone * part) >> 8)
-            first = first + mean * (b + b - length + 1)
-            total = total + mean
-            running = running + nextone - ((blocks_[base + b] << sign) >> sign)
-        result_[half] = first >> down
-        result_[2 + half] = total
-    result_[4] = length
-
-
-@micropython.viper
-def _hop_sums(blocks, p, result, sign: int):
-    """The blocks of each hop added up: real parts, then imaginary ones; p: blocks, blocks a hop."""
-    blocks_ = ptr32(blocks)
-    p_ = ptr32(p)
-    result_ = ptr32(result)
-    count = p_[0]
-    each = p_[1]
-    hops = count // each
-    for half in range(2):
-        for hop in range(hops):
-            sum = 0
-            base = half * count + hop * each
-            for i in range(each):
-                sum = sum + ((blocks_[base + i] << sign) >> sign)
-            result_[half * hops + hop] = sum
-
-
-@micropython.viper
-def _survey(samples, p, result):
-    """Mean, and how many samples stand at an end of the converter's range; p: count, lowest, highest."""
-    samples_ = ptr16(samples)
-    p_ = ptr32(p)
-    result_ = ptr32(result)
-    count = p_[0]
-    lowest = p_[1]
-    highest = p_[2]
-    sum = 0
-    clipped = 0
-    for i in range(count):
-        x = int(samples_[i])
-        sum = sum + x
-        if x <= lowest:
-            clipped = clipped + 1
-        if x >= highest:
-            clipped = clipped + 1
-    result_[0] = sum
-    result_[1] = clipped
-
-
-@micropython.viper
-def _crossings(samples, p, result):
-    """Upward zero crossings with hysteresis: how many, the first and the last, in 1/64 sample."""
-    samples_ = ptr16(samples)
-    p_ = ptr32(p)
-    result_ = ptr32(result)
-    count = p_[0]
-    at = p_[1]
-    middle = p_[2]
-    hysteresis = p_[3]
-    armed = 0
-    found = 0
-    previous = 0
-    for i in range(count):
-        x = int(samples_[at]) - middle
-        at = at + 1
-        if at == count:
-            at = 0
-        if x < 0 - hysteresis:
-            armed = 1
-        if armed != 0 and x >= 0:
-            where = (i << 6) - (x << 6) // (x - previous)
-            if found == 0:
-                result_[1] = where
-            result_[2] = where
-            found = found + 1
-            armed = 0
-        previous = x
-    result_[0] = found
 
 
 class Estimator:
@@ -228,7 +75,7 @@ class Estimator:
         self._coarse = bits - 2
         self._fine = bits - 5
         self._mix_p = array.array("i", [self._blocks, self._width, self.size] + [0] * 8)
-        self._slope_p = array.array("i", [self._blocks, 0, 0, 3])
+        self._slope_p = array.array("i", [self._blocks, 0, 0, 1, 0, 0])
         self._survey_p = array.array("i", [self.size, 8, 65527])
         self._hop_p = array.array("i", [self._blocks, self._blocks // HOPS])
         self._hop_sums = array.array("i", [0] * (2 * HOPS))
@@ -283,7 +130,7 @@ class Estimator:
                 return False
         self.sequence = (self.sequence + 1) & 0xFFFF
         flags = 0
-        _survey(self.samples, self._survey_p, self._result)
+        survey(self.samples, self._survey_p, self._result)
         mean = self._result[0] // self.size
         self.middle = mean if self._carrier_uhz == 0 else self.middle + (mean - self.middle) // 8
         if self._result[1] > self.size // 100:
@@ -360,7 +207,7 @@ class Estimator:
         p[1] = self.at
         p[2] = self.middle
         p[3] = self.dead_counts >> 1
-        _crossings(self.samples, p, self._result)
+        crossings(self.samples, p, self._result)
         found = self._result[0] - 1
         if found < 2:
             return 0
@@ -379,12 +226,15 @@ class Estimator:
         p[8] = shift
         p[9] = limit
         p[10] = self.middle
-        self._energy = _mix(self.samples, p, self._mixed, sines, SIGN_SHIFT)
+        self._energy = mix(self.samples, p, self._mixed, sines, SIGN_SHIFT)
         q = self._slope_p
         self._period = muldiv(self._rate_hz * 256, 1_000_000, carrier_uhz) // self._width
         q[1] = self._period >> 8
         q[2] = self._period & 255
-        _slope(self._mixed, q, self._result, SIGN_SHIFT)
+        n = self._blocks - q[1]
+        q[5] = max(1, q[1] // 3)
+        q[4] = 2 * n * (n + 1) // (3 * q[5])
+        slope(self._mixed, q, self._result, SIGN_SHIFT)
         return muldiv(step, self._rate_hz * 250_000, 1 << 28)
 
     def _to_counts(self, total, shift):
@@ -400,13 +250,18 @@ class Estimator:
 
     def _correction(self, cosine, sine, shift):
         """Microhertz from the carrier to the signal. With the moment's D part across the signal, n averages over P
-        blocks of w samples, each average a step of m = -n+1, -n+3 .. n-1 from the middle:
-        df = 10**6 / (2 pi) * D * 2 * rate * 2**shift / (amplitude * w**2 * 2**13 * P * sum m**2)."""
+        blocks of w samples, each average a step of m = -n+1, -n+3 .. n-1 from the middle, of weight m and, at the ends,
+        p[4] of `slope` more:
+        df = 10**6 / (2 pi) * D * 2 * rate * 2**shift / (amplitude * w**2 * 2**13 * P * sum (m * weight))."""
         result = self._result
         amplitude = length(cosine, sine)  # counts times 8
         across = self._across(result[0], result[1], cosine, sine, amplitude)  # moment / 8
         n = result[4]
-        weight = muldiv(n * (n * n - 1) // 3, self._period * self._width * self._width, 256)
+        weight = muldiv(
+            n * (n * n - 1) // 3 + 2 * self._slope_p[5] * (n - self._slope_p[5]) * self._slope_p[4],
+            self._period * self._width * self._width,
+            256,
+        )
         gain = muldiv(self._rate_hz * 159_155, 1 << (shift - 6), weight)
         return scale(across, gain, amplitude)
 
@@ -414,7 +269,7 @@ class Estimator:
         """Whether a hop stands off from the window's sine in phase, more than the steepest ramp would make it, or in
         voltage, as where a line dies away."""
         sums = self._hop_sums
-        _hop_sums(self._mixed, self._hop_p, sums, SIGN_SHIFT)
+        hop_sums(self._mixed, self._hop_p, sums, SIGN_SHIFT)
         amplitude = length(cosine, sine)
         # amplitude in units of the sums: * 2**13 / 2**fine * width * blocks a hop / 8
         full = muldiv(amplitude, (self.hop << 10) >> self._fine, 1)
@@ -458,9 +313,9 @@ class Estimator:
             self.second_uhz = 0
         self.rocof_known = self._known >= ROCOF_HOPS
         if self.rocof_known:
-            # Four parts of the parabola and one of the chord weigh the samples almost as least squares would.
+            # Six parts of the parabola and one of the chord weigh the samples almost as least squares would.
             chord = (frequency_uhz - self._frequencies[self._oldest]) * 5 // 2
-            self.rocof_uhz_s = (4 * self._parabola() + chord) // 5
+            self.rocof_uhz_s = (6 * self._parabola() + chord) // 7
         else:
             self.rocof_uhz_s = 0
         self._frequencies[self._oldest] = frequency_uhz

@@ -73,7 +73,7 @@ for name in ("muldiv", "scale", "angle", "length", "root"):
     wrapped = bounded(getattr(fixed, name))
     setattr(fixed, name, wrapped)
     setattr(module, name, wrapped)
-module._mix = bounded(module._mix)
+module.mix = bounded(module.mix)
 
 estimator = Estimator(int(sys.argv[1]), 50)
 estimates = 0
