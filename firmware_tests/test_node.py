@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import math
 import random
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,14 +13,20 @@ from typing import Any
 import numpy as np
 import pytest
 import serial
+from msgspec import structs
 from pymodbus.client import AsyncModbusSerialClient
 from pymodbus.exceptions import ModbusIOException
 
 from edge_agent.drivers import open_device
 from edge_agent.drivers.rtu import SerialLines
-from edge_agent.model.config import DeviceConfig, SerialSettings
+from edge_agent.model.clock import SystemClock
+from edge_agent.model.config import AgentConfig, CoordinatorConfig, DeviceConfig, SerialSettings
+from edge_agent.model.devices import Device
+from edge_agent.runtime.messages import Reporter
+from edge_agent.runtime.site import Site
 from hil.bench.firmware_chain import setpoint_times
 from hil.rigs.firmware_node import FIRMWARE, FirmwareNode
+from hil.rigs.metered_home import metered_home
 from hil.rigs.rtu_proxy import RtuProxy
 
 UNIT = 7
@@ -135,6 +143,100 @@ async def test_the_agents_own_driver_reads_it_through_a_paced_line(tmp_path: Pat
 async def test_the_meter_drives_a_service_from_waveform_to_inverter(tmp_path: Path) -> None:
     """Agent, paced line, meter, and a home whose own frequency stands still: every step is answered."""
     assert len(await setpoint_times(tmp_path, 2, gap_s=1.5)) == 2
+
+
+@pytest.mark.parametrize(
+    ("priority", "refusal"),
+    [
+        pytest.param(1, "", id="on the meter"),
+        pytest.param(3, "gb-dc must begin within 0.5 s, and frequency from hybrid comes up to 1", id="on the register"),
+    ],
+)
+async def test_a_half_second_service_is_armed_on_the_meter_and_not_on_the_inverters_register(
+    tmp_path: Path, priority: int, refusal: str
+) -> None:
+    """The inverter renews its register once a second; the meter tells how old its value is."""
+
+    def wander(t: Any) -> Any:
+        return 50.0 + 0.02 * np.sin(2.1 * t)
+
+    def waveform(t: Any) -> Any:
+        return 32768 + 17_000 * np.cos(2 * np.pi * (50.0 * t - 0.02 / 2.1 * (np.cos(2.1 * t) - 1)))
+
+    def register(utc_ms: float) -> float:
+        return float(wander(math.floor(utc_ms / 1e3) % 1000))
+
+    async with metered_home(tmp_path, waveform, nominal_hz=50, frequency=register, meter_priority=priority) as home:
+        best = "clamp" if priority == 1 else "hybrid"
+
+        def known() -> bool:
+            timing = home.agent.summary()["frequency_sources"]
+            return all(name in timing and timing[name]["measured"] for name in ("clamp", "hybrid"))
+
+        await home.run_until(known, 30.0)
+        summary = home.agent.summary()
+        assert summary["frequency_source"] == best
+        meter, inverter = (summary["frequency_sources"][name] for name in ("clamp", "hybrid"))
+        assert inverter["interval_s"] == pytest.approx(1.0, abs=0.15)
+        assert meter["interval_s"] < 0.2
+        assert 0.05 < meter["age_s"] < 0.3  # half a window, and the way here; not the microseconds since it was read
+        assert meter["age_s"] > inverter["age_s"] + 0.03
+        home.arm("gb-dc", 2000)
+        await home.run_until(lambda: bool(home.acknowledgements), 10.0)
+        said = home.acknowledgements[0]
+        assert said.state == (said.STATE_REFUSED if refusal else said.STATE_ACTIVE), said.reason
+        assert refusal in said.reason
+        if refusal:
+            assert re.search(r"renewed every [01]\.\d\d s, 0\.\d\d s old, cycle 0\.02 s", said.reason)
+        assert home.line.violations == []
+
+
+async def test_the_gateways_clock_reaches_the_meter_and_no_read_only_one(tmp_path: Path) -> None:
+    settings = SerialSettings(baudrate=115200)
+    async with (
+        RtuProxy(settings=settings, turn_round_s=0.0) as line,
+        FirmwareNode(tmp_path, SETTINGS, steady(50.0), uart_path=line.server_path),
+    ):
+        lines = SerialLines()
+        config = DeviceConfig(name="clamp", driver="sunspec", serial=line.path, baudrate=115200, unit_id=UNIT)
+        watching = await open_device(structs.replace(config, read_only=True), lines=lines)
+        assert watching.microcontroller is None
+        agent_config = AgentConfig(
+            site="home-01",
+            data_dir=tmp_path / "data",
+            coordinator=CoordinatorConfig(claim_file=tmp_path / "claim.toml"),
+            devices=(structs.replace(config, frequency_only=True, frequency_priority=1),),
+        )
+        pauses: list[float] = []
+        opened: list[Device] = []
+
+        async def sleep(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 3:
+                raise asyncio.CancelledError
+
+        async def open_it(device_config: DeviceConfig) -> Device:
+            opened.append(await open_device(device_config, lines=lines))
+            return opened[-1]
+
+        clock = SystemClock()
+        reporter = Reporter(site="home-01", boot_id="1", clock=clock, send=lambda _: None)
+        site = Site(agent_config, open_it, clock=clock, reporter=reporter, sleep=sleep)
+        await site.open_all()
+        try:
+            with pytest.raises(asyncio.CancelledError):
+                await site.keep_clocks()
+        finally:
+            await site.close()
+            await watching.close()
+        assert pauses == [60.0, 60.0, 60.0]
+        written = [frame.data for frame in line.heard if frame.of_client and frame.data[1] == 16]
+        shown_ms = [int.from_bytes(frame[7:11], "big") for frame in written]
+        assert len(written) == 3
+        assert all(int.from_bytes(frame[2:4], "big") == FAST + 22 for frame in written)
+        assert shown_ms == sorted(shown_ms)
+        assert 0 <= clock.monotonic_s() * 1e3 % (1 << 32) - shown_ms[-1] < 10_000
+        assert line.violations == []
 
 
 async def test_a_dead_line_and_a_silent_converter_have_no_frequency(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from msgspec import structs
 from edge_agent.drivers import SerialLines, open_device
 from edge_agent.model.config import MODBUS_PORT, DeviceConfig
 from edge_agent.model.devices import Device, DeviceFault, DeviceRejected, DeviceTimeout
-from edge_agent.model.values import Nameplate
+from edge_agent.model.values import Nameplate, Sample
 
 _CONTROL_MODELS = (704, 123, 124)  # by which power is set: IEEE 1547 generation, and the one before it
 _UNITS = {"power_w": "W", "pv_power_w": "W", "frequency_hz": "Hz", "voltage_v": "V", "soc": "of 1"}
@@ -109,7 +109,7 @@ async def _describe(device: Device) -> AsyncIterator[str]:
         values = ", ".join(
             f"{name} {sample.good:g} {_UNITS.get(name, '')}".rstrip()
             for name in reading.__slots__
-            if (sample := getattr(reading, name)).good is not None
+            if isinstance(sample := getattr(reading, name), Sample) and sample.good is not None
         )
         yield f"the {what} reads now: {values or 'nothing that can be used'}"
 

@@ -43,14 +43,15 @@ class Reading:
     source: str
     frequency_hz: Sample
     voltage_v: Sample = MISSING
+    interval_s: float | None = None  # between two renewals, where the source itself says so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """How far a source is behind the grid; measured."""
+    """How far a source is behind the grid: measured, and what the source tells of itself."""
 
     interval_s: float  # between two renewals of its value
-    age_s: float  # of a value when it is acted upon
+    age_s: float  # of a value when it is acted upon; of a source that tells its age, from the middle of its window
     measured: bool  # False: it has not moved often enough, so the interval is that of the readings
 
     def delay_s(self, period_s: float) -> float:
@@ -70,6 +71,7 @@ class Watch:
     changes: int = 0
     gaps_s: tuple[float, ...] = ()
     poll_s: float = 0.0
+    told_s: float | None = None  # between two renewals, by the source itself
     age_s: float = 0.0
     window_s: float = -math.inf  # when the present window began
     now_hz: tuple[float, float] = (math.inf, -math.inf)  # lowest and highest in it
@@ -81,6 +83,8 @@ class Watch:
     @property
     def timing(self) -> Timing:
         """The shortest gaps between changes, but for the odd glitch: a grid that hardly moves makes longer ones."""
+        if self.told_s is not None:
+            return Timing(interval_s=max(self.poll_s, self.told_s), age_s=self.age_s, measured=True)
         if len(self.gaps_s) < ENOUGH_GAPS:
             return Timing(interval_s=self.poll_s, age_s=self.age_s, measured=False)
         shortest_s = sorted(self.gaps_s)[len(self.gaps_s) // 16]
@@ -189,17 +193,18 @@ def _judge(watch: Watch, reading: Reading, dead_below_v: float, now_s: float) ->
     if not (math.isfinite(hz) and LOWEST_HZ <= hz <= HIGHEST_HZ):
         return watch, f"out of range ({hz:.3f} Hz)"
     if watch.believed is not None and _could_follow(watch.believed, sample):
-        return _believed(watch, sample, now_s), ""
+        return _believed(watch, reading, now_s), ""
     doubted = watch.doubted
     if doubted is not None and sample.at_s > doubted.at_s and _could_follow(doubted, sample):
-        return _believed(watch, sample, now_s), ""
+        return _believed(watch, reading, now_s), ""
     if doubted is None or sample.at_s > doubted.at_s:
         watch = replace(watch, doubted=sample)
     return watch, f"jumped to {hz:.3f} Hz" if watch.believed is not None else "first reading, to be confirmed"
 
 
-def _believed(watch: Watch, sample: Sample, now_s: float) -> Watch:
-    """The sample is believed: when it was read, whether it was renewed, and where it has been lately."""
+def _believed(watch: Watch, reading: Reading, now_s: float) -> Watch:
+    """Its sample is believed: when it was read, whether it was renewed, and where it has been lately."""
+    sample = reading.frequency_hz
     if sample.at_s <= watch.read_s:
         return watch
     hz, first = sample.value, math.isinf(watch.read_s)
@@ -226,6 +231,7 @@ def _believed(watch: Watch, sample: Sample, now_s: float) -> Watch:
         changes=changes,
         gaps_s=gaps_s,
         # A pause in the readings is told as such and is no interval.
+        told_s=reading.interval_s,
         poll_s=_smoothed(watch.poll_s, poll_s) if poll_s <= LONGEST_GAP_S else watch.poll_s,
         age_s=age_s if first else _smoothed(watch.age_s, age_s),
         window_s=window_s,

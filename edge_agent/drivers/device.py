@@ -8,7 +8,8 @@ from edge_agent.drivers.sunspec.discovery import BASES, MARKER, DeviceMap, NoSun
 from edge_agent.drivers.sunspec.kept import KeptFunctions
 from edge_agent.drivers.sunspec.layout import Field, ModelMap
 from edge_agent.drivers.sunspec.legacy_control import LegacyPowerControl
-from edge_agent.drivers.sunspec.points import METER_MODELS, Points, choose_points
+from edge_agent.drivers.sunspec.microcontroller import SunSpecMicrocontroller
+from edge_agent.drivers.sunspec.points import FAST_METER, METER_MODELS, Points, choose_points
 from edge_agent.drivers.sunspec.poll import Poller
 from edge_agent.drivers.transaction import Connection
 from edge_agent.model.clock import Clock
@@ -20,6 +21,7 @@ from edge_agent.model.devices import (
     InverterReading,
     LocalDroop,
     MeterReading,
+    Microcontroller,
     PowerControl,
 )
 from edge_agent.model.values import Nameplate
@@ -50,10 +52,11 @@ class SunSpecDevice:
         self._points = points
         self._model_ids = device.model_ids
         self.inverter = _Inverter(self) if points.power is not None else None
-        self.meter = _Meter(poller, points) if points.meter_power is not None else None
+        self.meter = _Meter(poller, points) if points.is_meter else None
         self.switch = None
         self.switch_control = None
         self.control: PowerControl | None = None
+        self.microcontroller: Microcontroller | None = None
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -104,7 +107,7 @@ async def open_sunspec(config: DeviceConfig, connection: Connection, clock: Cloc
     where = f"device {config.name}"
     found = await _discover(config, connection)
     points = choose_points(found, config.meter_positive)
-    if points.power is None and points.meter_power is None:
+    if points.power is None and not points.is_meter:
         there = ", ".join(map(str, found.model_ids)) or "nothing"
         raise DeviceFault(
             f"{where}: its map at {found.base} has neither an inverter (models 701, 101 to 103, 111 to 113) "
@@ -136,6 +139,9 @@ async def open_sunspec(config: DeviceConfig, connection: Connection, clock: Cloc
         _log.warning("register map: device=%s finding=%s", config.name, finding)
     if writable and device.inverter is not None:
         device.control = _control(config.name, connection, found, poller, points, clock)
+    fast = found.first(FAST_METER)
+    if fast is not None and not config.read_only:
+        device.microcontroller = SunSpecMicrocontroller(connection, fast)
     return device
 
 

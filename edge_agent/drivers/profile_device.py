@@ -78,6 +78,7 @@ class ProfileDevice:
             _SwitchControl(connection, profile.switch) if profile.switch is not None and not config.read_only else None
         )
         self.control: ProfilePowerControl | None = None
+        self.microcontroller = None
         if profile.control is not None and not config.read_only:
             self.control = ProfilePowerControl(
                 connection,

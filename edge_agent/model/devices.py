@@ -24,6 +24,7 @@ class MeterReading:
 
     power_w: Sample = MISSING
     frequency_hz: Sample = MISSING
+    frequency_interval_s: float | None = None  # between two renewals, where the meter says so itself
     voltage_v: Sample = MISSING
 
 
@@ -114,6 +115,17 @@ class LocalDroop(Protocol):
         ...
 
 
+class Microcontroller(Protocol):
+    """The writable half of a microcontroller that runs our firmware. Nothing in it moves power."""
+
+    async def write_clock(self, clock_ms: int) -> None:
+        """Tells what a monotonic clock shows now [ms], for it to calibrate its crystal by.
+
+        Raises DeviceTimeout, DeviceRejected.
+        """
+        ...
+
+
 class Device(Protocol):
     """One device as a driver opened it. A capability that it lacks is None: it does not exist, rather than refusing."""
 
@@ -145,6 +157,11 @@ class Device(Protocol):
     @property
     def switch_control(self) -> SwitchControl | None:
         """None where the device is no switch, or is configured read-only."""
+        ...
+
+    @property
+    def microcontroller(self) -> Microcontroller | None:
+        """None where it does not run our firmware, or is configured read-only."""
         ...
 
     async def close(self) -> None:

@@ -52,6 +52,7 @@ class GridFrequency:
                     source=each.name,
                     frequency_hz=aged(sample, healthy=healthy, now_s=now_s),
                     voltage_v=aged(reading.voltage_v, healthy=healthy, now_s=now_s),
+                    interval_s=reading.frequency_interval_s if isinstance(reading, MeterReading) else None,
                 )
             )
         self._watches, self.chosen = choose(self._watches, readings, now_s=now_s, nominal_v=self._nominal_v)

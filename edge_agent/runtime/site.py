@@ -1,18 +1,26 @@
 """The devices of the site: opened at the start, looked for again while they cannot be reached."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
 from edge_agent.control.bounds import Storage
 from edge_agent.model.clock import Clock
 from edge_agent.model.config import AgentConfig, DeviceConfig
-from edge_agent.model.devices import Device, DeviceFault, DeviceTimeout, InverterReading, MeterReading
+from edge_agent.model.devices import (
+    Device,
+    DeviceFault,
+    DeviceRejected,
+    DeviceTimeout,
+    InverterReading,
+    MeterReading,
+)
 from edge_agent.model.values import Nameplate
 from edge_agent.runtime.frequency import FrequencySource
 from edge_agent.runtime.loop import Plant
 from edge_agent.runtime.messages import Reporter, Severity
-from edge_agent.runtime.sources import Source
+from edge_agent.runtime.sources import GUARD_S, Source
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +29,7 @@ _FIRST_RETRY_S = 1.0
 _LAST_RETRY_S = 30.0
 _DISCOVERY = "discovery"
 _FINDINGS_PERIOD_S = 10.0
+_CLOCK_PERIOD_S = 60.0
 
 
 OpenDevice = Callable[[DeviceConfig], Awaitable[Device]]
@@ -101,6 +110,18 @@ class Site:
                     self._reporter.event("device.settled", Severity.INFO, f"{name}: no longer: {finding}")
                 told[name] = now
             await self._sleep(_FINDINGS_PERIOD_S)
+
+    async def keep_clocks(self) -> None:
+        """Tells microcontrollers the time now and then, for ever: their crystals are calibrated by it."""
+        while True:
+            for device in list(self._devices.values()):
+                if device.microcontroller is None:
+                    continue
+                # One that does not answer is told of by whoever reads it; the next time comes.
+                with contextlib.suppress(DeviceTimeout, DeviceRejected, TimeoutError):
+                    async with asyncio.timeout(GUARD_S):
+                        await device.microcontroller.write_clock(round(self._clock.monotonic_s() * 1e3))
+            await self._sleep(_CLOCK_PERIOD_S)
 
     async def close(self) -> None:
         """Closes every connection."""

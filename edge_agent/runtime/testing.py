@@ -14,6 +14,7 @@ from edge_agent.model.devices import (
     InverterReading,
     Meter,
     MeterReading,
+    Microcontroller,
     PowerControl,
 )
 from edge_agent.model.values import Admitted, Nameplate, Quality, Sample
@@ -138,6 +139,7 @@ class FakeDevice:
         self.findings: tuple[str, ...] = ()
         self.switch = None
         self.switch_control = None
+        self.microcontroller: Microcontroller | None = None
         self.inverter: Inverter | None = home
         self.meter: Meter | None = home
         self.control: PowerControl | None = None if read_only else home
@@ -157,6 +159,7 @@ class FakeMeter:
         self.findings: tuple[str, ...] = ()
         self.switch = None
         self.switch_control = None
+        self.microcontroller: Microcontroller | None = None
         self.inverter: Inverter | None = None
         self.meter: Meter | None = self
         self.control: PowerControl | None = None

@@ -1,7 +1,7 @@
 """The SunSpec models, read as data from the JSON files that pysunspec2 carries. Its code is never imported.
 
 A file holds what the SunSpec Alliance publishes in github.com/sunspec/models: a tree of groups of points. Only what
-the codec needs is kept, and only the models that are asked for are read.
+the codec needs is kept, and only the models that are asked for are read. Those of our own firmware are beside it.
 """
 
 from importlib.resources import files
@@ -64,10 +64,11 @@ class _ModelFile(msgspec.Struct, frozen=True):
 
 
 def load_model(model_id: int) -> GroupDef | None:
-    """The definition of a model, None where SunSpec has published none under this number."""
-    file = files("sunspec2") / "models" / "json" / f"model_{model_id}.json"
-    try:
-        text = file.read_bytes()
-    except FileNotFoundError:
-        return None
-    return msgspec.json.decode(text, type=_ModelFile).group
+    """The definition of a model, None where neither SunSpec nor our firmware has one under this number."""
+    for folder in (files("sunspec2") / "models" / "json", files("edge_agent") / "firmware" / "models"):
+        try:
+            text = (folder / f"model_{model_id}.json").read_bytes()
+        except FileNotFoundError:
+            continue
+        return msgspec.json.decode(text, type=_ModelFile).group
+    return None

@@ -14,6 +14,7 @@ METER_MODELS = (201, 202, 203, 204, 211, 212, 213, 214)
 # Single-phase, split-phase and three-phase inverters, with integers and with floats; the number is model 701's ACType.
 LEGACY_INVERTERS = {101: 0, 102: 1, 103: 2, 111: 0, 112: 1, 113: 2}
 INVERTER_MODELS = (701, *LEGACY_INVERTERS)
+FAST_METER = 64910  # of our firmware; it stands beside a meter model that shows less, which is then not read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,15 @@ class Points:
     meter_frequency: Field | None
     meter_voltage_ln: Field | None
     meter_voltage_ll: Field | None
+    # Our firmware's fast meter tells more of its frequency: why not to act upon it, its age, and how often it is new.
+    meter_flags: Field | None
+    meter_age: Field | None
+    meter_renewal: Field | None
     meter_sign: int  # 1 where its positive power is exported, -1 where it is imported
+
+    @property
+    def is_meter(self) -> bool:
+        return self.meter_power is not None or self.meter_age is not None
 
     @property
     def measured(self) -> tuple[Field, ...]:
@@ -61,6 +70,8 @@ class Points:
             self.meter_frequency,
             self.meter_voltage_ln,
             self.meter_voltage_ll,
+            self.meter_flags,
+            self.meter_age,
         )
         return tuple(field for field in (*single, *(power for _, power in self.dc_ports)) if field is not None)
 
@@ -69,7 +80,7 @@ class Points:
         """What changes seldom or never."""
         ac_type = self.ac_type if isinstance(self.ac_type, Field) else None
         status = (self.grid_connected, self.storage_connected)
-        single = (self.manufacturer, self.model, self.serial, ac_type, *self.capacity, *status)
+        single = (self.manufacturer, self.model, self.serial, ac_type, self.meter_renewal, *self.capacity, *status)
         ratings = (*self.max_power, *self.max_charge, *self.max_discharge, *self.nominal_voltage)
         return tuple(field for field in (*single, *ratings, *(kind for kind, _ in self.dc_ports)) if field is not None)
 
@@ -79,6 +90,9 @@ def choose_points(device: DeviceMap, meter_positive: Literal["export", "import"]
     common, ac, meter = device.first(1), _inverter(device), device.first(*METER_MODELS)
     ratings, dc = device.first(702), device.first(714)
     nameplate, settings, status = device.first(120), device.first(121), device.first(122)
+    fast = device.first(FAST_METER)
+    if fast is not None:
+        meter = None
     newer, older, battery = device.first(713), device.first(124), device.first(802)
     legacy = ac is not None and ac.model_id in LEGACY_INVERTERS
     return Points(
@@ -102,9 +116,12 @@ def choose_points(device: DeviceMap, meter_positive: Literal["export", "import"]
         grid_connected=_one(status, "ECPConn"),
         storage_connected=_one(status, "StorConn") if older is not None else None,
         meter_power=_one(meter, "W"),
-        meter_frequency=_one(meter, "Hz"),
-        meter_voltage_ln=_one(meter, "PhV"),
+        meter_frequency=_one(fast or meter, "Hz"),
+        meter_voltage_ln=_one(fast, "V") or _one(meter, "PhV"),
         meter_voltage_ll=_one(meter, "PPV"),
+        meter_flags=_one(fast, "Flg"),
+        meter_age=_one(fast, "Age"),
+        meter_renewal=_one(fast, "Hop"),
         meter_sign=1 if meter_positive == "export" else -1,
     )
 

@@ -3,14 +3,16 @@
 import math
 from collections.abc import Iterable
 
-from edge_agent.drivers.samples import SHARE, believable_power, frequency, sample
+from edge_agent.drivers.samples import FREQUENCY_HZ, SHARE, believable_power, frequency, sample
 from edge_agent.drivers.sunspec.codec import Value
 from edge_agent.drivers.sunspec.layout import Field
 from edge_agent.drivers.sunspec.plan import Image
 from edge_agent.drivers.sunspec.points import Points
 from edge_agent.model.devices import InverterReading, MeterReading
-from edge_agent.model.values import Nameplate
+from edge_agent.model.values import Nameplate, Quality, Sample
 
+# Bits of model 64910 Flg, from the lowest; the one after these, CLIPPED, is a remark and no doubt.
+_DOUBTS = ("settling", "dead line", "low voltage", "phase jump", "noise", "out of range", "too steep", "samples lost")
 _PORT_PV = 0  # model 714 PrtTyp
 # Parts of a name by which vendors call a battery's module in model 160, e.g. "StCha 3" and "StDisCha 4", or "BAT".
 _STORAGE_NAMES = ("cha", "bat", "sto", "ess")
@@ -54,12 +56,30 @@ def read_meter(image: Image, points: Points, at_s: float) -> MeterReading:
     """The models do not fix the sign of a meter's W; the configuration says what its positive power means."""
     voltage_v = image.number(points.meter_voltage_ln)
     power_w = image.number(points.meter_power)
+    if points.meter_age is not None:
+        return _read_fast_meter(image, points, voltage_v, at_s)
     line_to_line_v = image.number(points.meter_voltage_ll)
     if not voltage_v and line_to_line_v:
         voltage_v = line_to_line_v / _LL_PER_LN[_THREE_PHASE]
     return MeterReading(
         power_w=sample(points.meter_sign * power_w if power_w is not None else None, at_s),
         frequency_hz=frequency(image.number(points.meter_frequency), voltage_v, _nominal_ln_v(image, points), at_s),
+        voltage_v=sample(voltage_v, at_s),
+    )
+
+
+def _read_fast_meter(image: Image, points: Points, voltage_v: float | None, at_s: float) -> MeterReading:
+    """Our firmware's meter, whose frequency is as old as it says itself. It was asked after at_s, so never older."""
+    flags, age_ms = image.raw(points.meter_flags), image.number(points.meter_age)
+    renewal_ms = image.number(points.meter_renewal)
+    doubts = [name for bit, name in enumerate(_DOUBTS) if isinstance(flags, int) and flags >> bit & 1]
+    if flags is not None and not doubts and age_ms is not None:
+        frequency_hz = sample(image.number(points.meter_frequency), at_s - age_ms / 1e3, FREQUENCY_HZ)
+    else:
+        frequency_hz = Sample(math.nan, Quality.BAD, at_s, f"the meter says: {', '.join(doubts) or 'not measured'}")
+    return MeterReading(
+        frequency_hz=frequency_hz,
+        frequency_interval_s=renewal_ms / 1e3 if renewal_ms is not None else None,
         voltage_v=sample(voltage_v, at_s),
     )
 
