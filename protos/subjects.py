@@ -17,15 +17,16 @@ import re
 from typing import Final
 
 PARTITIONS: Final = 64
-# The kind, and so the subject, that a body of vpp.v1.Intent travels under, by its field.
+# The kind, and so the subject, that a body of vpp.v1.Intent travels under, by its field. A site that comes back reads
+# the kinds in this order: what a stop is about before what it would refuse.
 INTENT_KIND_OF_BODY: Final = {
+    "stop": "stop",
     "schedule": "schedule",
     "arm": "service",
     "release": "service",
     "envelope": "envelope",
     "setpoint": "setpoint",
     "price": "price",
-    "stop": "stop",
 }
 INTENT_KINDS: Final = tuple(dict.fromkeys(INTENT_KIND_OF_BODY.values()))
 BROADCAST_KINDS: Final = ("price", "regulation", "stop")  # each the field of vpp.v1.Broadcast's body too

@@ -34,10 +34,8 @@ def merge(proposals: Sequence[Proposal], bounds: PowerBounds, *, expires_s: floa
         if proposal.power_w is not None and baseline_w is None:
             baseline_w = level_w = room.clip(proposal.power_w)
             sources.insert(0, proposal.source)
-        if baseline_w is None:  # it can still give way
-            width_w = room.upper_w - room.lower_w
-            offset_w = max(-width_w, min(width_w, proposal.offset_w))
-            room = _without(room, proposal, offset_w)
+        if baseline_w is None:
+            room, offset_w = _held_back(room, proposal)
         else:
             lowest_w, highest_w = min(0.0, room.lower_w - level_w), max(0.0, room.upper_w - level_w)
             offset_w = max(lowest_w, min(highest_w, proposal.offset_w))
@@ -57,6 +55,23 @@ def merge(proposals: Sequence[Proposal], bounds: PowerBounds, *, expires_s: floa
     total_w = sum(granted)
     setpoint = Setpoint(power_w=bounds.clip(baseline_w + total_w), source="+".join(sources), expires_s=expires_s)
     return Merged(setpoint=setpoint, baseline_w=baseline_w, offset_w=total_w, granted_w=tuple(granted), room=room)
+
+
+def left(proposals: Sequence[Proposal], bounds: PowerBounds) -> PowerBounds:
+    """What these proposals leave to a baseline below them; what they prefer themselves does not count."""
+    room = bounds
+    for proposal in proposals:
+        room, _ = _held_back(room, proposal)
+        if proposal.bounds is not None:
+            room = room.narrowed(proposal.bounds)
+    return room
+
+
+def _held_back(room: PowerBounds, proposal: Proposal) -> tuple[PowerBounds, float]:
+    """The room without what a proposal holds back and is granted, and its grant [W]: it can still give way."""
+    width_w = room.upper_w - room.lower_w
+    offset_w = max(-width_w, min(width_w, proposal.offset_w))
+    return _without(room, proposal, offset_w), offset_w
 
 
 def _without(room: PowerBounds, proposal: Proposal, granted_w: float) -> PowerBounds:

@@ -5,7 +5,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 
 from edge_agent.control import reserve_mode
-from edge_agent.control.response import ResponseState, follow, ready, recall_following
+from edge_agent.control.response import FrequencyFollowing, ResponseState, follow, ready, recall_following
 from edge_agent.model.values import Sample
 from protos.services import Curve
 
@@ -13,7 +13,7 @@ _EDGE_HZ = 1e-9  # 50.01 - 50 is a little more than 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CurveLaw:
+class CurveLaw(FrequencyFollowing):
     """Piecewise linear, capped at the contracted power, then a first-order lag or a ramp.
 
     The lag is IEEE 1547-2018's open-loop response: p(t) = p_end + (p_0 - p_end) 10^(-t / T90), exact for any step
@@ -21,7 +21,6 @@ class CurveLaw:
     """
 
     curve: Curve
-    nominal_hz: float
     scale: float  # from the curve's shares to shares of the contracted power
 
     @property
@@ -49,17 +48,17 @@ class CurveLaw:
         state = ready(now_s)
         return state if self.curve.reserve_mode is None else replace(state, reserve=reserve_mode.begin(now_s))
 
-    def step(self, state: ResponseState, frequency_hz: Sample, now_s: float, left_s: float = math.inf) -> ResponseState:
+    def step(self, state: ResponseState, measured: Sample, now_s: float, left_s: float = math.inf) -> ResponseState:
         if self.curve.reserve_mode is not None:
             state = replace(state, left_s=left_s)
-        return follow(self, state, frequency_hz, now_s)
+        return follow(self, state, measured, now_s)
 
-    def aim(self, state: ResponseState, hz: float, now_s: float) -> ResponseState:
+    def aim(self, state: ResponseState, value: float, now_s: float) -> ResponseState:
         mode = self.curve.reserve_mode
         if mode is None or state.reserve is None:
-            return replace(state, target=self.target(hz))
-        reserve = reserve_mode.advance(mode, state.reserve, hz - self.nominal_hz, state.left_s, now_s)
-        answered_hz = hz - reserve_mode.taken_off_hz(mode, reserve)
+            return replace(state, target=self.target(value))
+        reserve = reserve_mode.advance(mode, state.reserve, value - self.nominal_hz, state.left_s, now_s)
+        answered_hz = value - reserve_mode.taken_off_hz(mode, reserve)
         note = "reserve mode: the storage is nearly empty or full" if reserve.on else ""
         return replace(state, target=self.target(answered_hz), reserve=reserve, note=note)
 

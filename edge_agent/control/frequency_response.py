@@ -1,8 +1,9 @@
-"""Frequency response by a service's own numbers: which law answers for a service."""
+"""Which law answers for a service, by its own numbers."""
 
 from edge_agent.control.curve_response import CurveLaw
 from edge_agent.control.inertia_response import InertiaLaw
 from edge_agent.control.response import Phase, ResponseLaw, ResponseState
+from edge_agent.control.signal_response import SignalLaw
 from edge_agent.control.trigger_response import TriggerLaw
 from protos.services import Service
 
@@ -21,6 +22,8 @@ def law(service: Service, *, contracted_w: float, rated_power_w: float) -> Respo
     if service.inertia is not None:
         scale = scale if service.inertia.reference == "rating" else 1.0
         return InertiaLaw(inertia=service.inertia, nominal_hz=service.nominal_hz, scale=scale)
+    if service.signal is not None:
+        return SignalLaw(signal=service.signal)
     assert service.curve is not None, "protos.services.parse lets nothing else pass"  # noqa: S101
     scale = scale if service.curve.reference == "rating" else 1.0
     return CurveLaw(curve=service.curve, nominal_hz=service.nominal_hz, scale=scale)

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
-from edge_agent.control.response import ResponseState, follow, ready, recall_following
+from edge_agent.control.response import FrequencyFollowing, ResponseState, follow, ready, recall_following
 from edge_agent.model.values import Sample
 from protos.services import Inertia
 
@@ -11,7 +11,7 @@ _WHOLE = 1.0 - 1e-6  # of the window, against the rounding of instants
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InertiaLaw:
+class InertiaLaw(FrequencyFollowing):
     """Share -(2 H / f0) df/dt, df/dt the slope of the least-squares line through the last window.
 
     Until a whole window has been seen nothing is due. One reading older than the window stays in it, so that it is
@@ -19,7 +19,6 @@ class InertiaLaw:
     """
 
     inertia: Inertia
-    nominal_hz: float
     scale: float  # from shares of the reference to shares of the contracted power
 
     @property
@@ -29,11 +28,11 @@ class InertiaLaw:
     def start(self, now_s: float) -> ResponseState:
         return ready(now_s)
 
-    def step(self, state: ResponseState, frequency_hz: Sample, now_s: float, left_s: float = math.inf) -> ResponseState:
-        return follow(self, state, frequency_hz, now_s)
+    def step(self, state: ResponseState, measured: Sample, now_s: float, left_s: float = math.inf) -> ResponseState:
+        return follow(self, state, measured, now_s)
 
-    def aim(self, state: ResponseState, hz: float, now_s: float) -> ResponseState:
-        window = (*state.window, (now_s, hz))
+    def aim(self, state: ResponseState, value: float, now_s: float) -> ResponseState:
+        window = (*state.window, (now_s, value))
         whole_s = self.inertia.window_s * _WHOLE
         oldest = 0
         while oldest + 1 < len(window) and now_s - window[oldest + 1][0] >= whole_s:

@@ -42,8 +42,8 @@ class ResponseState:
     at_s: float  # of the last step
     share: float = 0.0  # of the contracted power
     target: float = 0.0  # before its lag or ramp
-    seen_s: float = -math.inf  # when frequency could last be acted upon
-    seen_hz: float = math.nan  # and what it was
+    seen_s: float = -math.inf  # when what was measured could last be acted upon
+    seen: float = math.nan  # and what it was: [Hz], or the share that a signal asked for
     window: tuple[tuple[float, float], ...] = ()  # (instant, Hz) that df/dt is taken from
     left_s: float = math.inf  # what the storage still has, in seconds of the contracted power
     reserve: ReserveState | None = None  # of a service that has such a mode
@@ -63,9 +63,10 @@ class ResponseLaw(Protocol):
         """Armed, not responding."""
         ...
 
-    def step(self, state: ResponseState, frequency_hz: Sample, now_s: float, left_s: float = math.inf) -> ResponseState:
+    def step(self, state: ResponseState, measured: Sample, now_s: float, left_s: float = math.inf) -> ResponseState:
         """The state after this cycle; `share` is what to deliver now.
 
+        measured: what the law answers: the frequency [Hz], or the signal of its group (a share).
         left_s: what the storage still has, in seconds of the contracted power (`reserve_mode.left_s`).
         """
         ...
@@ -96,13 +97,24 @@ def credible(frequency_hz: Sample, nominal_hz: float) -> tuple[float | None, str
 
 
 class Following(Protocol):
-    """How a law that follows the frequency turns it into a share; `follow` does the rest."""
+    """How a law turns what it follows into a share; `follow` does the rest."""
 
     @property
-    def nominal_hz(self) -> float: ...
+    def blind_hold_s(self) -> float:
+        """For how long the target is held where nothing can be believed [s]."""
+        ...
 
-    def aim(self, state: ResponseState, hz: float, now_s: float) -> ResponseState:
-        """The state with its target at this frequency."""
+    @property
+    def blind_release_pu_per_s(self) -> float:
+        """How fast it is let go at most after that, share a second."""
+        ...
+
+    def believe(self, measured: Sample, now_s: float) -> tuple[float | None, str]:
+        """What may be acted upon, else None and why not."""
+        ...
+
+    def aim(self, state: ResponseState, value: float, now_s: float) -> ResponseState:
+        """The state with its target at what was measured."""
         ...
 
     def approach(self, share: float, target: float, dt_s: float) -> float:
@@ -110,8 +122,26 @@ class Following(Protocol):
         ...
 
 
-def follow(law: Following, state: ResponseState, frequency_hz: Sample, now_s: float) -> ResponseState:
-    """A cycle of a law that follows the frequency; blind or recalled, it lets go."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrequencyFollowing:
+    """What the laws that follow the frequency have in common."""
+
+    nominal_hz: float
+
+    @property
+    def blind_hold_s(self) -> float:
+        return BLIND_HOLD_S
+
+    @property
+    def blind_release_pu_per_s(self) -> float:
+        return BLIND_RELEASE_PU_PER_S
+
+    def believe(self, measured: Sample, now_s: float) -> tuple[float | None, str]:
+        return credible(measured, self.nominal_hz)
+
+
+def follow(law: Following, state: ResponseState, measured: Sample, now_s: float) -> ResponseState:
+    """A cycle of a law that follows what is measured; blind or recalled, it lets go."""
     if state.phase is Phase.ENDED:
         return state
     dt_s = max(0.0, now_s - state.at_s)
@@ -121,10 +151,10 @@ def follow(law: Following, state: ResponseState, frequency_hz: Sample, now_s: fl
         if share == 0.0:
             return replace(state, share=0.0, target=0.0, phase=Phase.ENDED, since_s=now_s)
         return replace(state, share=share, target=0.0)
-    hz, note = credible(frequency_hz, law.nominal_hz)
-    if hz is not None:
-        state = law.aim(replace(state, seen_s=now_s, seen_hz=hz, note=""), hz, now_s)
-    elif now_s - state.seen_s <= BLIND_HOLD_S:
+    value, note = law.believe(measured, now_s)
+    if value is not None:
+        state = law.aim(replace(state, seen_s=now_s, seen=value, note=""), value, now_s)
+    elif now_s - state.seen_s <= law.blind_hold_s:
         state = replace(state, note=f"{note}: response held")
     else:
         share = _let_go(law, state.share, dt_s)
@@ -134,7 +164,7 @@ def follow(law: Following, state: ResponseState, frequency_hz: Sample, now_s: fl
 
 
 def recall_following(state: ResponseState, now_s: float) -> ResponseState:
-    """Told to end, a law that follows the frequency lets go from where it is."""
+    """Told to end, a law that follows lets go from where it is."""
     if state.phase is Phase.ENDED:
         return state
     return replace(state, recalled=True, phase=Phase.RELEASING, since_s=now_s, at_s=now_s, note="recalled")
@@ -142,7 +172,7 @@ def recall_following(state: ResponseState, now_s: float) -> ResponseState:
 
 def _let_go(law: Following, share: float, dt_s: float) -> float:
     """Towards nothing as the service approaches it, but never faster than the ramp."""
-    size = max(abs(law.approach(share, 0.0, dt_s)), abs(share) - BLIND_RELEASE_PU_PER_S * dt_s)
+    size = max(abs(law.approach(share, 0.0, dt_s)), abs(share) - law.blind_release_pu_per_s * dt_s)
     return math.copysign(size, share) if size > ENDED_PU else 0.0
 
 

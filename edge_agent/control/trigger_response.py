@@ -29,14 +29,14 @@ class TriggerLaw:
     def start(self, now_s: float) -> ResponseState:
         return ready(now_s)
 
-    def step(self, state: ResponseState, frequency_hz: Sample, now_s: float, left_s: float = math.inf) -> ResponseState:
+    def step(self, state: ResponseState, measured: Sample, now_s: float, left_s: float = math.inf) -> ResponseState:
         if state.phase is Phase.ENDED:
             return state
         dt_s = max(0.0, now_s - state.at_s)
-        hz, note = credible(frequency_hz, self.nominal_hz)
+        hz, note = credible(measured, self.nominal_hz)
         state = replace(state, at_s=now_s, note="recalled" if state.recalled else note)
         if hz is not None:
-            state = replace(state, seen_s=now_s, seen_hz=hz)
+            state = replace(state, seen_s=now_s, seen=hz)
         if state.phase is Phase.DELIVERING and now_s >= self._held_until_s(state):
             # The ramp begins where the hold ended, also when this cycle is late.
             dt_s = now_s - self._held_until_s(state)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from edge_agent.model.intent import StopOrder
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
@@ -19,20 +21,11 @@ class Regulation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StopOrder:
-    """Emergency stop, or its end."""
-
-    stop: bool
-    issued_ms: int  # UTC of the coordinator; orders are newer or older by it
-    reason: str  # for people
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Broadcast:
     """One broadcast; its signature, group and sequence were checked by sync."""
 
     group: str
     sequence: int
-    issued_s: float  # monotonic
+    heard_s: float  # monotonic
     ends_s: float  # monotonic; it holds until then at the latest
     body: Price | Regulation | StopOrder

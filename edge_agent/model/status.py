@@ -7,12 +7,14 @@ STATISTICS = "control.json"  # in the data folder: how control is doing, written
 FRESH_MS = 30_000  # control writes every 10 s
 
 _SOURCES = {
+    "setpoint": "an operator's setpoint",
+    "price": "the price that was broadcast",
     "schedule": "the coordinator's schedule",
     "self-consumption": "the owner's default: storage holds the grid at zero",
     "idle": "the owner's default: storage rests",
 }
 _PHASES = {
-    "ready": "ready, the frequency asks for nothing",
+    "ready": "ready, nothing is asked of it",
     "delivering": "delivering",
     "releasing": "ending its delivery along its ramp",
     "recovering": "delivered, and resting before it may act again",
@@ -28,11 +30,15 @@ def sentences(control: Mapping[str, Any] | None, now_ms: int) -> Iterator[tuple[
     age_ms = now_ms - int(control.get("written_utc_ms", 0))
     if age_ms > FRESH_MS:
         yield "Control", f"It does not run: its last word is {_span(age_ms)} old. What follows is how it was then."
+    if (stopped := control.get("stopped")) is not None:
+        yield "Stop", f"Emergency stop, until it is lifted: {_sentence(stopped or 'no reason was given')}"
     yield "Power", _power(control)
     for service in control.get("services", ()):
         yield "Service", _service(service)
     if not control.get("services"):
         yield "Service", "None is armed."
+    if envelope := control.get("envelope_id"):
+        yield "Envelope", f"The grid operator limits the connection, by {envelope}."
     yield "Frequency", _frequency(control)
     if (soc := control.get("soc")) is not None:
         note = control.get("energy_note")
@@ -66,7 +72,9 @@ def _power(control: Mapping[str, Any]) -> str:
         return "Nothing is asked of the inverter: it follows its own default."
     does = "feeds" if power_w > 0 else "draws" if power_w < 0 else "rests at"
     parts = [_SOURCES.get(part, part) for part in source.split("+")]
-    return f"The inverter is asked for {power_w:.0f} W ({does} {abs(power_w):.0f} W), by {' and '.join(parts)}."
+    whys = [control.get("setpoint_reason"), control.get("price_note")]
+    why = "".join(f" {_sentence(note)}" for note in whys if note)
+    return f"The inverter is asked for {power_w:.0f} W ({does} {abs(power_w):.0f} W), by {' and '.join(parts)}.{why}"
 
 
 def _service(service: Mapping[str, Any]) -> str:

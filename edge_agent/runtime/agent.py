@@ -11,7 +11,16 @@ from google.protobuf.message import DecodeError
 from edge_agent.control import energy
 from edge_agent.model.clock import Clock
 from edge_agent.model.config import AgentConfig
-from edge_agent.model.intent import ArmService, Intent, Release, Schedule
+from edge_agent.model.intent import (
+    ArmService,
+    Envelope,
+    FollowPrice,
+    Intent,
+    PowerSetpoint,
+    Release,
+    Schedule,
+    StopOrder,
+)
 from edge_agent.model.values import Snapshot
 from edge_agent.runtime import messages
 from edge_agent.runtime.broadcasts import Broadcasts
@@ -23,6 +32,8 @@ from edge_agent.runtime.loop import ControlLoop, Limits, Outbox
 from edge_agent.runtime.messages import AckState, IntentError, Reporter, Severity
 from edge_agent.runtime.site import OpenDevice, Site
 from edge_agent.runtime.statistics import LoopStatistics
+from edge_agent.runtime.stop import SITE, Stops
+from edge_agent.runtime.supply import SupplyReport
 from edge_agent.safety.envelope import Connection
 from protos.vpp.v1 import broadcast_pb2, intent_pb2, local_pb2
 
@@ -51,12 +62,16 @@ class Agent:
         self.channel = Channel()
         self.reporter = Reporter(site=config.site, boot_id=secrets.token_hex(6), clock=clock, send=self.channel.send)
         self._broadcasts = Broadcasts()
-        self._intents = Intents(self._acknowledge, self._intent_ended, self._impossible)
+        self._stops = Stops(config.data_dir)
+        self._intents = Intents(
+            self._acknowledge, self._intent_ended, self._impossible, lambda order: self._take_stop(SITE, order)
+        )
+        self._supply = SupplyReport(self.channel.send)
         limits = config.control
         self._frequency = GridFrequency(
             clock=clock, reporter=self.reporter, period_s=1.0 / limits.rate_hz, nominal_v=limits.nominal_voltage_v
         )
-        self._decision = Decision(config.control, self._intents, self.reporter)
+        self._decision = Decision(config.control, self._intents, self._broadcasts, self._stops, self.reporter)
         self._statistics = LoopStatistics(clock)
         self.site = Site(config, open_device, clock=clock, reporter=self.reporter, sleep=sleep)
         self.loop = ControlLoop(
@@ -84,6 +99,12 @@ class Agent:
     def summary(self) -> dict[str, Any]:
         """What the agent is doing, for people and for the bench."""
         merged, snapshot, schedule = self.loop.merged, self.loop.snapshot, self._intents.schedule
+        stop, setpoint, price, envelope = (
+            self._stops.standing,
+            self._intents.setpoint,
+            self._intents.price,
+            self._intents.envelope,
+        )
         return {
             "site": self._config.site,
             "written_utc_ms": self._clock.utc_ms(),
@@ -96,6 +117,11 @@ class Agent:
             **self._frequency.summary(),
             "soc": snapshot.soc.good if snapshot is not None else None,
             "energy_note": self._decision.energy_note,
+            "stopped": stop.reason if stop is not None else None,
+            "setpoint_reason": setpoint.reason if setpoint is not None else None,
+            "price_group": price.group if price is not None else None,
+            "price_note": self._decision.price_note,
+            "envelope_id": envelope.envelope_id if envelope is not None else None,
             "plan_id": schedule.plan_id if schedule is not None else None,
             "services": [
                 {
@@ -128,6 +154,8 @@ class Agent:
         )
 
     def _send_snapshot(self, snapshot: Snapshot) -> None:
+        utc_ms = round(self._coordinator_ahead_ms + 1e3 * snapshot.at_s)
+        self._supply.offer(self._decision.supply, self.site.plant.storage, snapshot, utc_ms)
         self.channel.send_snapshot(messages.snapshot_message(snapshot, armed=bool(self._decision.services)))
 
     def _exchange(self) -> None:
@@ -161,12 +189,37 @@ class Agent:
             self.reporter.acknowledge(kind, message.sequence, AckState.REFUSED, str(error))
             return
         self._intents.offer(intent)
+        if isinstance(intent.body, StopOrder):
+            self._intents.advance(self._clock.monotonic_s())  # what comes right after it may depend on it
 
     def _take_broadcast(self, message: broadcast_pb2.Broadcast) -> None:
         try:
-            self._broadcasts.take(messages.read_broadcast(message, self._coordinator_ahead_ms))
+            broadcast = messages.read_broadcast(message, self._coordinator_ahead_ms, self._clock.monotonic_s())
         except IntentError as error:
             log.warning("broadcast refused: group=%s sequence=%d reason=%s", message.group, message.sequence, error)
+            return
+        if self._broadcasts.take(broadcast) and isinstance(broadcast.body, StopOrder):
+            self._take_stop(broadcast.group, broadcast.body)
+
+    def _take_stop(self, addressee: str, order: StopOrder) -> None:
+        """Acts on an emergency stop, or its end, to this site or to a group of its."""
+        try:
+            changed = self._stops.take(addressee, order)
+        except OSError as error:
+            changed = True
+            text = f"the emergency stop cannot be kept for the agent's next start: {error}"
+            log.error("%s", text)
+            self.reporter.event("stop.not_kept", Severity.ALARM, text)
+        if not changed:
+            return
+        whom = f"group {addressee}" if addressee else "this site"
+        if self._stops.standing is not None:
+            log.warning("emergency stop: %s: %s", whom, order.reason)
+            self._intents.end_all("emergency stop")
+            self.reporter.event("stop.ordered", Severity.ALARM, f"emergency stop of {whom}: {order.reason}")
+        else:
+            log.warning("emergency stop lifted: %s: %s", whom, order.reason)
+            self.reporter.event("stop.lifted", Severity.WARNING, f"emergency stop of {whom} lifted: {order.reason}")
 
     @property
     def _coordinator_ahead_ms(self) -> float:
@@ -178,7 +231,11 @@ class Agent:
     def _impossible(self, intent: Intent) -> str:
         """Why this site cannot do it, as far as is known now: a device that is not there yet may come."""
         plant, body = self.site.plant, intent.body
-        if plant.storage is None or isinstance(body, Release):
+        if isinstance(body, Release | Envelope | StopOrder):
+            return ""
+        if (stop := self._stops.standing) is not None:
+            return f"emergency stop: {stop.reason}"
+        if plant.storage is None:
             return ""
         if plant.control is None:
             return "the inverter is read-only here: its power cannot be set"
@@ -191,12 +248,14 @@ class Agent:
                     return "the inverter has no storage to hold power back with"
                 if reason := energy.misfit(plant.storage, body, swing_w=self._swing_w(rated_w)):
                     return reason
+                if body.service.signal is not None:
+                    return ""
                 if any(arm.award_id == body.award_id for arm, _ in self._decision.services):
                     return ""  # said again: what is armed is not ended by a measurement that is late just now
                 ramp_w_per_s = self._config.control.ramp_w_per_s
                 swing_s = body.contracted_w / ramp_w_per_s if ramp_w_per_s is not None else 0.0
                 return self._frequency.misfit(body.service, swing_s=swing_s)
-            case Schedule():
+            case Schedule() | PowerSetpoint() | FollowPrice():
                 return ""
             case _:
                 assert_never(body)

@@ -1,6 +1,7 @@
 """What was said to the site's groups lately: the newest price and the newest regulation signal of each."""
 
-from edge_agent.model.broadcast import Broadcast, Price, Regulation, StopOrder
+from edge_agent.model.broadcast import Broadcast, Price, Regulation
+from edge_agent.model.intent import StopOrder
 from edge_agent.model.values import Quality, Sample
 
 _Body = Price | Regulation | StopOrder
@@ -27,11 +28,11 @@ class Broadcasts:
         return (heard.body, "") if heard is not None and isinstance(heard.body, Price) else (None, why)
 
     def signal(self, group: str, now_s: float) -> Sample:
-        """The regulation signal of a group as a sample of when it was issued; not good once it has expired."""
+        """The regulation signal of a group as a sample of when it came; not good once it has expired."""
         heard, why = self._holding(group, Regulation, now_s)
         if heard is None or not isinstance(heard.body, Regulation):
             return Sample(float("nan"), Quality.BAD, float("-inf"), why)
-        return Sample(heard.body.signal, Quality.GOOD, heard.issued_s)
+        return Sample(heard.body.signal, Quality.GOOD, heard.heard_s)
 
     def _holding(self, group: str, kind: type[_Body], now_s: float) -> tuple[Broadcast | None, str]:
         said = kind.__name__.lower()

@@ -1,22 +1,26 @@
 """From a frozen picture to one wish: the controllers in their order, merged.
 
-From the strongest: services (armed, or letting go), the schedule, the owner's default. What a service has promised is
-held back from everything below it: power at its place, energy right below all of them.
+From the strongest: services (armed, or letting go), an addressed setpoint, a broadcast price, the schedule, the owner's
+default. What a service has promised is held back from everything below it: power at its place, energy right below all
+of them. Under an emergency stop nobody has a wish.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from edge_agent.control import energy, idle, reserve_mode, self_consumption
+from edge_agent.control import energy, idle, price, reserve_mode, self_consumption, setpoint, supply
 from edge_agent.control import schedule as schedule_control
-from edge_agent.control.arbiter import Merged, merge
+from edge_agent.control.arbiter import Merged, left, merge
 from edge_agent.control.bounds import Storage
 from edge_agent.control.frequency_response import Phase, ResponseLaw, ResponseState, law
 from edge_agent.control.self_consumption import LoadState
 from edge_agent.model.config import ControlConfig
-from edge_agent.model.intent import ArmService
-from edge_agent.model.values import Proposal, Snapshot
+from edge_agent.model.intent import ArmService, Envelope, FollowPrice
+from edge_agent.model.supply import SupplyFunction
+from edge_agent.model.values import PowerBounds, Proposal, Snapshot
+from edge_agent.runtime.broadcasts import Broadcasts
 from edge_agent.runtime.intents import Intents
 from edge_agent.runtime.messages import Reporter, Severity
+from edge_agent.runtime.stop import Stops
 
 
 @dataclass(slots=True)
@@ -31,14 +35,20 @@ class _Running:
 class Decision:
     """All controllers of one site, and what they remember from cycle to cycle."""
 
-    def __init__(self, config: ControlConfig, intents: Intents, reporter: Reporter) -> None:
+    def __init__(
+        self, config: ControlConfig, intents: Intents, broadcasts: Broadcasts, stops: Stops, reporter: Reporter
+    ) -> None:
         self._config = config
         self._intents = intents
+        self._broadcasts = broadcasts
+        self._stops = stops
         self._reporter = reporter
         self._running: list[_Running] = []
         self._load = LoadState()
         self._short = False  # of energy, as last told
         self.energy_note = ""  # what services are short of now
+        self.price_note = ""  # why the fallback price is followed now
+        self.supply: SupplyFunction | None = None  # what the site would do at each price; None: not known
 
     @property
     def services(self) -> list[tuple[ArmService, ResponseState]]:
@@ -49,18 +59,48 @@ class Decision:
         """The merged wish of this cycle; None: nobody has one, or what the inverter can hold is not known."""
         now_s = snapshot.at_s
         self._intents.advance(now_s)
+        self.supply = None
+        self.price_note = ""
         if storage is None:
+            return None
+        if self._stops.standing is not None:
+            self._running.clear()
             return None
         self._match_services(now_s, storage)
         proposals = [self._step(running, snapshot, storage) for running in self._running]
         self._running = [running for running in self._running if running.state.phase is not Phase.ENDED]
         proposals.append(self._keep_energy(snapshot, storage))
+        if self._intents.setpoint is not None:
+            proposals.append(setpoint.propose(self._intents.setpoint))
+        if snapshot.bounds is not None:
+            # What is left below the services is what the site can offer, and follows a price with.
+            room = left(proposals, snapshot.bounds)
+            self.supply = self._offer(snapshot, storage, room)
+            if self.supply is not None and self._intents.price is not None:
+                proposals.append(self._follow_price(self._intents.price, self.supply, now_s))
         if self._intents.schedule is not None:
             proposals.append(schedule_control.propose(self._intents.schedule, now_s))
         proposals.extend(self._defaults(snapshot, storage))
         if snapshot.bounds is None:
             return None
         return merge(proposals, snapshot.bounds, expires_s=now_s + self._config.setpoint_lifetime_s)
+
+    def envelope(self, now_s: float) -> Envelope | None:
+        """The grid operator's limits in force; asked for before what is decided in the same cycle."""
+        self._intents.advance(now_s)
+        return self._intents.envelope
+
+    def _offer(self, snapshot: Snapshot, storage: Storage, room: PowerBounds) -> SupplyFunction | None:
+        addressed = self._intents.setpoint
+        if addressed is not None:  # stronger than any price
+            return SupplyFunction.constant(room.clip(addressed.power_w))
+        return supply.site(storage, snapshot, self._intents.schedule, room)
+
+    def _follow_price(self, follow: FollowPrice, function: SupplyFunction, now_s: float) -> Proposal:
+        heard, why_none = self._broadcasts.price(follow.group, now_s)
+        proposal = price.propose(function, heard, follow.fallback_ticks, why_none)
+        self.price_note = proposal.note
+        return proposal
 
     def _defaults(self, snapshot: Snapshot, storage: Storage) -> list[Proposal]:
         proposals: list[Proposal] = []
@@ -99,14 +139,18 @@ class Decision:
     def _step(self, running: _Running, snapshot: Snapshot, storage: Storage) -> Proposal:
         arm, before = running.arm, running.state
         left_s = reserve_mode.left_s(storage, snapshot.soc, arm.contracted_w, running.law.direction)
-        state = running.law.step(before, snapshot.frequency_hz, snapshot.at_s, left_s)
+        signal = arm.service.signal
+        measured = snapshot.frequency_hz if signal is None else self._broadcasts.signal(arm.group, snapshot.at_s)
+        state = running.law.step(before, measured, snapshot.at_s, left_s)
         running.state = state
         self._tell_reserve_mode(arm, before, state)
-        if before.phase is Phase.READY and state.phase is Phase.DELIVERING:
+        if signal is not None:
+            self._tell_signal(arm, before, state)
+        elif before.phase is Phase.READY and state.phase is Phase.DELIVERING:
             self._reporter.event(
                 "service.triggered",
                 Severity.WARNING,
-                f"{arm.service.id} triggered at {state.seen_hz:.3f} Hz, award {arm.award_id}",
+                f"{arm.service.id} triggered at {state.seen:.3f} Hz, award {arm.award_id}",
             )
         elif before.phase is not state.phase and (
             state.phase in (Phase.RECOVERING, Phase.ENDED)
@@ -139,6 +183,15 @@ class Decision:
             self._short = False
         return proposal
 
+    def _tell_signal(self, arm: ArmService, before: ResponseState, state: ResponseState) -> None:
+        """A service that follows a signal always moves; what is told is that it stopped coming, and came again."""
+        if bool(before.note) == bool(state.note) or state.recalled:
+            return
+        if state.note:
+            self._reporter.event("signal.lost", Severity.WARNING, f"{arm.service.id}: {state.note}")
+        else:
+            self._reporter.event("signal.followed", Severity.INFO, f"{arm.service.id} follows group {arm.group}")
+
     def _tell_reserve_mode(self, arm: ArmService, before: ResponseState, state: ResponseState) -> None:
         if before.reserve is None or state.reserve is None or before.reserve.on == state.reserve.on:
             return
@@ -151,4 +204,4 @@ class Decision:
 
 
 def _same_promise(one: ArmService, other: ArmService) -> bool:
-    return (one.award_id, one.service, one.contracted_w) == (other.award_id, other.service, other.contracted_w)
+    return replace(one, group="") == replace(other, group="")

@@ -1,35 +1,52 @@
 """The coordinator's word, kept: what is in force now, what comes, and what became of it.
 
-Two kinds live side by side, schedule and service. Of one kind the newest sequence that has begun is in force; an older
-one ends when a newer begins, and each ends at its expiry, whether anybody is there to say so or not.
+All kinds live side by side. Of one kind the newest sequence that has begun is in force; an older one ends when a newer
+begins, and each ends at its expiry, whether anybody is there to say so or not. A stop order ends all but the limits at
+the grid connection, and is kept elsewhere: it has no end of its own.
 """
 
 from collections.abc import Callable
+from typing import TypeVar
 
-from edge_agent.model.intent import ArmService, Intent, Release, Schedule
+from edge_agent.model.intent import (
+    ArmService,
+    Body,
+    Envelope,
+    FollowPrice,
+    Intent,
+    PowerSetpoint,
+    Release,
+    Schedule,
+    StopOrder,
+)
 from edge_agent.runtime.messages import AckState
+
+_B = TypeVar("_B", bound=Body)
 
 Acknowledge = Callable[[str, int, AckState, str], None]
 
 
 class Intents:
-    """All intents of the site. `advance` once a cycle, then read `schedule` and `service`."""
+    """All intents of the site. `advance` once a cycle, then read what is in force."""
 
     def __init__(
         self,
         acknowledge: Acknowledge,
         ended: Callable[[Intent, AckState], None],
         impossible: Callable[[Intent], str],
+        stop: Callable[[StopOrder], None],
     ) -> None:
         """
         Args:
             acknowledge: tells what became of an intent: kind, sequence, state, reason.
             ended: called once for each intent that was in force and no longer is.
             impossible: why an intent that would begin now cannot be carried out; empty where it can.
+            stop: takes a stop order to where it is kept.
         """
         self._acknowledge = acknowledge
         self._ended = ended
         self._impossible = impossible
+        self._stop = stop
         self._newest: dict[str, int] = {}
         self._coming: list[Intent] = []  # by sequence
         self._in_force: dict[str, Intent] = {}
@@ -37,14 +54,31 @@ class Intents:
     @property
     def schedule(self) -> Schedule | None:
         """The schedule in force."""
-        intent = self._in_force.get("schedule")
-        return intent.body if intent is not None and isinstance(intent.body, Schedule) else None
+        return self._body("schedule", Schedule)
 
     @property
     def service(self) -> ArmService | None:
         """The service armed now."""
-        intent = self._in_force.get("service")
-        return intent.body if intent is not None and isinstance(intent.body, ArmService) else None
+        return self._body("service", ArmService)
+
+    @property
+    def envelope(self) -> Envelope | None:
+        """The grid operator's limits in force."""
+        return self._body("envelope", Envelope)
+
+    @property
+    def setpoint(self) -> PowerSetpoint | None:
+        """The addressed setpoint in force."""
+        return self._body("setpoint", PowerSetpoint)
+
+    @property
+    def price(self) -> FollowPrice | None:
+        """Whose price is followed now."""
+        return self._body("price", FollowPrice)
+
+    def _body(self, kind: str, of: type[_B]) -> _B | None:
+        intent = self._in_force.get(kind)
+        return intent.body if intent is not None and isinstance(intent.body, of) else None
 
     def in_force(self) -> list[Intent]:
         return list(self._in_force.values())
@@ -76,11 +110,22 @@ class Intents:
             if intent in self._coming:
                 self._begin(intent)
 
+    def end_all(self, reason: str) -> None:
+        """Ends what is in force and what comes, the limits at the grid connection excepted."""
+        for kind in [kind for kind in self._in_force if kind != "envelope"]:
+            self._end(kind, AckState.RELEASED, reason)
+        for intent in [i for i in self._coming if not isinstance(i.body, Envelope | StopOrder)]:
+            self._coming.remove(intent)
+            self._acknowledge(intent.kind, intent.sequence, AckState.RELEASED, reason)
+
     def _begin(self, intent: Intent) -> None:
         self._coming.remove(intent)
         match intent.body:
             case Release():
                 self._release(intent, intent.body)
+            case StopOrder():
+                self._acknowledge(intent.kind, intent.sequence, AckState.ACTIVE, "")
+                self._stop(intent.body)
             case _:
                 if reason := self._impossible(intent):
                     self._acknowledge(intent.kind, intent.sequence, AckState.REFUSED, reason)

@@ -3,9 +3,19 @@
 from collections.abc import Callable, Iterable
 from enum import Enum
 
-from edge_agent.model.broadcast import Broadcast, Price, Regulation, StopOrder
+from edge_agent.model.broadcast import Broadcast, Price, Regulation
 from edge_agent.model.clock import Clock
-from edge_agent.model.intent import ArmService, Intent, Release, Schedule
+from edge_agent.model.intent import (
+    ArmService,
+    Body,
+    Envelope,
+    FollowPrice,
+    Intent,
+    PowerSetpoint,
+    Release,
+    Schedule,
+    StopOrder,
+)
 from edge_agent.model.values import Nameplate, Snapshot
 from protos import services, subjects
 from protos.vpp.v1 import broadcast_pb2, intent_pb2, local_pb2, report_pb2, site_pb2
@@ -122,23 +132,7 @@ def read_intent(message: intent_pb2.Intent, ahead_ms: float) -> Intent:
     def monotonic(ms: int) -> float:
         return (ms - ahead_ms) / 1e3
 
-    body: Schedule | ArmService | Release
-    match message.WhichOneof("body"):
-        case "schedule":
-            if message.schedule.mtu_s == 0:
-                raise IntentError("schedule: mtu_s is 0")
-            body = Schedule(
-                start_s=monotonic(message.schedule.start_ms),
-                mtu_s=float(message.schedule.mtu_s),
-                power_w=tuple(float(power_w) for power_w in message.schedule.inverter_power_w),
-                plan_id=message.schedule.plan_id,
-            )
-        case "arm":
-            body = _read_arm(message.arm)
-        case "release":
-            body = Release(award_id=message.release.award_id)
-        case _:
-            raise IntentError("the intent has no body that this agent knows; update the agent")
+    body = _read_body(message, monotonic)
     if message.expires_ms <= message.valid_from_ms:
         raise IntentError("expires_ms is not after valid_from_ms")
     return Intent(
@@ -151,7 +145,59 @@ def read_intent(message: intent_pb2.Intent, ahead_ms: float) -> Intent:
     )
 
 
-def read_broadcast(message: broadcast_pb2.Broadcast, ahead_ms: float) -> Broadcast:
+def _read_body(message: intent_pb2.Intent, monotonic: Callable[[int], float]) -> Body:
+    match message.WhichOneof("body"):
+        case "schedule":
+            return _read_schedule(message.schedule, monotonic)
+        case "arm":
+            return _read_arm(message.arm)
+        case "release":
+            return Release(award_id=message.release.award_id)
+        case "envelope":
+            return _read_envelope(message.envelope, monotonic)
+        case "setpoint":
+            return PowerSetpoint(power_w=float(message.setpoint.inverter_power_w), reason=message.setpoint.reason)
+        case "price":
+            return FollowPrice(group=message.price.group, fallback_ticks=message.price.fallback_ticks)
+        case "stop":
+            return _read_stop(message.stop, message.issued_ms)
+        case _:
+            raise IntentError("the intent has no body that this agent knows; update the agent")
+
+
+def _read_schedule(message: intent_pb2.Schedule, monotonic: Callable[[int], float]) -> Schedule:
+    if message.mtu_s == 0:
+        raise IntentError("schedule: mtu_s is 0")
+    if len(message.stored_value_ticks) not in (0, len(message.inverter_power_w)):
+        raise IntentError("schedule: stored_value_ticks are neither none nor as many as inverter_power_w")
+    return Schedule(
+        start_s=monotonic(message.start_ms),
+        mtu_s=float(message.mtu_s),
+        power_w=tuple(float(power_w) for power_w in message.inverter_power_w),
+        plan_id=message.plan_id,
+        stored_value_ticks=tuple(message.stored_value_ticks),
+    )
+
+
+def _read_envelope(message: intent_pb2.Envelope, monotonic: Callable[[int], float]) -> Envelope:
+    if message.mtu_s == 0:
+        raise IntentError("envelope: mtu_s is 0")
+    if len(message.import_limit_w) != len(message.export_limit_w) or not message.import_limit_w:
+        raise IntentError("envelope: give as many import limits as export limits, and one at least")
+    return Envelope(
+        envelope_id=message.envelope_id,
+        start_s=monotonic(message.start_ms),
+        mtu_s=float(message.mtu_s),
+        import_limit_w=tuple(float(limit_w) for limit_w in message.import_limit_w),
+        export_limit_w=tuple(float(limit_w) for limit_w in message.export_limit_w),
+    )
+
+
+def _read_stop(message: intent_pb2.StopOrder, issued_ms: int) -> StopOrder:
+    return StopOrder(stop=message.stop, issued_ms=issued_ms, reason=message.reason)
+
+
+def read_broadcast(message: broadcast_pb2.Broadcast, ahead_ms: float, now_s: float) -> Broadcast:
     """The broadcast with its instants on the monotonic clock. Raises IntentError."""
     body: Price | Regulation | StopOrder
     match message.WhichOneof("body"):
@@ -161,13 +207,13 @@ def read_broadcast(message: broadcast_pb2.Broadcast, ahead_ms: float) -> Broadca
         case "regulation":
             body = Regulation(signal=message.regulation.signal_e6 / 1e6)
         case "stop":
-            body = StopOrder(stop=message.stop.stop, issued_ms=message.issued_ms, reason=message.stop.reason)
+            body = _read_stop(message.stop, message.issued_ms)
         case _:
             raise IntentError("the broadcast has no body that this agent knows; update the agent")
     return Broadcast(
         group=message.group,
         sequence=message.sequence,
-        issued_s=(message.issued_ms - ahead_ms) / 1e3,
+        heard_s=now_s,
         ends_s=(message.expires_ms - ahead_ms) / 1e3,
         body=body,
     )
@@ -185,4 +231,11 @@ def _read_arm(message: intent_pb2.ArmService) -> ArmService:
         )
     if message.contracted_w == 0:
         raise IntentError("contracted_w is 0")
-    return ArmService(award_id=message.award_id, service=service, contracted_w=float(message.contracted_w))
+    if service.signal is not None and not message.group:
+        raise IntentError(f"{service.id} follows a signal and the intent names no group that hears it")
+    return ArmService(
+        award_id=message.award_id,
+        service=service,
+        contracted_w=float(message.contracted_w),
+        group=message.group,
+    )

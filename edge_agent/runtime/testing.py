@@ -20,7 +20,7 @@ from edge_agent.model.devices import (
 from edge_agent.model.values import Admitted, Nameplate, Quality, Sample
 from edge_agent.runtime.agent import Agent
 from protos import services
-from protos.vpp.v1 import intent_pb2, local_pb2, report_pb2
+from protos.vpp.v1 import broadcast_pb2, intent_pb2, local_pb2, report_pb2
 
 PLATE = Nameplate(
     manufacturer="Example",
@@ -210,6 +210,7 @@ class Bench:
         self.received: list[local_pb2.ToSync] = []
         self._read_only = read_only
         self._sequence = 0
+        (folder / "data").mkdir(exist_ok=True)
         self.config = AgentConfig(
             site="home-01",
             data_dir=folder / "data",
@@ -242,52 +243,57 @@ class Bench:
         until_s = self.clock.now_s + seconds
         await self.agent.loop.run(_Deadline(self.clock, until_s))
 
-    def arm(self, service_id: str, contracted_w: int, *, start_s: float = 0.0, end_s: float = 3600.0) -> int:
+    def arm(
+        self, service_id: str, contracted_w: int, *, start_s: float = 0.0, end_s: float = 3600.0, group: str = ""
+    ) -> int:
         """Sends an ArmService from now + start_s to now + end_s; its sequence."""
         service = services.load(service_id)
-        return self.send(
-            start_s,
-            end_s,
-            arm=intent_pb2.ArmService(
-                award_id="award-1",
-                service_id=service.id,
-                service_version=service.version,
-                contracted_w=contracted_w,
-                service_toml=services.text(service_id),
-            ),
+        arm = intent_pb2.ArmService(
+            award_id="award-1",
+            service_id=service.id,
+            service_version=service.version,
+            contracted_w=contracted_w,
+            service_toml=services.text(service_id),
+            group=group,
         )
+        return self.send(start_s, end_s, intent_pb2.Intent(arm=arm))
 
-    def schedule(self, power_w: list[int], *, mtu_s: int = 900, end_s: float = 3600.0) -> int:
+    def schedule(
+        self, power_w: list[int], *, mtu_s: int = 900, end_s: float = 3600.0, stored_value_ticks: tuple[int, ...] = ()
+    ) -> int:
         body = intent_pb2.Schedule(
-            start_ms=self.clock.utc_ms(), mtu_s=mtu_s, inverter_power_w=power_w, plan_id="plan-1"
+            start_ms=self.clock.utc_ms(),
+            mtu_s=mtu_s,
+            inverter_power_w=power_w,
+            plan_id="plan-1",
+            stored_value_ticks=stored_value_ticks,
         )
-        return self.send(0.0, end_s, schedule=body)
+        return self.send(0.0, end_s, intent_pb2.Intent(schedule=body))
 
     def release_service(self, award_id: str = "") -> int:
-        return self.send(0.0, 60.0, release=intent_pb2.Release(award_id=award_id))
+        return self.send(0.0, 60.0, intent_pb2.Intent(release=intent_pb2.Release(award_id=award_id)))
 
-    def send(
-        self,
-        start_s: float,
-        end_s: float,
-        *,
-        schedule: intent_pb2.Schedule | None = None,
-        arm: intent_pb2.ArmService | None = None,
-        release: intent_pb2.Release | None = None,
-    ) -> int:
+    def send(self, start_s: float, end_s: float, intent: intent_pb2.Intent) -> int:
+        """Sends an intent with this body from now + start_s to now + end_s; its sequence."""
         self._sequence += 1
         now_ms = self.clock.utc_ms()
-        intent = intent_pb2.Intent(
-            site="home-01",
-            sequence=self._sequence,
-            issued_ms=now_ms,
-            valid_from_ms=now_ms + round(start_s * 1e3),
-            expires_ms=now_ms + round(end_s * 1e3),
-            schedule=schedule,
-            arm=arm,
-            release=release,
-        )
+        intent.site = "home-01"
+        intent.sequence = self._sequence
+        intent.issued_ms = now_ms
+        intent.valid_from_ms = now_ms + round(start_s * 1e3)
+        intent.expires_ms = now_ms + round(end_s * 1e3)
         self._sync.send(local_pb2.ToControl(intent=intent).SerializeToString())
+        return self._sequence
+
+    def broadcast(self, message: broadcast_pb2.Broadcast, *, group: str = "north", lasts_s: float = 60.0) -> int:
+        """Sends what is said to a group now; its sequence."""
+        self._sequence += 1
+        now_ms = self.clock.utc_ms()
+        message.group = group
+        message.sequence = self._sequence
+        message.issued_ms = now_ms
+        message.expires_ms = now_ms + round(lasts_s * 1e3)
+        self._sync.send(local_pb2.ToControl(broadcast=message).SerializeToString())
         return self._sequence
 
     def say_linked(self, connected: bool) -> None:

@@ -5,8 +5,9 @@ and meter are not read at the same instant and a step of the inverter would look
 """
 
 from dataclasses import dataclass
-from math import exp, isfinite
+from math import exp, floor, isfinite
 
+from edge_agent.model.intent import Envelope
 from edge_agent.model.values import PowerBounds
 
 LAG_S = 0.5  # network operators give an exporter seconds to come back under its limit
@@ -29,6 +30,22 @@ class Load:
 
     load_w: float = 0.0
     at_s: float = float("-inf")  # of the last reading
+
+
+def granted(envelope: Envelope, now_s: float) -> Connection:
+    """What the grid operator allows now; nothing is limited before the first and after the last of its units."""
+    unit = floor((now_s - envelope.start_s) / envelope.mtu_s)
+    if not 0 <= unit < len(envelope.export_limit_w):
+        return Connection()
+    return Connection(export_limit_w=envelope.export_limit_w[unit], import_limit_w=envelope.import_limit_w[unit])
+
+
+def tighter(one: Connection, other: Connection) -> Connection:
+    """The limits of both."""
+    return Connection(
+        export_limit_w=_lower(one.export_limit_w, other.export_limit_w),
+        import_limit_w=_lower(one.import_limit_w, other.import_limit_w),
+    )
 
 
 def follow(load: Load, inverter_w: float | None, grid_w: float | None, now_s: float) -> Load:
@@ -63,3 +80,9 @@ def at_inverter(connection: Connection, load: Load, now_s: float) -> PowerBounds
 
 def _known(load: Load, now_s: float) -> bool:
     return 0.0 <= now_s - load.at_s <= FORGOTTEN_S
+
+
+def _lower(one_w: float | None, other_w: float | None) -> float | None:
+    if one_w is None or other_w is None:
+        return one_w if other_w is None else other_w
+    return min(one_w, other_w)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from edge_agent.sync.files import write_private
+from edge_agent.model.files import write_private
 from edge_agent.sync.keys import Keys
 from protos.settings import SettingsError
 from protos.vpp.v1.site_pb2 import Credentials, SiteConfiguration

@@ -18,7 +18,7 @@ from edge_agent.model.clock import Clock
 from edge_agent.sync.journal import Journal, ReportKind
 from edge_agent.sync.state import AcceptedIntent, State
 from protos import services, subjects
-from protos.vpp.v1.intent_pb2 import ArmService, Intent, Schedule, SignedIntent
+from protos.vpp.v1.intent_pb2 import ArmService, Intent, SignedIntent
 from protos.vpp.v1.report_pb2 import Acknowledgement
 
 log = logging.getLogger(__name__)
@@ -133,18 +133,20 @@ def _unusable(intent: Intent) -> str | None:
     """Why control could not carry it out."""
     match intent.WhichOneof("body"):
         case "schedule":
-            return _unusable_schedule(intent.schedule)
+            return _unusable_units("schedule", intent.schedule.mtu_s, len(intent.schedule.inverter_power_w))
+        case "envelope":
+            return _unusable_units("envelope", intent.envelope.mtu_s, len(intent.envelope.export_limit_w))
         case "arm":
             return _unusable_service(intent.arm)
         case _:
             return None
 
 
-def _unusable_schedule(schedule: Schedule) -> str | None:
-    if not 1 <= schedule.mtu_s <= MAX_MTU_S:
-        return f"a market time unit of {schedule.mtu_s} s"
-    if not 1 <= len(schedule.inverter_power_w) <= MAX_SCHEDULE_MTUS:
-        return f"a schedule of {len(schedule.inverter_power_w)} market time units"
+def _unusable_units(what: str, mtu_s: int, units: int) -> str | None:
+    if not 1 <= mtu_s <= MAX_MTU_S:
+        return f"a market time unit of {mtu_s} s"
+    if not 1 <= units <= MAX_SCHEDULE_MTUS:
+        return f"{'an' if what[0] == 'e' else 'a'} {what} of {units} market time units"
     return None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nkeys
 
-from edge_agent.sync.files import write_private
+from edge_agent.model.files import write_private
 from protos.settings import SettingsError
 
 CLIENT_KEY_FILE = "client.key"

@@ -33,6 +33,7 @@ from protos.settings import SettingsError
 from protos.vpp.v1.local_pb2 import SnapshotReport, ToSync
 from protos.vpp.v1.report_pb2 import Event
 from protos.vpp.v1.site_pb2 import SiteConfiguration, SiteDescription
+from protos.vpp.v1.supply_pb2 import SupplyFunction
 
 log = logging.getLogger(__name__)
 
@@ -164,6 +165,8 @@ class SyncProcess:
                 done = message.acknowledgement
                 done.site = self._config.site
                 self._report(ReportKind.ACKNOWLEDGEMENT, done.event_id, done.SerializeToString())
+            case "supply":
+                self._take_supply(message.supply)
             case _:
                 log.error("message from control of an unknown kind: bytes=%d", message.ByteSize())
 
@@ -174,6 +177,11 @@ class SyncProcess:
         self._record(self._builder.add(snapshot))
         if self._builder.steps_back != before:
             self._tell(Event.SEVERITY_WARNING, "clock.step", "the gateway's clock went back by more than a minute")
+
+    def _take_supply(self, supply: SupplyFunction) -> None:
+        if self._held is not None and self._session is not None:
+            supply.site = self._held.message.slot
+            self._session.offer(supply.SerializeToString())
 
     def _record(self, drafts: list[FrameDraft]) -> None:
         if self._held is None:

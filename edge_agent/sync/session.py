@@ -91,6 +91,8 @@ class Session:
         self._drained = {lane: asyncio.Event() for lane in ("telemetry", "backlog", "reports")}
         self._renewed = asyncio.Event()
         self._groups: tuple[str, ...] = ()
+        self._supply: bytes | None = None
+        self._offered = asyncio.Event()
         self._linked = False
         self._troubles: set[str] = set()
 
@@ -111,6 +113,11 @@ class Session:
         if wanted != self._groups:
             self._groups = wanted
             self._renewed.set()
+
+    def offer(self, supply: bytes) -> None:
+        """Publishes a supply function now, and again on each new connection; a newer one takes its place."""
+        self._supply = supply
+        self._offered.set()
 
     async def finish(self, within_s: float) -> None:
         """Waits until the journal is drained, if there is a session and that is soon enough."""
@@ -209,6 +216,7 @@ class Session:
         stream = client.jetstream(timeout=self._ack_timeout_s)
         ends = [asyncio.create_task(event.wait()) for event in (closed, self._renewed)]
         lanes = [asyncio.create_task(lane(stream)) for lane in (self._send_all_telemetry, self._send_reports)]
+        lanes.append(asyncio.create_task(self._send_supply(client)))
         try:
             done, _ = await asyncio.wait([*ends, *lanes], return_when=asyncio.FIRST_COMPLETED)
             for lane in done.intersection(lanes):
@@ -279,6 +287,14 @@ class Session:
             of = subjects.event if report.kind is ReportKind.EVENT else subjects.acknowledgement
             await self._deliver(stream, of(token), report.body, f"{self._site}-{report.event_id}")
             self._journal.report_acknowledged(report)
+
+    async def _send_supply(self, client: Client) -> None:
+        """Told again before it runs out anyway: nothing is waited for."""
+        while True:
+            self._offered.clear()
+            if self._supply is not None:
+                await client.publish(subjects.supply_function(self._credentials.partition_token), self._supply)
+            await self._offered.wait()
 
     async def _deliver(self, stream: JetStreamContext, subject: str, payload: bytes, message_id: str) -> None:
         """Publishes until the broker says that it has it on its disk. Raises TimeoutError, nats' errors."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from edge_agent.sync.files import write_private
+from edge_agent.model.files import write_private
 
 log = logging.getLogger(__name__)
 

@@ -1,9 +1,10 @@
 """Frequency services as data: the one text that is sold, armed, run, proven and settled.
 
-A service answers the grid's frequency with a share of power, positive towards the grid (the answer to low frequency).
-Its law is one of three: a `Curve` (piecewise linear in the deviation f - nominal [Hz], with a lag or a ramp), a
-`Trigger` (all of it at a threshold, held, released) or an `Inertia` (against the rate of change). `Timing` says how
-fast the operator wants it. `parse` reads a text, `load` one that ships with the product or stands in a file.
+A service answers with a share of power, positive towards the grid (the answer to low frequency). Its law is one of
+four: of the grid's frequency a `Curve` (piecewise linear in the deviation f - nominal [Hz], with a lag or a ramp), a
+`Trigger` (all of it at a threshold, held, released) or an `Inertia` (against the rate of change); or of what is
+broadcast to its group a `Signal` (automatic generation control). `Timing` says how fast the operator wants it.
+`parse` reads a text, `load` one that ships with the product or stands in a file.
 """
 
 import datetime as dt
@@ -28,7 +29,7 @@ class ServiceError(ValueError):
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the operator allows after a step of the frequency."""
+    """What the operator allows after a step of the frequency, or of the signal."""
 
     initiation_s: Positive  # power has begun to move
     full_delivery_s: Positive  # all that is due is there, to 1 % of the contracted power
@@ -89,6 +90,25 @@ class Inertia(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     window_s: Annotated[float, msgspec.Meta(ge=0.1, le=10)]  # df/dt is the slope of the least-squares line through it
 
 
+class Signal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The share that is broadcast to the service's group, followed.
+
+    Without a fresh one the last is held for `hold_s` and then let go along `release_pu_per_s` until one comes.
+    """
+
+    direction: Literal["both", "up", "down"]  # what lies on the other side of 0 is taken as 0
+    interval_s: Positive  # a new one comes so often [s]
+    hold_s: Positive  # the last one is good for so long after it came [s]
+    release_pu_per_s: Positive  # share a second
+    ramp_pu_per_s: Positive | None = None  # fastest change, share of the contracted power a second; None: immediate
+    sustain_s: NonNegative = 0.0  # all of it must be possible for so long [s]; 0: the service does not say
+
+    def due(self, signal: float) -> float:
+        """What of the contracted power a signal asks for before any ramp: within -1..1 and the direction."""
+        lowest, highest = (0.0 if self.direction == "up" else -1.0), (0.0 if self.direction == "down" else 1.0)
+        return max(lowest, min(highest, signal))
+
+
 class Performance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How delivery is judged."""
 
@@ -96,10 +116,11 @@ class Performance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     tolerance_pu: NonNegative  # share of the contracted power, either side
     full_payment_error: NonNegative  # mean error up to which all is paid
     no_payment_error: Positive  # mean error from which nothing is paid
+    score: Literal["envelope", "pjm"] = "envelope"  # the judge's method, as in cloud/dispatch/scores.py
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One frequency service."""
+    """One frequency service, or one that follows a signal."""
 
     id: str
     version: Annotated[int, msgspec.Meta(ge=1)]
@@ -112,6 +133,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     curve: Curve | None = None
     trigger: Trigger | None = None
     inertia: Inertia | None = None
+    signal: Signal | None = None
 
     @property
     def directions(self) -> tuple[bool, bool]:
@@ -121,6 +143,8 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         if self.curve is not None:
             shares = [share for _, share in self.curve.knots]
             return max(shares) > 0, min(shares) < 0
+        if self.signal is not None:
+            return self.signal.direction != "down", self.signal.direction != "up"
         return True, True
 
     @property
@@ -128,11 +152,13 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """For how long all of it must be possible [s]; 0 where the service does not say."""
         if self.trigger is not None:
             return self.timing.full_delivery_s + self.trigger.hold_s
+        if self.signal is not None:
+            return self.signal.sustain_s
         return self.curve.sustain_s if self.curve is not None else 0.0
 
     @property
     def thresholds_hz(self) -> list[float]:
-        """Where its answer begins: a trigger's threshold, the ends of a curve's deadband; none for inertia."""
+        """Where its answer begins: a trigger's threshold, the ends of a curve's deadband; else none."""
         if self.trigger is not None:
             return [self.trigger.threshold_hz]
         if self.curve is None:
@@ -168,8 +194,12 @@ def parse(text: str) -> Service:
 
 def _laws(service: Service) -> list[str]:
     """What is wrong with its law."""
-    if [service.curve, service.trigger, service.inertia].count(None) != 2:
-        return ["give either [curve] or [trigger] or [inertia]"]
+    if [service.curve, service.trigger, service.inertia, service.signal].count(None) != 3:
+        return ["give either [curve] or [trigger] or [inertia] or [signal]"]
+    if service.signal is not None and service.signal.hold_s < service.signal.interval_s:
+        return ["signal.hold_s must not be less than interval_s, or it is let go between two signals"]
+    if service.performance.score == "pjm" and service.signal is None:
+        return ["performance.score: pjm scores a [signal]"]
     if service.curve is not None:
         return _curve(service.curve)
     trigger = service.trigger
@@ -214,6 +244,10 @@ def _timing(service: Service) -> list[str]:
         takes_s = 1 / ramp if ramp is not None else 2 * service.curve.response_90_s
         if takes_s > timing.full_delivery_s + 1e-9:
             return [f"curve: its own law takes {takes_s:g} s, timing.full_delivery_s allows {timing.full_delivery_s:g}"]
+    if service.signal is not None and service.signal.ramp_pu_per_s is not None:
+        takes_s = 1 / service.signal.ramp_pu_per_s
+        if takes_s > timing.full_delivery_s + 1e-9:
+            return [f"signal: its ramp takes {takes_s:g} s, timing.full_delivery_s allows {timing.full_delivery_s:g}"]
     if service.inertia is not None and service.inertia.window_s > timing.full_delivery_s:
         return ["inertia.window_s must not exceed timing.full_delivery_s"]
     return []

@@ -112,7 +112,7 @@ def test_trigger_delivers_at_once_holds_releases_and_rearms() -> None:
     assert (state.phase, state.share) == (Phase.READY, 0.0)
 
     state = response.step(state, good(59.85), 5.05)
-    assert (state.phase, state.share, state.seen_hz) == (Phase.DELIVERING, 1.0, 59.85)
+    assert (state.phase, state.share, state.seen) == (Phase.DELIVERING, 1.0, 59.85)
 
     held_until_s = 5.05 + 0.25 + 900.0
     state = response.step(state, good(60.0), held_until_s - 0.001)

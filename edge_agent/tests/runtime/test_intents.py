@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge_agent.model.intent import ArmService, Intent, Release, Schedule
+from edge_agent.model.intent import ArmService, Envelope, Intent, PowerSetpoint, Release, Schedule, StopOrder
 from edge_agent.runtime.intents import Intents
 from edge_agent.runtime.messages import AckState
 from protos import services
@@ -17,10 +17,12 @@ class Kept:
         self.said: list[tuple[str, int, str]] = []
         self.over: list[int] = []
         self.impossible = ""
+        self.stops: list[StopOrder] = []
         self.intents = Intents(
             lambda kind, sequence, state, reason: self.said.append((kind, sequence, state.name)),
             lambda intent, state: self.over.append(intent.sequence),
             lambda intent: self.impossible,
+            self.stops.append,
         )
 
     def at(self, now_s: float) -> "Kept":
@@ -144,3 +146,27 @@ def test_what_cannot_begin_is_refused_and_leaves_the_older_in_force() -> None:
     assert kept.said == [("service", 1, "ACTIVE"), ("service", 2, "REFUSED")]
     assert [intent.sequence for intent in kept.intents.in_force()] == [1]
     assert kept.over == []
+
+
+def test_a_stop_order_begins_in_its_time_and_has_no_end_of_its_own() -> None:
+    kept = Kept()
+    order = StopOrder(stop=True, issued_ms=7, reason="fire")
+    kept.intents.offer(Intent(kind="stop", sequence=1, starts_s=10.0, ends_s=20.0, body=order))
+    assert kept.at(9.9).stops == []
+    assert kept.at(10.0).stops == [order]
+    assert kept.at(20.0).said == [("stop", 1, "ACTIVE")]
+
+
+def test_ending_all_spares_the_limits_at_the_connection() -> None:
+    kept = Kept()
+    limits = Envelope(envelope_id="e", start_s=0.0, mtu_s=900.0, import_limit_w=(1.0,), export_limit_w=(1.0,))
+    setpoint = PowerSetpoint(power_w=100.0, reason="test")
+    kept.intents.offer(Intent(kind="envelope", sequence=1, starts_s=0.0, ends_s=900.0, body=limits))
+    kept.intents.offer(Intent(kind="setpoint", sequence=1, starts_s=0.0, ends_s=900.0, body=setpoint))
+    kept.intents.offer(schedule(1, 0.0, 900.0))
+    kept.intents.offer(arm(1, 100.0, 900.0))
+    kept.at(1.0).said.clear()
+    kept.intents.end_all("emergency stop")
+    assert sorted(kept.said) == [("schedule", 1, "RELEASED"), ("service", 1, "RELEASED"), ("setpoint", 1, "RELEASED")]
+    assert kept.at(200.0).intents.envelope is limits
+    assert (kept.intents.schedule, kept.intents.service, kept.intents.setpoint) == (None, None, None)

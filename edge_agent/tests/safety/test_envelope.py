@@ -6,8 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_agent.model.intent import Envelope
 from edge_agent.model.values import PowerBounds
-from edge_agent.safety.envelope import FORGOTTEN_S, LAG_S, UNLIMITED_W, Connection, Load, at_inverter, follow
+from edge_agent.safety.envelope import (
+    FORGOTTEN_S,
+    LAG_S,
+    UNLIMITED_W,
+    Connection,
+    Load,
+    at_inverter,
+    follow,
+    granted,
+    tighter,
+)
 
 BOTH = Connection(export_limit_w=3000.0, import_limit_w=4000.0)
 
@@ -77,3 +88,41 @@ def test_it_is_a_finite_range(export_w: float | None, import_w: float | None, lo
     assert bounds.lower_w <= bounds.upper_w
     if known_ and export_w is not None:  # at its end the grid sees just what is allowed
         assert bounds.upper_w - load_w == pytest.approx(export_w, abs=1e-6)
+
+
+ENVELOPE = Envelope(
+    envelope_id="e", start_s=100.0, mtu_s=900.0, import_limit_w=(4000.0, 0.0), export_limit_w=(3000.0, 1500.0)
+)
+
+
+@pytest.mark.parametrize(
+    ("now_s", "import_w", "export_w"),
+    [
+        pytest.param(99.999, None, None, id="before its first unit"),
+        pytest.param(100.0, 4000.0, 3000.0, id="the first unit begins"),
+        pytest.param(999.999, 4000.0, 3000.0, id="and ends"),
+        pytest.param(1000.0, 0.0, 1500.0, id="the last unit"),
+        pytest.param(1899.999, 0.0, 1500.0, id="ends"),
+        pytest.param(1900.0, None, None, id="after it"),
+    ],
+)
+def test_the_operators_limits_hold_in_their_unit(now_s: float, import_w: float | None, export_w: float | None) -> None:
+    assert granted(ENVELOPE, now_s) == Connection(import_limit_w=import_w, export_limit_w=export_w)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "both"),
+    [
+        pytest.param(Connection(), Connection(), Connection(), id="none"),
+        pytest.param(BOTH, Connection(), BOTH, id="one alone"),
+        pytest.param(Connection(), BOTH, BOTH, id="the other alone"),
+        pytest.param(
+            BOTH,
+            Connection(export_limit_w=2000.0, import_limit_w=5000.0),
+            Connection(export_limit_w=2000.0, import_limit_w=4000.0),
+            id="each way the lower",
+        ),
+    ],
+)
+def test_of_two_limits_the_tighter_holds(one: Connection, other: Connection, both: Connection) -> None:
+    assert tighter(one, other) == both

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aprotos/vpp/v1/intent.proto\x12\x06vpp.v1\"\xf5\x02\n\x06Intent\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x11\n\tissued_ms\x18\x03 \x01(\x06\x12\x15\n\rvalid_from_ms\x18\x04 \x01(\x06\x12\x12\n\nexpires_ms\x18\x05 \x01(\x06\x12$\n\x08schedule\x18\n \x01(\x0b\x32\x10.vpp.v1.ScheduleH\x00\x12!\n\x03\x61rm\x18\x0b \x01(\x0b\x32\x12.vpp.v1.ArmServiceH\x00\x12\"\n\x07release\x18\x0c \x01(\x0b\x32\x0f.vpp.v1.ReleaseH\x00\x12$\n\x08\x65nvelope\x18\r \x01(\x0b\x32\x10.vpp.v1.EnvelopeH\x00\x12)\n\x08setpoint\x18\x0e \x01(\x0b\x32\x15.vpp.v1.PowerSetpointH\x00\x12$\n\x05price\x18\x0f \x01(\x0b\x32\x13.vpp.v1.FollowPriceH\x00\x12!\n\x04stop\x18\x10 \x01(\x0b\x32\x11.vpp.v1.StopOrderH\x00\x42\x06\n\x04\x62ody\"A\n\x0cSignedIntent\x12\x0e\n\x06intent\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x0e\n\x06key_id\x18\x03 \x01(\x0c\"V\n\x08Schedule\x12\x10\n\x08start_ms\x18\x01 \x01(\x06\x12\r\n\x05mtu_s\x18\x02 \x01(\r\x12\x18\n\x10inverter_power_w\x18\x03 \x03(\x11\x12\x0f\n\x07plan_id\x18\x04 \x01(\t\"\x86\x01\n\nArmService\x12\x10\n\x08\x61ward_id\x18\x01 \x01(\t\x12\x12\n\nservice_id\x18\x02 \x01(\t\x12\x17\n\x0fservice_version\x18\x03 \x01(\r\x12\x14\n\x0c\x63ontracted_w\x18\x04 \x01(\r\x12\x14\n\x0cservice_toml\x18\x05 \x01(\t\x12\r\n\x05group\x18\x06 \x01(\t\"\x1b\n\x07Release\x12\x10\n\x08\x61ward_id\x18\x01 \x01(\t\"p\n\x08\x45nvelope\x12\x13\n\x0b\x65nvelope_id\x18\x01 \x01(\t\x12\x10\n\x08start_ms\x18\x02 \x01(\x06\x12\r\n\x05mtu_s\x18\x03 \x01(\r\x12\x16\n\x0eimport_limit_w\x18\x04 \x03(\r\x12\x16\n\x0e\x65xport_limit_w\x18\x05 \x03(\r\"9\n\rPowerSetpoint\x12\x18\n\x10inverter_power_w\x18\x01 \x01(\x11\x12\x0e\n\x06reason\x18\x02 \x01(\t\"4\n\x0b\x46ollowPrice\x12\r\n\x05group\x18\x01 \x01(\t\x12\x16\n\x0e\x66\x61llback_ticks\x18\x02 \x01(\x11\")\n\tStopOrder\x12\x0c\n\x04stop\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aprotos/vpp/v1/intent.proto\x12\x06vpp.v1\"\xf5\x02\n\x06Intent\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x11\n\tissued_ms\x18\x03 \x01(\x06\x12\x15\n\rvalid_from_ms\x18\x04 \x01(\x06\x12\x12\n\nexpires_ms\x18\x05 \x01(\x06\x12$\n\x08schedule\x18\n \x01(\x0b\x32\x10.vpp.v1.ScheduleH\x00\x12!\n\x03\x61rm\x18\x0b \x01(\x0b\x32\x12.vpp.v1.ArmServiceH\x00\x12\"\n\x07release\x18\x0c \x01(\x0b\x32\x0f.vpp.v1.ReleaseH\x00\x12$\n\x08\x65nvelope\x18\r \x01(\x0b\x32\x10.vpp.v1.EnvelopeH\x00\x12)\n\x08setpoint\x18\x0e \x01(\x0b\x32\x15.vpp.v1.PowerSetpointH\x00\x12$\n\x05price\x18\x0f \x01(\x0b\x32\x13.vpp.v1.FollowPriceH\x00\x12!\n\x04stop\x18\x10 \x01(\x0b\x32\x11.vpp.v1.StopOrderH\x00\x42\x06\n\x04\x62ody\"A\n\x0cSignedIntent\x12\x0e\n\x06intent\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x0e\n\x06key_id\x18\x03 \x01(\x0c\"r\n\x08Schedule\x12\x10\n\x08start_ms\x18\x01 \x01(\x06\x12\r\n\x05mtu_s\x18\x02 \x01(\r\x12\x18\n\x10inverter_power_w\x18\x03 \x03(\x11\x12\x0f\n\x07plan_id\x18\x04 \x01(\t\x12\x1a\n\x12stored_value_ticks\x18\x05 \x03(\x11\"\x86\x01\n\nArmService\x12\x10\n\x08\x61ward_id\x18\x01 \x01(\t\x12\x12\n\nservice_id\x18\x02 \x01(\t\x12\x17\n\x0fservice_version\x18\x03 \x01(\r\x12\x14\n\x0c\x63ontracted_w\x18\x04 \x01(\r\x12\x14\n\x0cservice_toml\x18\x05 \x01(\t\x12\r\n\x05group\x18\x06 \x01(\t\"\x1b\n\x07Release\x12\x10\n\x08\x61ward_id\x18\x01 \x01(\t\"p\n\x08\x45nvelope\x12\x13\n\x0b\x65nvelope_id\x18\x01 \x01(\t\x12\x10\n\x08start_ms\x18\x02 \x01(\x06\x12\r\n\x05mtu_s\x18\x03 \x01(\r\x12\x16\n\x0eimport_limit_w\x18\x04 \x03(\r\x12\x16\n\x0e\x65xport_limit_w\x18\x05 \x03(\r\"9\n\rPowerSetpoint\x12\x18\n\x10inverter_power_w\x18\x01 \x01(\x11\x12\x0e\n\x06reason\x18\x02 \x01(\t\"4\n\x0b\x46ollowPrice\x12\r\n\x05group\x18\x01 \x01(\t\x12\x16\n\x0e\x66\x61llback_ticks\x18\x02 \x01(\x11\")\n\tStopOrder\x12\x0c\n\x04stop\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,17 +36,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SIGNEDINTENT']._serialized_start=414
   _globals['_SIGNEDINTENT']._serialized_end=479
   _globals['_SCHEDULE']._serialized_start=481
-  _globals['_SCHEDULE']._serialized_end=567
-  _globals['_ARMSERVICE']._serialized_start=570
-  _globals['_ARMSERVICE']._serialized_end=704
-  _globals['_RELEASE']._serialized_start=706
-  _globals['_RELEASE']._serialized_end=733
-  _globals['_ENVELOPE']._serialized_start=735
-  _globals['_ENVELOPE']._serialized_end=847
-  _globals['_POWERSETPOINT']._serialized_start=849
-  _globals['_POWERSETPOINT']._serialized_end=906
-  _globals['_FOLLOWPRICE']._serialized_start=908
-  _globals['_FOLLOWPRICE']._serialized_end=960
-  _globals['_STOPORDER']._serialized_start=962
-  _globals['_STOPORDER']._serialized_end=1003
+  _globals['_SCHEDULE']._serialized_end=595
+  _globals['_ARMSERVICE']._serialized_start=598
+  _globals['_ARMSERVICE']._serialized_end=732
+  _globals['_RELEASE']._serialized_start=734
+  _globals['_RELEASE']._serialized_end=761
+  _globals['_ENVELOPE']._serialized_start=763
+  _globals['_ENVELOPE']._serialized_end=875
+  _globals['_POWERSETPOINT']._serialized_start=877
+  _globals['_POWERSETPOINT']._serialized_end=934
+  _globals['_FOLLOWPRICE']._serialized_start=936
+  _globals['_FOLLOWPRICE']._serialized_end=988
+  _globals['_STOPORDER']._serialized_start=990
+  _globals['_STOPORDER']._serialized_end=1031
 # @@protoc_insertion_point(module_scope)

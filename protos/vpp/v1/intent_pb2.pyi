@@ -45,16 +45,18 @@ class SignedIntent(_message.Message):
     def __init__(self, intent: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., key_id: _Optional[bytes] = ...) -> None: ...
 
 class Schedule(_message.Message):
-    __slots__ = ("start_ms", "mtu_s", "inverter_power_w", "plan_id")
+    __slots__ = ("start_ms", "mtu_s", "inverter_power_w", "plan_id", "stored_value_ticks")
     START_MS_FIELD_NUMBER: _ClassVar[int]
     MTU_S_FIELD_NUMBER: _ClassVar[int]
     INVERTER_POWER_W_FIELD_NUMBER: _ClassVar[int]
     PLAN_ID_FIELD_NUMBER: _ClassVar[int]
+    STORED_VALUE_TICKS_FIELD_NUMBER: _ClassVar[int]
     start_ms: int
     mtu_s: int
     inverter_power_w: _containers.RepeatedScalarFieldContainer[int]
     plan_id: str
-    def __init__(self, start_ms: _Optional[int] = ..., mtu_s: _Optional[int] = ..., inverter_power_w: _Optional[_Iterable[int]] = ..., plan_id: _Optional[str] = ...) -> None: ...
+    stored_value_ticks: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, start_ms: _Optional[int] = ..., mtu_s: _Optional[int] = ..., inverter_power_w: _Optional[_Iterable[int]] = ..., plan_id: _Optional[str] = ..., stored_value_ticks: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ArmService(_message.Message):
     __slots__ = ("award_id", "service_id", "service_version", "contracted_w", "service_toml", "group")

@@ -1,0 +1,131 @@
+"""What a site would do at each price: battery, sun, vehicle and flexible load as supply functions that add.
+
+A price is worth acting upon where it differs from what the energy is worth here: energy in the storage by the schedule
+(`Schedule.stored_value_ticks`), a vehicle's or a tank's by how urgently it is needed.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edge_agent.control.bounds import Storage, believable_soc
+from edge_agent.control.schedule import unit_at
+from edge_agent.model.intent import Schedule
+from edge_agent.model.supply import SupplyFunction, total
+from edge_agent.model.values import PowerBounds, Snapshot
+
+ROUND_TRIP = 0.85  # of a battery with its inverter; half of the loss each way
+_ONE_WAY = math.sqrt(ROUND_TRIP)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceBand:
+    """Between which prices energy is expected to be had until it is needed [0.01 currency/MWh]."""
+
+    low_ticks: int
+    high_ticks: int
+
+    def at(self, urgency: float) -> int:
+        """The price up to which something so urgent (0..1) is bought."""
+        return math.floor(self.low_ticks + max(0.0, min(1.0, urgency)) * (self.high_ticks - self.low_ticks))
+
+
+def battery(*, stored_value_ticks: int, charge_limit_w: float, discharge_limit_w: float) -> SupplyFunction:
+    """Charges below what the energy is worth once it is in, discharges above what it is worth once it is out.
+
+    Between the two, which a round trip's losses part, it rests. Limits are magnitudes [W].
+    """
+    in_ticks, out_ticks = stored_value_ticks * _ONE_WAY, stored_value_ticks / _ONE_WAY
+    buy, sell = math.floor(min(in_ticks, out_ticks)), math.ceil(max(in_ticks, out_ticks))
+    return total(
+        (SupplyFunction.step(buy, -charge_limit_w, 0.0), SupplyFunction.step(sell, 0.0, discharge_limit_w)),
+    )
+
+
+def sun(power_w: float) -> SupplyFunction:
+    """All of it from a price of nothing upwards, none of it where one would have to pay."""
+    return SupplyFunction(((-1, 0.0), (0, power_w)))
+
+
+def vehicle(
+    *,
+    needed_wh: float,
+    ready_in_s: float,
+    max_charge_w: float,
+    band: PriceBand | None,
+    max_discharge_w: float = 0.0,
+) -> SupplyFunction:
+    """Buys up to a price that rises as the time left shrinks to what charging takes; from there on at every price.
+
+    needed_wh: at the charger until it is ready, below 0 where it has more than it needs, which it sells where a round
+    trip pays. band: None: nobody knows what energy will cost, so it charges at once. Powers are magnitudes.
+    """
+    if needed_wh > 0:
+        takes_s = needed_wh * 3600.0 / max_charge_w
+        if band is None or takes_s >= ready_in_s:
+            return SupplyFunction.constant(-max_charge_w)
+        return SupplyFunction.step(band.at(takes_s / ready_in_s), -max_charge_w, 0.0)
+    if band is None or needed_wh == 0.0 or max_discharge_w == 0.0:
+        return SupplyFunction.constant(0.0)
+    return SupplyFunction.step(math.ceil(max(band.high_ticks, band.high_ticks / ROUND_TRIP)), 0.0, max_discharge_w)
+
+
+def thermal_load(*, level: float, max_power_w: float, band: PriceBand | None) -> SupplyFunction:
+    """Buys up to a price that falls as its store fills.
+
+    level: how full within its comfort, 0 at the least and 1 at the most the owner wants; outside of these the price
+    does not matter. band: None: nobody knows what energy will cost, so it fills up to the half. Power is a magnitude.
+    """
+    if level >= 1.0:
+        return SupplyFunction.constant(0.0)
+    if level <= 0.0 or (band is None and level < 0.5):
+        return SupplyFunction.constant(-max_power_w)
+    if band is None:
+        return SupplyFunction.constant(0.0)
+    return SupplyFunction.step(band.at(1.0 - level), -max_power_w, 0.0)
+
+
+def site(
+    storage: Storage,
+    snapshot: Snapshot,
+    schedule: Schedule | None,
+    room: PowerBounds,
+    others: Sequence[SupplyFunction] = (),
+) -> SupplyFunction | None:
+    """The inverter's function within the room that services leave it; None where its charge is not known.
+
+    A storage whose energy the schedule puts no value on does what is planned at every price. An inverter without
+    storage is asked for all that its rating allows: nobody knows what curtailed panels could give. others: of further
+    devices, which the room does not bound.
+    """
+    if not storage.present:
+        inverter = sun(max(0.0, room.upper_w))
+    else:
+        charge = believable_soc(snapshot.soc)
+        if charge is None:
+            return None
+        pv_w = max(0.0, snapshot.pv_power_w.good or 0.0)
+        unit = unit_at(schedule, snapshot.at_s) if schedule is not None else None
+        if schedule is None or unit is None or not schedule.stored_value_ticks:
+            planned_w = schedule.power_w[unit] if schedule is not None and unit is not None else pv_w
+            cells = SupplyFunction.constant(planned_w - pv_w)
+        else:
+            cells = battery(
+                stored_value_ticks=schedule.stored_value_ticks[unit],
+                charge_limit_w=storage.charge_limit_w(charge),
+                discharge_limit_w=storage.discharge_limit_w(charge),
+            )
+        inverter = total((sun(pv_w), cells))
+    return total((inverter.clipped(room), *others)).shortened()
+
+
+def band_until(schedule: Schedule | None, now_s: float, until_s: float) -> PriceBand | None:
+    """What the schedule takes energy to be worth between now and then; None where it does not say."""
+    if schedule is None or not schedule.stored_value_ticks:
+        return None
+    first = unit_at(schedule, now_s)
+    if first is None:
+        return None
+    after = math.ceil((until_s - schedule.start_s) / schedule.mtu_s)
+    values = schedule.stored_value_ticks[first : max(first + 1, after)]
+    return PriceBand(low_ticks=min(values), high_ticks=max(values))
