@@ -56,6 +56,10 @@ class _ArmedGroup:
         ).T
         self.share: Floats = np.zeros(self.slots.size)
 
+    @property
+    def follows_signal(self) -> bool:
+        return self._service.signal is not None
+
     def step(self, frequency_hz: float, dt_s: float, soc: Floats) -> Floats:
         self.share = self._law.step(frequency_hz, dt_s, self._left_s(soc))
         return self.share * self.contracted_w
@@ -139,6 +143,10 @@ class FleetTarget:
         responding: list[npt.NDArray[np.intp]] = []
         for group in self._groups.values():
             if group.valid_from_ms <= slot_ms < group.expires_ms:
+                if group.follows_signal:  # what it was asked is not known here: what it does is on target
+                    known = group.slots[group.slots < power_w.size]
+                    power_w[known] = np.nan_to_num(inverter_power_w)[known]
+                    continue
                 promised_w = group.step(frequency_hz, dt_s, soc)
                 counted = group.slots < power_w.size
                 counted[counted] = scheduled[group.slots[counted]]

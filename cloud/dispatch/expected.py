@@ -7,7 +7,9 @@ the first sample at or beyond the threshold until full delivery and hold time ar
 rearm time; how long the response may take to get there is the performance delay's business, not the law's. An Inertia
 asks for -(2 H / f0) df/dt, the slope taken by least squares over its window, and for nothing before a whole window was
 measured. A curve with a reserve mode follows the deviation less its mean while the storage has little left. Where the
-frequency was not measured (NaN) a curve and an inertia keep to the last one known, and a trigger does not act.
+frequency was not measured (NaN) a curve and an inertia keep to the last one known, and a trigger does not act. A Signal
+asks for what was last broadcast, within its direction, approached along its ramp; what is passed for a frequency is the
+signal's share there.
 """
 
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud.dispatch.reserve_mode import LiveReserveMode, taken_off_hz
-from protos.services import Curve, Inertia, Service, Trigger
+from protos.services import Curve, Inertia, Service, Signal, Trigger
 
 Array = npt.NDArray[np.float64]
 
@@ -48,7 +50,10 @@ def expected_share(
     if service.inertia is not None:
         slope = _slopes(held(frequency, np.nan), dt_s, service.inertia.window_s)
         return _inertia_share(service, service.inertia, slope, rating_over_contracted)
-    raise ValueError(f"service {service.id}: neither a curve nor a trigger nor an inertia")
+    if service.signal is not None:
+        asked = signal_share(service.signal, held(frequency, 0.0))
+        return asked if service.signal.ramp_pu_per_s is None else _ramped(asked, service.signal.ramp_pu_per_s * dt_s)
+    raise ValueError(f"service {service.id}: neither a curve nor a trigger nor an inertia nor a signal")
 
 
 def envelope(share: Array, dt_s: float, delay_s: float, tolerance: float) -> tuple[Array, Array]:
@@ -99,6 +104,10 @@ class LiveTarget:
         elif service.inertia is not None:
             slope = self._slope(service.inertia.window_s, dt_s)
             self._share = _inertia_share(service, service.inertia, slope, self._ratio)
+        elif service.signal is not None:
+            gap = signal_share(service.signal, np.nan_to_num(self._frequency)) - self._share
+            most = np.inf if service.signal.ramp_pu_per_s is None else service.signal.ramp_pu_per_s * dt_s
+            self._share = self._share + np.clip(gap, -most, most)
         return self._share.copy()
 
     def _follow(self, curve: Curve, dt_s: float, left_s: npt.ArrayLike) -> Array:
@@ -136,6 +145,13 @@ def curve_share(service: Service, curve: Curve, frequency_hz: Array, rating_over
     ratio = np.asarray(rating_over_contracted, dtype=np.float64) if curve.reference == "rating" else 1.0
     capped: Array = np.clip(share * ratio, -1.0, 1.0)
     return capped
+
+
+def signal_share(signal: Signal, share: Array) -> Array:
+    """What a signal asks for before any ramp."""
+    lowest, highest = (0.0 if signal.direction == "up" else -1.0), (0.0 if signal.direction == "down" else 1.0)
+    asked: Array = np.clip(share, lowest, highest)
+    return asked
 
 
 def held(values: Array, before: float) -> Array:

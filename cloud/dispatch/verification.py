@@ -1,4 +1,4 @@
-"""Whether a site delivered what it had sold: its measured power against what its own frequency asked for."""
+"""Whether a site delivered what it had sold: its measured power against what its frequency or a signal asked for."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud.dispatch.expected import envelope, expected_share, held
+from cloud.dispatch.scores import SCORERS, SHORTEST_S
 from protos.services import Service
 
 Array = npt.NDArray[np.float64]
@@ -19,7 +20,7 @@ ACTIVE_SHARE = 1e-3
 class Verification:
     """What became of one site's part of an award. Shares are of the contracted power."""
 
-    error: float  # mean distance outside the envelope over the samples of activation
+    error: float  # mean distance outside the envelope over the samples of activation, or by the operator's own score
     activation_samples: int
     samples: int  # in the delivery period
     samples_outside: int  # of them: outside the envelope, by however little, whether anything was due or not
@@ -48,10 +49,11 @@ def verify(
     """Judges one site over a delivery period.
 
     One value a sample, `dt_s` apart, the first at delivery start: scheduled and measured power at the inverter's AC
-    terminals, and frequency measured at the site; NaN where nothing was measured. What was not measured counts
-    against the site: a sample of activation without power is as wrong as a sample can be (a whole contracted power
-    outside; more is not counted), one without any frequency before it likewise. left_s: what the storage had left, for
-    services with a reserve mode (`cloud.dispatch.reserve_mode.seconds_left`); None: enough.
+    terminals, and frequency measured at the site (the signal's share where the service follows one); NaN where nothing
+    was measured. What was not measured counts against the site: a sample of activation without power is as wrong as a
+    sample can be (a whole contracted power outside; more is not counted), one without any frequency before it likewise.
+    left_s: what the storage had left, for services with a reserve mode (`cloud.dispatch.reserve_mode.seconds_left`);
+    None: enough. An operator's own score (`cloud.dispatch.scores`) takes the envelope's place in what is long enough.
     Raises ValueError for arrays of different length or no contracted power.
     """
     if contracted_w <= 0:
@@ -69,8 +71,11 @@ def verify(
     outside = np.where(np.isfinite(delivered) & ~blind, np.clip(outside, 0.0, 1.0), 1.0)
     activation = int(active.sum())
     energy_wh = float(np.nansum((power_w - baseline_w)[active]) * dt_s / 3600)
+    error = float(outside[active].mean()) if activation else 0.0
+    if performance.score in SCORERS and due.size * dt_s >= SHORTEST_S:
+        error = SCORERS[performance.score](due, delivered, dt_s)
     return Verification(
-        error=float(outside[active].mean()) if activation else 0.0,
+        error=error,
         activation_samples=activation,
         samples_outside=int((outside > _ROUNDING).sum()),
         samples=int(power_w.size),

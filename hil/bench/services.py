@@ -1,7 +1,8 @@
-"""Each frequency service in closed loop: a whole agent in virtual time on a simulated inverter, judged by the cloud.
+"""Each service in closed loop: a whole agent in virtual time on a simulated inverter, judged by the cloud.
 
 What plays: a programme of the service's own (`programme`), the recorded under-frequency event, the same three times as
-deep, and ten recorded minutes of an ordinary day; recordings in per unit, on the service's own nominal frequency.
+deep, and ten recorded minutes of an ordinary day; recordings in per unit, on the service's own nominal frequency. A
+service that follows a signal gets its programme and two recorded hours of RegA; of these PJM's own score is taken.
 The judge (`cloud.dispatch.verification`) gets what the device really did, a sample every 100 ms; a sample is outside
 where the power leaves the service's delivery envelope while something was due.
 
@@ -18,10 +19,11 @@ import numpy as np
 
 from cloud.dispatch.expected import expected_share
 from cloud.dispatch.reserve_mode import seconds_left
+from cloud.dispatch.scores import pjm_score
 from cloud.dispatch.verification import verify
 from edge_agent.runtime.testing import PLATE
 from hil.bench.closed_loop import BASELINE_W, CONTRACTED_W, Array, Trace, run
-from hil.data.recordings import FrequencyRecording, grid_ten_minutes, underfrequency_event
+from hil.data.recordings import FrequencyRecording, SignalRecording, grid_ten_minutes, pjm_rega, underfrequency_event
 from hil.run.chain import Say
 from hil.run.collect import machine
 from protos import services
@@ -32,6 +34,8 @@ FINE_S: Final = 0.01
 NEAR_PU: Final = 0.01  # of the contracted power: moved, or arrived
 DEEP: Final = 3.0
 LEAVES_S: Final = 2.013  # bears no relation to the agent's cycle
+SIGNAL_LEAVES_S: Final = 4.0  # when one is sent
+LAST_HOUR_S: Final = (3 * 3600.0, 4 * 3600.0)  # of the recorded RegA: up and down
 OBSERVED_S: Final = 3.0  # beyond what full delivery is allowed
 FARTHEST_HZ: Final = 1.0
 BEYOND_HZ: Final = 0.05  # a trigger's threshold
@@ -42,9 +46,9 @@ _RATIO: Final = PLATE.rated_power_w / CONTRACTED_W
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Programme:
-    """A frequency that asks for all a service has in one direction, and then lets it come back."""
+    """A frequency, or a signal, that asks for all a service has in one direction, and then lets it come back."""
 
-    frequency_hz: Callable[[float], float]  # at an instant [s], nominal before `leaves_s`
+    followed: Callable[[float], float]  # frequency [Hz] or signal at an instant [s], at rest before `leaves_s`
     leaves_s: float
     observed_s: float  # until here the target stands
     ends_s: float
@@ -81,7 +85,9 @@ def bench_services(references: Sequence[str], *, say: Say) -> dict[str, Any]:
             f"full {figures[service.id]['full_delivery_s']:6.3f} of {service.timing.full_delivery_s:g} s   "
             f"overshoot {figures[service.id]['overshoot_pu']:.4f} of {service.timing.overshoot_pu:g}"
         )
+    pjm = [figure["pjm_score"] for figure in figures.values() if "pjm_score" in figure]
     return {
+        **({"pjm_score": min(pjm)} if pjm else {}),
         "service_envelope_pct_outside": max(max(f["envelope_pct_outside"].values()) for f in figures.values()),
         "services_within_timing": sum(f["within_timing"] for f in figures.values()),
         "services": len(figures),
@@ -91,18 +97,30 @@ def bench_services(references: Sequence[str], *, say: Say) -> dict[str, Any]:
 
 
 async def _one(reference: str, service: Service) -> dict[str, Any]:
-    event, day = underfrequency_event(), grid_ten_minutes()
     outside: dict[str, float] = {}
+    scores: dict[str, float] = {}
     timings = []
     for sign in directions(service):
         planned = programme(service, sign)
-        trace = await run(reference, planned.frequency_hz, planned.ends_s, sample_s=FINE_S)
+        trace = await run(reference, planned.followed, planned.ends_s, sample_s=FINE_S)
         timings.append(timing(trace, planned))
         outside["low" if sign > 0 else "high"] = pct_outside(service, trace.every(TELEMETRY_S))
-    for name, recording, depth in (("event", event, 1.0), ("event_deep", event, DEEP), ("day", day, 1.0)):
-        played = player(recording, service.nominal_hz, depth)
-        outside[name] = pct_outside(service, await run(reference, played, recording.duration_s, sample_s=TELEMETRY_S))
+    if service.signal is not None:
+        for name, day in (("rega_1", 1), ("rega_2", 2)):
+            trace = await run(
+                reference, signal_player(pjm_rega(day).between(*LAST_HOUR_S)), 3600.0, sample_s=TELEMETRY_S
+            )
+            outside[name] = pct_outside(service, trace)
+            if service.performance.score == "pjm":
+                scores[name] = pjm_score(trace.followed, trace.share, trace.dt_s).score
+    else:
+        event, calm = underfrequency_event(), grid_ten_minutes()
+        for name, recording, depth in (("event", event, 1.0), ("event_deep", event, DEEP), ("day", calm, 1.0)):
+            played = player(recording, service.nominal_hz, depth)
+            trace = await run(reference, played, recording.duration_s, sample_s=TELEMETRY_S)
+            outside[name] = pct_outside(service, trace)
     return {
+        **({"pjm_score": round(min(scores.values()), 4)} if scores else {}),
         "envelope_pct_outside": {name: round(pct, 4) for name, pct in outside.items()},
         "initiation_s": round(max(t.initiation_s for t in timings), 3),
         "full_delivery_s": round(max(t.full_delivery_s for t in timings), 3),
@@ -127,7 +145,16 @@ def programme(service: Service, sign: float) -> Programme:
             return float(np.interp(at_s, [LEAVES_S, back_s], [nominal_hz, lowest_hz]))
 
         due = _settled(service, [fall(LEAVES_S + k * FINE_S) for k in range(round(INERTIA_LASTS_S / FINE_S))], FINE_S)
-        return Programme(frequency_hz=fall, leaves_s=LEAVES_S, observed_s=back_s, ends_s=back_s + OBSERVED_S, due=due)
+        return Programme(followed=fall, leaves_s=LEAVES_S, observed_s=back_s, ends_s=back_s + OBSERVED_S, due=due)
+    if service.signal is not None:
+        observed_s = back_s = SIGNAL_LEAVES_S + full_s + OBSERVED_S
+        return Programme(
+            followed=lambda at_s: sign if SIGNAL_LEAVES_S <= at_s < back_s else 0.0,
+            leaves_s=SIGNAL_LEAVES_S,
+            observed_s=observed_s,
+            ends_s=back_s + full_s + service.signal.interval_s + OBSERVED_S,
+            due=sign,
+        )
     if service.trigger is not None:
         trigger = service.trigger
         level_hz = trigger.threshold_hz - sign * BEYOND_HZ
@@ -143,7 +170,7 @@ def programme(service: Service, sign: float) -> Programme:
         ends_s = back_s + full_s + OBSERVED_S
         due = _settled(service, [level_hz] * 100, full_s)
     return Programme(
-        frequency_hz=lambda at_s: level_hz if LEAVES_S <= at_s < back_s else nominal_hz,
+        followed=lambda at_s: level_hz if LEAVES_S <= at_s < back_s else nominal_hz,
         leaves_s=LEAVES_S,
         observed_s=observed_s,
         ends_s=ends_s,
@@ -175,7 +202,7 @@ def pct_outside(service: Service, trace: Trace) -> float:
         rated_power_w=PLATE.rated_power_w,
         baseline_w=np.full(trace.share.shape, float(BASELINE_W)),
         power_w=BASELINE_W + trace.share * CONTRACTED_W,
-        frequency_hz=trace.frequency_hz,
+        frequency_hz=trace.followed,
         dt_s=trace.dt_s,
         left_s=seconds_left(
             trace.soc,
@@ -194,6 +221,13 @@ def player(recording: FrequencyRecording, nominal_hz: float, depth: float = 1.0)
     times: Array = recording.time_s
     levels: Array = nominal_hz * (1.0 + depth * (recording.frequency_hz / 60.0 - 1.0))
     return lambda at_s: float(np.interp(at_s, times, levels))
+
+
+def signal_player(recording: SignalRecording) -> Callable[[float], float]:
+    """A recorded signal, each value until the next."""
+    shares = recording.share.tolist()
+    every_s = float(recording.time_s[1])
+    return lambda at_s: float(shares[min(int(at_s / every_s + 1e-9), len(shares) - 1)])
 
 
 def _settled(service: Service, frequency_hz: Sequence[float], dt_s: float) -> float:

@@ -90,6 +90,29 @@ def grid_ten_minutes() -> FrequencyRecording:
 
 
 @dataclass(frozen=True, slots=True)
+class SignalRecording:
+    """What an operator's automatic generation control asked for."""
+
+    time_s: Array  # from the recording's first value
+    share: Array  # -1..1, positive raises output
+
+    def between(self, from_s: float, to_s: float) -> "SignalRecording":
+        """The values of [from, to), timed from the first. Raises RecordingError where there are none."""
+        inside = (self.time_s >= from_s) & (self.time_s < to_s)
+        if not inside.any():
+            raise RecordingError(f"no signal between {from_s:g} s and {to_s:g} s of {self.time_s[-1]:g} s")
+        return SignalRecording(self.time_s[inside] - self.time_s[inside][0], self.share[inside])
+
+
+def pjm_rega(day: int) -> SignalRecording:
+    """PJM's RegA signal, a value every 2 s, 20:00 to 24:00 on 1 or 2 August 2017. Raises RecordingError."""
+    if day not in (1, 2):
+        raise RecordingError(f"pjm_rega_2s_2017-08: day {day} is not recorded: 1 or 2")
+    share = _column(list(_rows("pjm_rega_2s_2017-08-01_02_20h.csv.gz")), f"rega_2017_08_0{day}")
+    return SignalRecording(np.arange(share.size, dtype=np.float64) * 2, share)
+
+
+@dataclass(frozen=True, slots=True)
 class WaveformRecording:
     """Mains voltage, and what its frequency was by least squares over a centred 2 s window (derived, not measured)."""
 

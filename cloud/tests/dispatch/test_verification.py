@@ -115,3 +115,25 @@ def test_nonsense_is_refused() -> None:
         verify(FFR, contracted_w=0, rated_power_w=1, baseline_w=some, power_w=some, frequency_hz=some, dt_s=0.1)
     with pytest.raises(ValueError, match="one value a sample"):
         verify(FFR, contracted_w=1, rated_power_w=1, baseline_w=some, power_w=some[1:], frequency_hz=some, dt_s=0.1)
+
+
+@pytest.mark.parametrize(
+    ("followed", "error"),
+    [
+        pytest.param(1.0, 0.0, id="all of it"),
+        pytest.param(0.5, 1 - 0.83333, id="half of it: correlation and delay are perfect"),
+        pytest.param(-1.0, 1.0, id="the wrong way: below a quarter nothing is paid"),
+    ],
+)
+def test_regulation_is_judged_by_its_operators_score(followed: float, error: float) -> None:
+    signal = np.repeat(np.sin(2 * np.pi * np.arange(90) / 60), 10)  # a second a sample
+    verdict = verify(
+        services.load("pjm-regd"),
+        contracted_w=2_000.0,
+        rated_power_w=5_000.0,
+        baseline_w=np.full(signal.size, 500.0),
+        power_w=500.0 + followed * 2_000.0 * signal,
+        frequency_hz=signal,
+        dt_s=1.0,
+    )
+    assert verdict.error == pytest.approx(error, abs=1e-5)

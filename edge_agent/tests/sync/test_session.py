@@ -238,6 +238,33 @@ async def test_what_is_said_to_the_sites_groups_arrives_also_when_they_change(
             assert site.links.empty()
 
 
+async def test_the_newest_supply_function_is_published_and_again_after_an_outage(
+    tmp_path: Path, keys: Keys, broker: Broker, coordinator: Coordinator
+) -> None:
+    async with running(Site(tmp_path, keys, await credentials(coordinator, keys))) as site:
+        site.session.offer(b"old")
+        site.session.offer(b"new")
+        assert await site.link() is True
+        async with broker.backend() as backend:
+            seen = await backend.subscribe("vpp.sup.>")
+            await backend.flush()
+            site.session.offer(b"newer")
+            message = await seen.next_msg(timeout=DEADLINE_S)
+            assert (message.subject, message.data) == (
+                subjects.supply_function(subjects.partition_token("home-01")),
+                b"newer",
+            )
+        await broker.kill()
+        assert await site.link() is False
+        await broker.start()
+        async with broker.backend() as backend:
+            seen = await backend.subscribe("vpp.sup.>")
+            await backend.flush()
+            # It may have been told before this listens: a credential renewal is a new connection, too.
+            site.session.use(await credentials(coordinator, keys))
+            assert (await seen.next_msg(timeout=DEADLINE_S)).data == b"newer"
+
+
 async def test_credentials_that_run_out_are_replaced_without_loss(
     tmp_path: Path, keys: Keys, broker: Broker, coordinator: Coordinator
 ) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cloud.dispatch.scores import pjm_score
 from hil.bench.closed_loop import Trace, run
 from hil.bench.services import (
     DEEP,
@@ -16,14 +17,15 @@ from hil.bench.services import (
     pct_outside,
     player,
     programme,
+    signal_player,
     timing,
 )
 from hil.cli import main
-from hil.data.recordings import underfrequency_event
+from hil.data.recordings import pjm_rega, underfrequency_event
 from protos import services
 
-# The bench plays these two as well; a quarter of an hour's hold and three minutes' delivery are long for a test.
-LONG = {"ercot-ffr", "fcr-n"}
+# The bench plays these as well; a quarter of an hour's hold and minutes of delivery are long for a test.
+LONG = {"ercot-ffr", "fcr-n", "afrr", "afrr-up", "afrr-down"}
 
 
 @pytest.mark.parametrize("service_id", [s for s in services.shipped() if s not in LONG])
@@ -32,7 +34,7 @@ async def test_each_service_keeps_its_timing_and_its_envelope(service_id: str) -
     for sign in directions(service):
         planned = programme(service, sign)
         assert planned.due * sign > 0.1, "the programme asks for something"
-        trace = await run(service_id, planned.frequency_hz, planned.ends_s, sample_s=FINE_S)
+        trace = await run(service_id, planned.followed, planned.ends_s, sample_s=FINE_S)
         measured = timing(trace, planned)
         assert measured.initiation_s <= service.timing.initiation_s
         assert measured.full_delivery_s <= service.timing.full_delivery_s
@@ -50,11 +52,20 @@ async def test_the_recorded_event_three_times_as_deep_stays_in_the_envelope(serv
     assert pct_outside(service, trace) == 0
 
 
+async def test_recorded_regulation_is_followed_to_the_operators_liking() -> None:
+    """Fifteen minutes of RegA, most of the way up and down; the bench plays two hours."""
+    service = services.load("pjm-rega")
+    trace = await run("pjm-rega", signal_player(pjm_rega(1).between(11_700.0, 12_600.0)), 900.0)
+    assert trace.share.max() - trace.share.min() > 1.4, "it asks for a lot"
+    assert pjm_score(trace.followed, trace.share, trace.dt_s).score >= 0.98
+    assert pct_outside(service, trace) == 0
+
+
 async def test_ramp_limits_hold_at_the_device() -> None:
     """DR up: an eighth of the contract a second; a fast reserve lets go with a fifth of it a second, no faster."""
     for service_id, steepest in (("gb-dr-low", 0.125), ("nordic-ffr-497-5s", 0.2)):
         planned = programme(services.load(service_id), 1.0)
-        trace = await run(service_id, planned.frequency_hz, planned.ends_s)
+        trace = await run(service_id, planned.followed, planned.ends_s)
         over_a_second = trace.share[10:] - trace.share[:-10]
         slowest = -over_a_second.min() if service_id.startswith("nordic") else over_a_second.max()
         assert slowest == pytest.approx(steepest, abs=0.05 * 0.2 + 1e-6), "a cycle's worth of the ramp"
@@ -91,12 +102,12 @@ def test_the_measures_see_what_is_wrong() -> None:
     """A made-up device: first movement after 0.4 s, 20 % too much, there after 1.2 s."""
     service = services.load("gb-dc-low")
     planned = Programme(
-        frequency_hz=lambda at_s: 49.5 if at_s >= 1.0 else 50.0, leaves_s=1.0, observed_s=4.0, ends_s=4.0, due=1.0
+        followed=lambda at_s: 49.5 if at_s >= 1.0 else 50.0, leaves_s=1.0, observed_s=4.0, ends_s=4.0, due=1.0
     )
     at_s = np.arange(0.0, 4.0, FINE_S)
     share = np.interp(at_s, [1.39, 1.8, 2.0, 2.2], [0.0, 1.2, 1.2, 1.0])
-    frequency = np.array([planned.frequency_hz(float(instant)) for instant in at_s])
-    trace = Trace(dt_s=FINE_S, frequency_hz=frequency, share=share, soc=np.full(at_s.size, 0.5), soc_limits=(0.1, 0.95))
+    frequency = np.array([planned.followed(float(instant)) for instant in at_s])
+    trace = Trace(dt_s=FINE_S, followed=frequency, share=share, soc=np.full(at_s.size, 0.5), soc_limits=(0.1, 0.95))
     measured = timing(trace, planned)
     assert measured.initiation_s == pytest.approx(0.4, abs=0.011)
     assert measured.full_delivery_s == pytest.approx(1.2, abs=0.021)

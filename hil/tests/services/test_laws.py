@@ -255,8 +255,11 @@ def assert_agree(service: Service, frequency_hz: Sequence[float], dt_s: float, r
     return judged
 
 
+OF_FREQUENCY = [s for s in services.shipped() if services.load(s).signal is None]
+
+
 @pytest.mark.parametrize("depth", [1.0, 3.0])
-@pytest.mark.parametrize("service_id", services.shipped())
+@pytest.mark.parametrize("service_id", OF_FREQUENCY)
 def test_agent_and_judge_agree_over_the_recorded_event(service_id: str, depth: float) -> None:
     """As recorded, 30 frames a second, in per unit of the service's own grid, and three times as deep."""
     service = services.load(service_id)
@@ -282,6 +285,26 @@ def test_agent_and_judge_agree_on_any_path(
     deviations = np.array([0.0, *(deviation for deviation, _ in path)])
     ticks = np.arange(instants[-1] + 1)
     followed = np.interp(ticks, instants, deviations) if smooth else deviations[np.searchsorted(instants, ticks)]
-    judged = assert_agree(service, (service.nominal_hz + followed).tolist(), dt_s, ratio)
+    at_rest = service.nominal_hz if service.signal is None else 0.0
+    judged = assert_agree(service, (at_rest + followed).tolist(), dt_s, ratio)
     up, down = service.directions
     assert (0.0 if not down else -1.0) <= min(judged) <= max(judged) <= (1.0 if up else 0.0)
+
+
+@EVERY_LAW
+@pytest.mark.parametrize(
+    ("service_id", "asked", "due"),
+    [
+        pytest.param("pjm-rega", 0.4, 0.4, id="RegA at once"),
+        pytest.param("pjm-regd", -1.0, -1.0, id="RegD at once"),
+        pytest.param("afrr", 1.0, 30.0 / 300.0, id="aFRR by P/300 s: a tenth after 30 s"),
+        pytest.param("afrr", -1.0, -30.0 / 300.0, id="and down"),
+        pytest.param("afrr", 0.05, 0.05, id="no further than asked"),
+        pytest.param("afrr-up", 1.0, 30.0 / 300.0, id="up"),
+        pytest.param("afrr-up", -1.0, 0.0, id="up only"),
+        pytest.param("afrr-down", -1.0, -30.0 / 300.0, id="down"),
+        pytest.param("afrr-down", 1.0, 0.0, id="down only"),
+    ],
+)
+def test_signals_half_a_minute_after_a_step(service_id: str, asked: float, due: float, shares: Law) -> None:
+    assert shares(services.load(service_id), [asked] * 300, 0.1, 2.5)[-1] == pytest.approx(due, abs=1e-9)
