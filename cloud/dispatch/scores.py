@@ -76,7 +76,9 @@ def _window(x: Array, later: Array) -> tuple[float, float, float]:
     correlations = np.divide(products, norms, out=np.zeros_like(products), where=norms > 1e-12)
     # The earliest of lags that are as good: rounding is no delay.
     lag = int(np.flatnonzero(correlations >= correlations.max() - 1e-9)[0])
-    return max(0.0, float(correlations[lag])), abs(SAMPLE_S * lag - 300.0) / 300.0, precision
+    if correlations[lag] <= 0:  # what answers nothing has no delay to be praised for
+        return 0.0, 0.0, precision
+    return float(correlations[lag]), abs(SAMPLE_S * lag - 300.0) / 300.0, precision
 
 
 def _pjm_error(signal: Array, response: Array, sample_s: float) -> float:

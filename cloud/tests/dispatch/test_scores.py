@@ -48,8 +48,8 @@ def test_finer_samples_are_averaged_over_ten_seconds() -> None:
         pytest.param(np.full(60, 0.5), np.linspace(0, 5.9, 60), 0.9, 1.0, 0.0, id="a flat signal, by its slope"),
         pytest.param(np.zeros(60), np.zeros(60), 1.0, 1.0, 1.0, id="nothing asked, nothing done"),
         pytest.param(np.zeros(60), np.full(60, 0.1), 1.0, 1.0, 0.0, id="nothing asked, something done"),
-        pytest.param(SINE, np.zeros(90), 0.0, 1.0, 0.0, id="nothing done"),
-        pytest.param(SINE, np.full(90, np.nan), 0.0, 1.0, 0.0, id="nothing measured"),
+        pytest.param(SINE, np.zeros(90), 0.0, 0.0, 0.0, id="nothing done"),
+        pytest.param(SINE, np.full(90, np.nan), 0.0, 0.0, 0.0, id="nothing measured"),
     ],
 )
 def test_the_ends_of_the_scale(

@@ -122,7 +122,8 @@ def test_nonsense_is_refused() -> None:
     [
         pytest.param(1.0, 0.0, id="all of it"),
         pytest.param(0.5, 1 - 0.83333, id="half of it: correlation and delay are perfect"),
-        pytest.param(-1.0, 1.0, id="the wrong way: below a quarter nothing is paid"),
+        pytest.param(-1.0, 1 - 1 / 3, id="the wrong way round is five minutes late here, and like it to the dot"),
+        pytest.param(0.0, 1.0, id="nothing"),
     ],
 )
 def test_regulation_is_judged_by_its_operators_score(followed: float, error: float) -> None:
