@@ -9,7 +9,7 @@ BIN := .venv/bin
 ASSETS := cloud/console/node_modules/.package-lock.json
 HOMES ?= 12
 
-.PHONY: help run demo bench test check mutants protos setup clean browser
+.PHONY: help run demo bench test check mutants protos setup clean browser postgres
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -23,7 +23,7 @@ demo: .venv/.hil $(ASSETS) ## the same, and exits after the report: 0 if every h
 bench: .venv/.hil $(ASSETS) ## measure the chain on this machine
 	@exec $(BIN)/vpp-hil bench chain
 
-test: .venv/.dev $(ASSETS) browser ## all tests, with real processes, sockets, broker and browser
+test: .venv/.dev $(ASSETS) browser postgres ## all tests, with real processes, sockets, broker, database and browser
 	@$(BIN)/python -m pytest
 
 check: .venv/.dev .cache/typings/.done ## ruff, mypy, pyright of the firmware, layer rules, and that generated code is current
@@ -60,7 +60,7 @@ mutants: .venv/.dev ## does some test notice every change one could make to edge
 protos: .venv/.dev ## generate Python from protos/vpp/v1/*.proto
 	@$(call generate,.)
 
-setup: .venv/.dev $(ASSETS) browser ## everything a developer needs
+setup: .venv/.dev $(ASSETS) browser postgres ## everything a developer needs
 
 clean: ## remove what the other commands made
 	rm -rf .venv .cache run build dist *.egg-info cloud/console/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
@@ -118,5 +118,16 @@ browser:
 	    apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null
 	  else
 	    echo "chromium is missing and installing it needs root: sudo apt-get install chromium"
+	  fi
+	fi
+
+# The ledger's tests run on PostgreSQL too. Without root those show themselves as skipped.
+postgres:
+	@if ! ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 && ! command -v postgres >/dev/null; then
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+	    echo "installing Debian's postgresql for the ledger's tests"
+	    apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql >/dev/null
+	  else
+	    echo "postgresql is missing and installing it needs root: sudo apt-get install postgresql"
 	  fi
 	fi

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from typing import Final
 
 from cloud.model.audit import GENESIS, AuditCheckpoint, AuditEntry, Detail, canonical, entry_hash
-from cloud.store.database import LedgerFile
+from cloud.store.database import LedgerDatabase
 
 _PAGE: Final = 1000
 COORDINATOR: Final = "coordinator"
 
 
-class AuditLog(LedgerFile):
+class AuditLog(LedgerDatabase):
     """Appends to the log and reads it. The table itself refuses updates and deletions."""
 
     def audit(self, action: str, *, actor: str, subject: str, at_ms: int, **detail: Detail) -> AuditEntry:

@@ -1,95 +1,66 @@
-"""One SQLite file, shared by threads and processes, brought to the current schema when it is opened."""
+"""One database, shared by threads and processes, brought to the current schema when it is opened."""
 
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
-import sqlite_utils
-
+from cloud.store.engine import Cursor, Engine, Tables, Values
 from cloud.store.errors import LedgerError
 from cloud.store.rows import Record, from_row, to_row
 from cloud.store.schema import MIGRATIONS
+from cloud.store.sqlite import SqliteEngine
 
-BUSY_TIMEOUT_S = 10.0
-Migration = Callable[[sqlite_utils.Database], None]
-
-
-_REMEDIES: Final = {
-    sqlite3.SQLITE_FULL: "make room on its disk",
-    sqlite3.SQLITE_IOERR: "check its disk",
-    sqlite3.SQLITE_READONLY: "let the coordinator's user write it and its folder",
-    sqlite3.SQLITE_CANTOPEN: "let the coordinator's user write it and its folder",
-    sqlite3.SQLITE_BUSY: "stop the program that holds it",
-}
+Migration = Callable[[Tables], None]
 
 
-def _remedy(error: sqlite3.Error) -> str:
-    """What mends it: a file that is damaged needs its backup, nothing else does."""
-    primary_code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-    return _REMEDIES.get(primary_code, "restore it from a backup")
-
-
-class LedgerFile:
+class LedgerDatabase:
     """The connection, its lock and transactions; what the ledger's parts stand on.
 
-    WAL, so that readers of other processes never wait for a writer; synchronous FULL, so that what a call returned
-    from survives a power cut. Raises LedgerError for a file of a newer version, a file that is no ledger, or a
-    folder that cannot be written.
+    where: an SQLite file, or the address of a PostgreSQL database. Raises LedgerError for a ledger of a newer version,
+    a database that is no ledger, or one that cannot be used; LedgerUnavailable, also later, where a server is away.
     """
 
-    def __init__(self, path: Path, migrations: Sequence[Migration] = MIGRATIONS) -> None:
-        self.path = path
+    def __init__(self, where: Path | str, migrations: Sequence[Migration] = MIGRATIONS) -> None:
         self._lock = threading.RLock()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(
-                path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-            )
-        except (OSError, sqlite3.Error) as error:
-            raise LedgerError(f"ledger {path}: cannot be opened ({error}): check folder and permissions") from error
-        self._connection.row_factory = sqlite3.Row
+        self._engine = open_engine(where)
         try:
             self._migrate(migrations)
         except sqlite3.Error as error:
-            self._connection.close()
-            raise LedgerError(f"ledger {path}: cannot be used ({error}): {_remedy(error)}") from error
+            self._engine.close()
+            assert isinstance(self._engine, SqliteEngine), "its errors are its own"  # noqa: S101
+            raise self._engine.unusable(error) from error
         except BaseException:
-            self._connection.close()
+            self._engine.close()
             raise
 
     def _migrate(self, migrations: Sequence[Migration]) -> None:
-        execute = self._connection.execute
-        known = len(migrations)
-        version = int(execute("PRAGMA user_version").fetchone()[0])
+        engine, known = self._engine, len(migrations)
+        version = engine.read_version()
         if version > known:
             raise LedgerError(
-                f"ledger {self.path}: written by a newer version (schema {version}, this one knows {known}): "
-                "use that version or another data folder"
+                f"ledger {engine.name}: written by a newer version (schema {version}, this one knows {known}): "
+                "use that version or another ledger"
             )
-        # Read again after the tables: another process may be making this very ledger.
-        if version == 0 and self._has_tables() and execute("PRAGMA user_version").fetchone()[0] == 0:
-            raise LedgerError(f"ledger {self.path}: an SQLite file, but not a ledger: use another data folder")
-        execute("PRAGMA journal_mode = WAL")
-        execute("PRAGMA synchronous = FULL")
-        execute("PRAGMA foreign_keys = ON")
         if version == known:
             return
-        database = sqlite_utils.Database(self._connection, execute_plugins=False)
+        tables = engine.tables()
         with self.transaction():
-            version = int(execute("PRAGMA user_version").fetchone()[0])  # another process may have been first
+            version = engine.read_version()  # another process may have been first
             for migration in migrations[version:]:
-                migration(database)
-            execute(f"PRAGMA user_version = {max(version, known)}")
+                migration(tables)
+            engine.write_version(max(version, known))
 
-    def _has_tables(self) -> bool:
-        return self._connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table'").fetchone() is not None
+    @property
+    def name(self) -> str:
+        """Where it is, for messages."""
+        return self._engine.name
 
     def close(self) -> None:
         with self._lock:
-            self._connection.close()
+            self._engine.close()
 
     def __enter__(self) -> Self:
         return self
@@ -101,29 +72,34 @@ class LedgerFile:
     def transaction(self) -> Iterator[None]:
         """All calls inside take effect together, or none. Other threads and writing processes wait."""
         with self._lock:
-            if self._connection.in_transaction:  # a part of a bigger one
+            if self._engine.in_transaction:  # a part of a bigger one
                 yield
                 return
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._engine.begin()
             try:
                 yield
-                self._connection.execute("COMMIT")
+                self._engine.commit()
             except BaseException:
-                self._connection.rollback()
+                self._engine.rollback()
                 raise
 
-    def _execute(self, sql: str, values: Mapping[str, Any] | Sequence[Any] = ()) -> sqlite3.Cursor:
+    def _execute(self, sql: str, values: Values = ()) -> Cursor:
+        """A statement that changes something is a transaction of its own, or a part of the one it is in."""
         with self._lock:
-            return self._connection.execute(sql, values)
+            if sql.startswith("SELECT"):
+                return self._engine.execute(sql, values)
+            with self.transaction():
+                return self._engine.execute(sql, values)
 
-    def _all(self, cls: type[Record], sql: str, values: Mapping[str, Any] | Sequence[Any] = ()) -> list[Record]:
+    def _all(self, cls: type[Record], sql: str, values: Values = ()) -> list[Record]:
         with self._lock:
-            return [from_row(cls, row) for row in self._connection.execute(sql, values)]
+            found = self._execute(sql, values)
+            names = [column[0] for column in found.description]
+            return [from_row(cls, dict(zip(names, row, strict=True))) for row in found.fetchall()]
 
-    def _one(self, cls: type[Record], sql: str, values: Mapping[str, Any] | Sequence[Any] = ()) -> Record | None:
-        with self._lock:
-            row = self._connection.execute(sql, values).fetchone()
-        return None if row is None else from_row(cls, row)
+    def _one(self, cls: type[Record], sql: str, values: Values = ()) -> Record | None:
+        found = self._all(cls, sql, values)
+        return found[0] if found else None
 
     def _insert(self, table: str, record: Any) -> None:
         row = to_row(record)
@@ -134,6 +110,17 @@ class LedgerFile:
         row = to_row(record)
         updates = ", ".join(f'"{name}" = excluded."{name}"' for name in row if name != key)
         self._execute(f"INSERT INTO {table} {_values(row)} ON CONFLICT ({key}) DO UPDATE SET {updates}", row)
+
+
+def open_engine(where: Path | str) -> Engine:
+    """Raises LedgerError, LedgerUnavailable."""
+    if isinstance(where, Path):
+        return SqliteEngine(where)
+    from cloud.store.postgres import SCHEME, PostgresEngine  # an extra: who has SQLite does without
+
+    if not where.startswith(SCHEME):
+        raise LedgerError(f"ledger {where!r}: give {SCHEME}USER@HOST/DATABASE")
+    return PostgresEngine(where)
 
 
 def _values(row: Mapping[str, Any]) -> str:

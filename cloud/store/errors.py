@@ -11,6 +11,10 @@ class LedgerError(StoreError):
     """The ledger refuses."""
 
 
+class LedgerUnavailable(LedgerError):
+    """The ledger's database is away: nothing was kept, and the same may be tried again later."""
+
+
 class HistoryError(StoreError):
     """The history refuses."""
 

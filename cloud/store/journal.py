@@ -148,7 +148,9 @@ class Journal(AuditLog):
         """Whether the event is new: its site and id were not recorded before."""
         row = {name: value for name, value in to_row(event).items() if name != "number"}
         names, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
-        return self._execute(f"INSERT OR IGNORE INTO events ({names}) VALUES ({marks})", row).rowcount == 1
+        known = "SELECT 1 FROM events WHERE coalesce(site, '') = coalesce(:site, '') AND event_id = :event_id"
+        sql = f"INSERT INTO events ({names}) SELECT {marks} WHERE NOT EXISTS ({known})"
+        return self._execute(sql, row).rowcount == 1
 
     def events(
         self,

@@ -1,4 +1,4 @@
-"""The coordinator's ledger: registry, intents, trades and people in one SQLite file."""
+"""The coordinator's ledger: registry, intents, trades and people in one database."""
 
 from typing import Final
 
@@ -11,7 +11,7 @@ LEDGER_FILE: Final = "ledger.db"  # in the data folder
 
 
 class Ledger(Registry, Journal, Trades, People):
-    """All that must never be lost, in one file that several threads and processes may have open.
+    """All that must never be lost, in one database that several threads and processes may have open.
 
     Methods are short and synchronous; each is one transaction, and `transaction()` joins several. Instants are given
     by the caller, the ledger has no clock. Close it, or use it as a context manager.

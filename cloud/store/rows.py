@@ -1,9 +1,9 @@
-"""Frozen dataclasses to SQLite rows and back: plain columns as they are, money as decimal text, the rest as JSON."""
+"""Frozen dataclasses to rows and back: plain columns as they are, money as decimal text, the rest as JSON."""
 
 import dataclasses
-import sqlite3
 import types
 import typing
+from collections.abc import Mapping
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -29,7 +29,7 @@ def to_row(record: Any) -> dict[str, Any]:
     return row
 
 
-def from_row(cls: type[Record], row: sqlite3.Row) -> Record:
+def from_row(cls: type[Record], row: Mapping[str, Any]) -> Record:
     """The record that `to_row` wrote; columns that the record has no field for are left out."""
     values: dict[str, Any] = {}
     for name, kind in _kinds(cls).items():

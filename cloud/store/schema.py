@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from sqlite_utils import Database
+from cloud.store.engine import Tables
 
 
 def _create(
-    db: Database,
+    db: Tables,
     name: str,
     columns: dict[str, Any],
     pk: str | tuple[str, ...],
@@ -20,7 +20,7 @@ def _create(
     db.create_table(name, columns, pk=pk, not_null=required, foreign_keys=foreign_keys, strict=True)
 
 
-def _registry_and_trades(db: Database) -> None:
+def _registry_and_trades(db: Tables) -> None:
     site_key = (("site", "sites", "site"),)
     _create(
         db,
@@ -212,11 +212,11 @@ def _registry_and_trades(db: Database) -> None:
     )
 
 
-def _claims_name_their_user(db: Database) -> None:
+def _claims_name_their_user(db: Tables) -> None:
     db.table("claims").add_column("used_by", str)
 
 
-def _audit_log(db: Database) -> None:
+def _audit_log(db: Tables) -> None:
     _create(
         db,
         "audit_entries",
@@ -238,16 +238,11 @@ def _audit_log(db: Database) -> None:
         {"number": int, "entry_hash": str, "at_ms": int, "key_id": str, "signature": str},
         pk="number",
     )
-    # Against mistakes. Against a person with the file there are the chain and the signatures.
     for table in ("audit_entries", "audit_checkpoints"):
-        for act in ("UPDATE", "DELETE"):
-            db.execute(
-                f"CREATE TRIGGER {table}_no_{act.lower()} BEFORE {act} ON {table} "
-                f"BEGIN SELECT raise(ABORT, '{table} is append-only'); END"
-            )
+        db.append_only(table)
 
 
-def _revocations(db: Database) -> None:
+def _revocations(db: Tables) -> None:
     site_key = (("site", "sites", "site"),)
     db.table("sites").add_column("revoked_ms", int)
     db.table("sites").add_column("revoked_reason", str)
@@ -268,15 +263,15 @@ def _revocations(db: Database) -> None:
     )
 
 
-def _broadcast_sequences(db: Database) -> None:
+def _broadcast_sequences(db: Tables) -> None:
     _create(db, "broadcast_sequences", {"group": str, "bound": int}, pk="group")
 
 
-MIGRATIONS: Final[tuple[Callable[[Database], None], ...]] = (
+MIGRATIONS: Final[tuple[Callable[[Tables], None], ...]] = (
     _registry_and_trades,
     _claims_name_their_user,
     _audit_log,
     _revocations,
     _broadcast_sequences,
 )
-"""Migration i brings schema i to i + 1; PRAGMA user_version holds the number of those applied."""
+"""Migration i brings schema i to i + 1; the database holds the number of those applied."""

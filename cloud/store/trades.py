@@ -13,11 +13,11 @@ from cloud.model.records import (
     Settlement,
     SettlementLine,
 )
-from cloud.store.database import LedgerFile
+from cloud.store.database import LedgerDatabase
 from cloud.store.errors import LedgerError
 
 
-class Trades(LedgerFile):
+class Trades(LedgerDatabase):
     """What was planned, sold and paid. A put replaces the row of the same id, so that it may be repeated."""
 
     def put_plan(self, plan: PlanRecord) -> None:

@@ -188,7 +188,7 @@ async def test_cookie_is_out_of_reach_of_scripts_and_other_sites(world: World, o
 
 async def test_the_ledger_keeps_no_secret(world: World, operator: httpx.AsyncClient, welcome: Any) -> None:
     (cookie,) = operator.cookies.values()
-    with sqlite3.connect(world.ledger.path) as file:
+    with sqlite3.connect(world.ledger.name) as file:
         everything = "\n".join(file.iterdump())
     assert "ada" in everything
     for secret in (PASSWORD, cookie, welcome.path.rsplit("/", 1)[1]):

@@ -4,14 +4,14 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
-import sqlite_utils
 
 from cloud.model.records import Description, DeviceRecord, EventRecord, IntentState, Severity, StreamOffset
-from cloud.store.database import LedgerFile
+from cloud.store.database import LedgerDatabase
+from cloud.store.engine import Tables
 from cloud.store.errors import ClaimError, ClaimProblem, LedgerError
 from cloud.store.ledger import LEDGER_FILE, Ledger
 from cloud.store.schema import MIGRATIONS
@@ -30,12 +30,6 @@ DESCRIPTION = Description(
         DeviceRecord(name="meter", manufacturer="M", model="Z", serial="2"),
     ),
 )
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(tmp_path / LEDGER_FILE) as ledger:
-        yield ledger
 
 
 def test_sites_get_dense_slots_and_come_back_whole(ledger: Ledger) -> None:
@@ -183,14 +177,27 @@ def test_threads_share_a_ledger(ledger: Ledger) -> None:
     assert sorted(sequences) == list(range(1, 101))
 
 
-CLAIM_ALL = """
+OPEN = """
 import os
 import sys
 from pathlib import Path
 from cloud.store.errors import ClaimError
 from cloud.store.ledger import Ledger
 
-with Ledger(Path(sys.argv[1])) as ledger:
+where = sys.argv[1] if "://" in sys.argv[1] else Path(sys.argv[1])
+"""
+
+
+def test_the_audit_log_takes_neither_change_nor_deletion(ledger: Ledger) -> None:
+    ledger.add_site("home-01", (), now_ms=1)
+    for sql in ("UPDATE audit_entries SET actor = 'nobody'", "DELETE FROM audit_entries"):
+        with pytest.raises((sqlite3.Error, psycopg.Error), match="append-only"):
+            ledger._execute(sql)
+    assert [entry.actor for entry in ledger.audit_entries()] == ["coordinator"]
+
+
+CLAIM_ALL = """
+with Ledger(where) as ledger:
     print("ready", flush=True)
     sys.stdin.readline()
     for number in range(200):
@@ -203,11 +210,11 @@ with Ledger(Path(sys.argv[1])) as ledger:
 """
 
 
-def test_two_processes_never_use_the_same_claim(tmp_path: Path, ledger: Ledger) -> None:
+def test_two_processes_never_use_the_same_claim(where: Path | str, ledger: Ledger) -> None:
     for number in range(200):
         ledger.add_site(f"home-{number}", (), now_ms=1)
         ledger.add_claim(f"token-{number}", f"home-{number}", expires_ms=10, now_ms=1)
-    command = [sys.executable, "-c", CLAIM_ALL, str(tmp_path / LEDGER_FILE)]
+    command = [sys.executable, "-c", OPEN + CLAIM_ALL, str(where)]
     rivals = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     try:
         for rival in rivals:
@@ -222,23 +229,18 @@ def test_two_processes_never_use_the_same_claim(tmp_path: Path, ledger: Ledger) 
     assert sorted(map(int, won[0] + won[1])) == list(range(200))
 
 
-OPEN_AND_ADD = """
-import sys
-from pathlib import Path
-from cloud.store.ledger import Ledger
-
-with Ledger(Path(sys.argv[1])) as ledger:
+ADD = """
+with Ledger(where) as ledger:
     ledger.add_site(sys.argv[2], (), now_ms=1)
 """
 
 
-def test_processes_that_open_a_new_ledger_at_once_make_it_once(tmp_path: Path) -> None:
-    path = tmp_path / "data" / LEDGER_FILE
+def test_processes_that_open_a_new_ledger_at_once_make_it_once(where: Path | str) -> None:
     openers = [
-        subprocess.Popen([sys.executable, "-c", OPEN_AND_ADD, str(path), f"home-{number}"]) for number in range(4)
+        subprocess.Popen([sys.executable, "-c", OPEN + ADD, str(where), f"home-{number}"]) for number in range(4)
     ]
     assert [opener.wait(DEADLINE_S) for opener in openers] == [0, 0, 0, 0]
-    with Ledger(path) as ledger:
+    with Ledger(where) as ledger:
         assert sorted(site.slot for site in ledger.sites()) == [0, 1, 2, 3]
 
 
@@ -259,10 +261,10 @@ def test_a_ledger_of_an_older_version_is_brought_up_and_keeps_what_it_has(tmp_pa
     with Ledger(path) as ledger:
         ledger.add_site("home-01", ("fast",), now_ms=1)
 
-    def add_comment(db: sqlite_utils.Database) -> None:
+    def add_comment(db: Tables) -> None:
         db.table("sites").add_column("comment", str)
 
-    LedgerFile(path, [*MIGRATIONS, add_comment]).close()
+    LedgerDatabase(path, [*MIGRATIONS, add_comment]).close()
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT site, comment FROM sites").fetchall() == [("home-01", None)]
         assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS) + 1,)
@@ -271,7 +273,7 @@ def test_a_ledger_of_an_older_version_is_brought_up_and_keeps_what_it_has(tmp_pa
 
 def test_a_claim_used_before_the_ledger_kept_its_keys_stays_used(tmp_path: Path) -> None:
     path = tmp_path / LEDGER_FILE
-    LedgerFile(path, MIGRATIONS[:1]).close()
+    LedgerDatabase(path, MIGRATIONS[:1]).close()
     with sqlite3.connect(path) as connection:
         connection.execute("INSERT INTO sites VALUES ('home-01', 0, '[]', 1, 5, NULL)")
         connection.execute("INSERT INTO claims VALUES ('aa', 'home-01', 1, 100, 5), ('bb', 'home-01', 1, 100, NULL)")
@@ -287,12 +289,12 @@ def test_a_migration_that_fails_leaves_the_ledger_as_it_was(tmp_path: Path) -> N
     path = tmp_path / LEDGER_FILE
     Ledger(path).close()
 
-    def half(db: sqlite_utils.Database) -> None:
-        db.create_table("half", {"a": int})
+    def half(db: Tables) -> None:
+        db.execute("CREATE TABLE half (a INTEGER)")
         raise sqlite3.OperationalError("no more")
 
     with pytest.raises(LedgerError, match="no more"):
-        LedgerFile(path, [*MIGRATIONS, half])
+        LedgerDatabase(path, [*MIGRATIONS, half])
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
         assert connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'half'").fetchone() == (0,)
@@ -323,12 +325,12 @@ def test_only_a_damaged_ledger_asks_for_its_backup(tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.db"
     damaged.write_bytes(b"no ledger" * 1000)
     with pytest.raises(LedgerError, match="restore it from a backup"):
-        LedgerFile(damaged)
+        LedgerDatabase(damaged)
 
-    def fill(database: sqlite_utils.Database) -> None:
+    def fill(database: Tables) -> None:
         database.execute("PRAGMA max_page_count = 2")  # as SQLite finds a full disk
         for number in range(10):
             database.execute(f"CREATE TABLE table_{number} (text TEXT)")
 
     with pytest.raises(LedgerError, match=r"full\): make room on its disk"):
-        LedgerFile(tmp_path / "full.db", [fill])
+        LedgerDatabase(tmp_path / "full.db", [fill])

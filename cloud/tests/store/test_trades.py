@@ -1,9 +1,7 @@
 """Plans, awards and settlements: money to the last digit, every step repeatable."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 
@@ -21,7 +19,7 @@ from cloud.model.records import (
     SitePlan,
 )
 from cloud.store.errors import LedgerError
-from cloud.store.ledger import LEDGER_FILE, Ledger
+from cloud.store.ledger import Ledger
 
 PLAN = PlanRecord(
     plan_id="plan-1",
@@ -103,14 +101,14 @@ SETTLEMENT = Settlement(
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    with Ledger(tmp_path / LEDGER_FILE) as ledger:
-        for site in ("home-01", "home-02"):
-            ledger.add_site(site, ("fast",), now_ms=1)
-        ledger.put_plan(PLAN)
-        ledger.put_market_session(SESSION)
-        ledger.put_offer(OFFER)
-        yield ledger
+def ledger(ledger: Ledger) -> Ledger:
+    """With sites that can trade."""
+    for site in ("home-01", "home-02"):
+        ledger.add_site(site, ("fast",), now_ms=1)
+    ledger.put_plan(PLAN)
+    ledger.put_market_session(SESSION)
+    ledger.put_offer(OFFER)
+    return ledger
 
 
 def test_what_is_put_twice_is_there_once_and_equal(ledger: Ledger) -> None:

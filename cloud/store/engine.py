@@ -1,0 +1,90 @@
+"""What the ledger needs of a database: SQLite and PostgreSQL alike, so that one SQL and one schema serve both.
+
+SQL is written as SQLite takes it: `?` or `:name` for values, and nothing that PostgreSQL does not know.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+Values = Mapping[str, Any] | Sequence[Any]
+
+
+class Cursor(Protocol):
+    """The part of a DB-API cursor that both drivers share; rows are tuples."""
+
+    @property
+    def rowcount(self) -> int: ...
+
+    @property
+    def description(self) -> Any: ...
+
+    def fetchone(self) -> Any: ...
+
+    def fetchall(self) -> list[Any]: ...
+
+
+class Table(Protocol):
+    """Of sqlite-utils' Table what migrations use."""
+
+    def add_column(self, name: str, kind: type, /) -> Any: ...
+
+    def create_index(self, columns: Sequence[str], *, unique: bool = False) -> Any: ...
+
+
+class Tables(Protocol):
+    """Of sqlite-utils' Database what migrations use, and one thing more."""
+
+    def execute(self, sql: str) -> Any: ...
+
+    def table(self, name: str, /) -> Table: ...
+
+    def create_table(
+        self,
+        name: str,
+        columns: dict[str, Any],
+        pk: str | tuple[str, ...],
+        *,
+        not_null: set[str],
+        foreign_keys: Sequence[tuple[str, str, str]],
+        strict: bool,
+    ) -> Any: ...
+
+    def append_only(self, table: str) -> None:
+        """From now on the table refuses changes and deletions.
+
+        Against mistakes. Against a person with the database there are the audit log's chain and signatures.
+        """
+        ...
+
+
+class Engine(Protocol):
+    """One connection. Not for two threads at once: its owner locks."""
+
+    name: str  # for messages; without a password
+
+    def execute(self, sql: str, values: Values = ()) -> Cursor:
+        """Raises LedgerUnavailable where the database is away."""
+        ...
+
+    @property
+    def in_transaction(self) -> bool: ...
+
+    def begin(self) -> None:
+        """Begins a transaction that writes: from here to its end there is no other one, in whatever process."""
+        ...
+
+    def commit(self) -> None: ...
+
+    def rollback(self) -> None: ...
+
+    def tables(self) -> Tables:
+        """For migrations."""
+        ...
+
+    def read_version(self) -> int:
+        """Of the schema; 0 for an empty database. Raises LedgerError for a database of somebody else's."""
+        ...
+
+    def write_version(self, version: int) -> None: ...
+
+    def close(self) -> None: ...
