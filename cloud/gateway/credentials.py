@@ -12,7 +12,9 @@ from cloud.model.records import Site
 from cloud.store.ledger import Ledger
 from protos.vpp.v1 import site_pb2
 
-LIFETIME: Final = timedelta(days=30)
+# Broker credentials are renewed daily; the certificate that renews them outlives an outage of weeks.
+BROKER_LIFETIME: Final = timedelta(hours=24)
+CERTIFICATE_LIFETIME: Final = timedelta(days=45)
 
 
 class CredentialIssuer:
@@ -38,40 +40,52 @@ class CredentialIssuer:
         self._next_seq = next_seq
 
     def issue(
-        self, site: Site, public_key: ec.EllipticCurvePublicKey, nats_public_key: str, *, now: datetime
+        self,
+        site: Site,
+        public_key: ec.EllipticCurvePublicKey | None,
+        nats_public_key: str,
+        *,
+        now: datetime,
+        certificate_due: bool = False,
     ) -> site_pb2.Credentials:
         """Credentials for the holder of the two keys. ValueError for a key that is not a NATS user's.
 
-        Raises CredentialsRefused when the site was revoked meanwhile. Reads ledger and history: call it in a thread.
+        public_key: None where the site's certificate stays as it is. Raises CredentialsRefused when the site was
+        revoked meanwhile. Reads ledger and history: call it in a thread.
         """
         keyring = self._keyring
-        certificate = certificates.issue_site_certificate(
-            keyring.authority, keyring.authority_key, public_key, site.site, now=now, lifetime=LIFETIME
-        )
-        expires = certificate.not_valid_after_utc
+        issued_s = int(now.timestamp())
+        expires_s = issued_s + int(BROKER_LIFETIME.total_seconds())
         token = jwt.site_jwt(
             keyring.devices,
             nkey.public(keyring.account),
             site.site,
             site.groups,
             nats_public_key,
-            now_s=int(now.timestamp()),
-            expires_s=int(expires.timestamp()),
+            now_s=issued_s,
+            expires_s=expires_s,
         )
-        expires_ms = int(expires.timestamp()) * 1000
         self._ledger.keep_credentials(
-            site, nats_public_key, issued_ms=int(now.timestamp() * 1000), expires_ms=expires_ms
+            site, nats_public_key, issued_ms=int(now.timestamp() * 1000), expires_ms=expires_s * 1000
         )
-        return site_pb2.Credentials(
+        credentials = site_pb2.Credentials(
             site=site.site,
             slot=site.slot,
             partition_token=site.partition_token,
-            certificate=certificates.certificate_pem(certificate),
             ca_certificates=keyring.authority_pem,
             nats_jwt=token,
             nats_urls=self._nats_urls,
             site_service=self._site_service,
             command_keys=[keyring.signer.public_key],
             first_seq=self._next_seq(site.slot),
-            expires_ms=expires_ms,
+            issued_ms=int(now.timestamp() * 1000),
+            expires_ms=expires_s * 1000,
+            certificate_due=certificate_due,
         )
+        if public_key is not None:
+            certificate = certificates.issue_site_certificate(
+                keyring.authority, keyring.authority_key, public_key, site.site, now=now, lifetime=CERTIFICATE_LIFETIME
+            )
+            credentials.certificate = certificates.certificate_pem(certificate)
+            credentials.certificate_expires_ms = int(certificate.not_valid_after_utc.timestamp()) * 1000
+        return credentials

@@ -64,10 +64,11 @@ class SiteGateway(site_pb2_grpc.SiteServiceServicer):
         request: site_pb2.RenewRequest,
         context: grpc.aio.ServicerContext[site_pb2.RenewRequest, site_pb2.Credentials],
     ) -> site_pb2.Credentials:
-        """New credentials for a site whose certificate still holds."""
+        """New credentials for a site whose certificate still holds, with a new certificate where it asks for one."""
         site = await self._caller(context)
         try:
-            public_key = certificates.parse_request(request.certificate_request)
+            wanted = request.certificate_request
+            public_key = certificates.parse_request(wanted) if wanted else None
             nats_public_key = nkey.check_user_public_key(request.nats_public_key)
         except ValueError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))

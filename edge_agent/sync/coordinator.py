@@ -95,10 +95,14 @@ class CoordinatorClient:
         time = measured(before_s, self._clock.monotonic_s(), configuration.coordinator_time_ms)
         return Configured(configuration, time)
 
-    async def renew(self, credentials: Credentials) -> Credentials:
-        """New credentials for the same keys. Raises Unreachable, Refused, Untrusted."""
+    async def renew(self, credentials: Credentials, *, certificate: bool) -> Credentials:
+        """New credentials for the same keys, with a new certificate or without.
+
+        Raises Unreachable, Refused, Untrusted.
+        """
         request = RenewRequest(
-            certificate_request=await self._keys.certificate_request(self._site), nats_public_key=self._keys.nats_public
+            certificate_request=await self._keys.certificate_request(self._site) if certificate else b"",
+            nats_public_key=self._keys.nats_public,
         )
         return await self._as_site(credentials, lambda stub: stub.Renew, request)
 

@@ -257,6 +257,7 @@ class SyncProcess:
             on_intent=self._take_intent,
             on_broadcast=self._take_broadcast,
             on_link=self._take_link,
+            on_refusal=identity.suspect,
             backoff=self._pace.nats(),
             drain_frames_per_s=self._config.journal.drain_frames_per_s,
         )

@@ -38,6 +38,9 @@ ACK_TIMEOUT_S = 10.0
 ACK_ATTEMPTS = 3  # unanswered; then the connection counts as dead
 PING_INTERVAL_S = 2  # with two outstanding: a frozen broker is noticed after about 6 s
 
+# What nats-server says to credentials that it does not take, or takes no longer; nats-py passes it on in lower case.
+REFUSALS = ("authorization violation", "authentication expired", "authentication revoked")
+
 TroubleTypes = (OSError, TimeoutError, ValueError, nats.errors.Error, JournalError)
 
 
@@ -65,6 +68,7 @@ class Session:
         on_intent: Callable[[str, bytes, bool], None],
         on_broadcast: Callable[[str, bytes], None],
         on_link: Callable[[bool], None],
+        on_refusal: Callable[[], None],
         backoff: Backoff,
         drain_frames_per_s: float,
         ack_timeout_s: float = ACK_TIMEOUT_S,
@@ -74,6 +78,7 @@ class Session:
             on_intent: takes kind, bytes, and whether it came live (else from the store); raises JournalError.
             on_broadcast: takes subject and bytes of what was said to a group.
             on_link: told each change of whether a session is live.
+            on_refusal: told when the broker refuses the credentials.
             drain_frames_per_s: of what has waited.
         """
         self._site = site
@@ -83,6 +88,7 @@ class Session:
         self._on_intent = on_intent
         self._on_broadcast = on_broadcast
         self._on_link = on_link
+        self._on_refusal = on_refusal
         self._backoff = backoff
         self._ack_timeout_s = ack_timeout_s
         self._drain_frames_per_s = drain_frames_per_s
@@ -131,32 +137,42 @@ class Session:
 
     async def run(self) -> None:
         """Holds a session for ever, through every outage."""
-        while True:
-            planned = await self._one_connection()
-            if planned:
-                continue
-            self._tell_link(False)
-            await asyncio.sleep(self._backoff.next_s())
+        former: Client | None = None
+        try:
+            while True:
+                former = await self._one_connection(former)
+                if former is not None:
+                    continue
+                self._tell_link(False)
+                await asyncio.sleep(self._backoff.next_s())
+        finally:
+            await _close(former)
 
-    async def _one_connection(self) -> bool:
-        """Connects, and works until the connection ends. True if it was ended to reconnect with new credentials."""
+    async def _one_connection(self, former: Client | None) -> Client | None:
+        """Connects, and works until the connection ends; the connection itself if new credentials are to be used.
+
+        former: a connection that goes on listening until this one does, so that nothing live falls between the two.
+        """
         self._renewed.clear()
         closed = asyncio.Event()
         client = Client()
+        planned = False
         try:
             await self._connect(client, closed)
             await self._listen(client)
+            await _close(former)
+            former = None
             self._backoff.reset()
             self._troubles.clear()
             self._tell_link(True)
-            return await self._work(client, closed)
+            planned = await self._work(client, closed)
         except TroubleTypes as error:
             self._tell_trouble(error)
-            return False
         finally:
-            with contextlib.suppress(*TroubleTypes):
-                async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                    await client.close()
+            await _close(former)
+            if not planned:
+                await _close(client)
+        return client if planned else None
 
     async def _connect(self, client: Client, closed: asyncio.Event) -> None:
         credentials = self._credentials
@@ -322,6 +338,15 @@ class Session:
         if isinstance(error, nats.errors.NoServersError) and self._troubles:
             return  # says only that what was told before ended the attempt
         text = str(error) or type(error).__name__
+        if any(word in text.lower() for word in REFUSALS):
+            self._on_refusal()
         if text not in self._troubles:
             self._troubles.add(text)
             log.warning("broker trouble: site=%s error=%s", self._site, text)
+
+
+async def _close(client: Client | None) -> None:
+    if client is not None:
+        with contextlib.suppress(*TroubleTypes):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await client.close()

@@ -145,7 +145,8 @@ async def test_token_becomes_the_sites_identity(gateway: Gateway) -> None:
     assert list(credentials.command_keys) == [gateway.keyring.signer.public_key]
     assert credentials.site_service == f"{HOST}:{gateway.site_port}"
     assert credentials.first_seq == 1000
-    assert credentials.expires_ms == int(certificate.not_valid_after_utc.timestamp()) * 1000
+    assert credentials.certificate_expires_ms == int(certificate.not_valid_after_utc.timestamp()) * 1000
+    assert credentials.expires_ms - credentials.issued_ms == pytest.approx(24 * 3_600_000, abs=1000)
     assert gateway.clock.now + timedelta(days=29) < certificate.not_valid_after_utc
     assert [event.code for event in gateway.ledger.events(site="home-01")] == ["site.enrolled"]
 

@@ -334,7 +334,10 @@ class Coordinator(EnrolmentServicer, SiteServiceServicer):
     broker: Broker
     tokens: dict[str, str] = field(default_factory=dict)  # token -> site
     interval_ms: int = 100
-    life_s: float = 3600.0
+    life_s: float = 3600.0  # of the broker credentials
+    certificate_life_s: float = 86400.0
+    refusal: str = ""  # what Renew answers instead
+    certificate_due: bool = False
     first_seq: int = 1
     clock_offset_ms: int = 0
     nats_url: str = ""
@@ -402,13 +405,21 @@ class Coordinator(EnrolmentServicer, SiteServiceServicer):
 
     async def Renew(self, request: RenewRequest, context: Any) -> Credentials:  # noqa: N802 (named by the contract)
         self.renewals += 1
-        credentials = self.credentials(request.certificate_request, request.nats_public_key)
+        if self.refusal:
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, self.refusal)
+        site = context.auth_context()["x509_common_name"][0].decode()
+        credentials = self.credentials(request.certificate_request, request.nats_public_key, site)
+        credentials.certificate_due = self.certificate_due and not request.certificate_request
         self.renewed.put_nowait(credentials.site)
         return credentials
 
-    def credentials(self, certificate_request: bytes, nats_public: str) -> Credentials:
-        life = dt.timedelta(seconds=self.life_s)
-        certificate, site = self.authority.client(certificate_request, life)
+    def credentials(self, certificate_request: bytes, nats_public: str, site: str = "") -> Credentials:
+        """A request empty as in a renewal that keeps its certificate gets none."""
+        certificate, now_ms = b"", utc_ms()
+        if certificate_request:
+            certificate, site = self.authority.client(
+                certificate_request, dt.timedelta(seconds=self.certificate_life_s)
+            )
         return Credentials(
             site=site,
             slot=7,
@@ -420,7 +431,9 @@ class Coordinator(EnrolmentServicer, SiteServiceServicer):
             site_service=self.site_address,
             command_keys=[self.command_public],
             first_seq=self.first_seq,
-            expires_ms=utc_ms() + int(self.life_s * 1000),
+            issued_ms=now_ms,
+            expires_ms=now_ms + int(self.life_s * 1000),
+            certificate_expires_ms=now_ms + int(self.certificate_life_s * 1000),
         )
 
     def sign(self, intent: Intent) -> bytes:

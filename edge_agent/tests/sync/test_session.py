@@ -33,6 +33,7 @@ class Site:
         self.links: asyncio.Queue[bool] = asyncio.Queue()
         self.intents: asyncio.Queue[tuple[str, bytes, bool]] = asyncio.Queue()
         self.broadcasts: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+        self.refusals: asyncio.Queue[None] = asyncio.Queue()
         self.session = Session(
             site="home-01",
             keys=keys,
@@ -41,6 +42,7 @@ class Site:
             on_intent=lambda *what: self.intents.put_nowait(what),
             on_broadcast=lambda *what: self.broadcasts.put_nowait(what),
             on_link=self.links.put_nowait,
+            on_refusal=lambda: self.refusals.put_nowait(None),
             backoff=Backoff(0.05, 0.2),
             drain_frames_per_s=drain_frames_per_s,
             ack_timeout_s=2.0,
@@ -272,7 +274,8 @@ async def test_credentials_that_run_out_are_replaced_without_loss(
     async with running(Site(tmp_path, keys, await credentials(coordinator, keys))) as site:
         assert await site.link() is True
         site.measure(5)
-        assert await site.link() is False  # the broker ended it
+        assert await site.link() is False  # the broker ended it, and nats-py has closed for good
+        await asyncio.wait_for(site.refusals.get(), DEADLINE_S)
         site.measure(5)
         coordinator.life_s = 3600.0
         site.session.use(await credentials(coordinator, keys))
@@ -314,3 +317,35 @@ async def test_a_broker_without_tls_gets_no_credentials(tmp_path: Path, keys: Ke
         async with running(Site(tmp_path, keys, await credentials(coordinator, keys, url))) as site:
             assert await asyncio.wait_for(said.get(), DEADLINE_S) == b""
             assert site.links.empty()
+
+
+async def test_nothing_that_is_said_live_falls_between_the_old_credentials_and_the_new(
+    tmp_path: Path, keys: Keys, broker: Broker, coordinator: Coordinator
+) -> None:
+    """The new connection listens before the old one is closed: every live intent of a steady stream is heard."""
+    async with running(Site(tmp_path, keys, await credentials(coordinator, keys))) as site, broker.backend() as backend:
+        assert await site.link() is True
+        subject, sent, stop = subjects.intent("home-01", "schedule"), 0, asyncio.Event()
+
+        async def speak() -> None:
+            nonlocal sent
+            while not stop.is_set():
+                await backend.publish(subject, str(sent).encode())
+                await backend.flush()
+                sent += 1
+
+        speaking = asyncio.create_task(speak())
+        for _ in range(3):
+            so_far = sent
+            site.session.use(await credentials(coordinator, keys))
+            await until(lambda so_far=so_far: sent > so_far + 50)  # type: ignore[misc]
+        stop.set()
+        await speaking
+        heard: set[int] = set()
+        async with asyncio.timeout(DEADLINE_S):
+            while sent - 1 not in heard:
+                _, data, live = await site.intents.get()
+                if live:
+                    heard.add(int(data))
+        assert heard == set(range(sent))
+        assert site.links.empty()

@@ -27,7 +27,7 @@ class RenewRequest(_message.Message):
     def __init__(self, certificate_request: _Optional[bytes] = ..., nats_public_key: _Optional[str] = ...) -> None: ...
 
 class Credentials(_message.Message):
-    __slots__ = ("site", "slot", "partition_token", "certificate", "ca_certificates", "nats_jwt", "nats_urls", "site_service", "command_keys", "first_seq", "expires_ms")
+    __slots__ = ("site", "slot", "partition_token", "certificate", "ca_certificates", "nats_jwt", "nats_urls", "site_service", "command_keys", "first_seq", "expires_ms", "issued_ms", "certificate_expires_ms", "certificate_due", "command_key_rotations")
     SITE_FIELD_NUMBER: _ClassVar[int]
     SLOT_FIELD_NUMBER: _ClassVar[int]
     PARTITION_TOKEN_FIELD_NUMBER: _ClassVar[int]
@@ -39,6 +39,10 @@ class Credentials(_message.Message):
     COMMAND_KEYS_FIELD_NUMBER: _ClassVar[int]
     FIRST_SEQ_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_MS_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_MS_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_EXPIRES_MS_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_DUE_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_KEY_ROTATIONS_FIELD_NUMBER: _ClassVar[int]
     site: str
     slot: int
     partition_token: str
@@ -50,7 +54,21 @@ class Credentials(_message.Message):
     command_keys: _containers.RepeatedScalarFieldContainer[bytes]
     first_seq: int
     expires_ms: int
-    def __init__(self, site: _Optional[str] = ..., slot: _Optional[int] = ..., partition_token: _Optional[str] = ..., certificate: _Optional[bytes] = ..., ca_certificates: _Optional[bytes] = ..., nats_jwt: _Optional[str] = ..., nats_urls: _Optional[_Iterable[str]] = ..., site_service: _Optional[str] = ..., command_keys: _Optional[_Iterable[bytes]] = ..., first_seq: _Optional[int] = ..., expires_ms: _Optional[int] = ...) -> None: ...
+    issued_ms: int
+    certificate_expires_ms: int
+    certificate_due: bool
+    command_key_rotations: _containers.RepeatedCompositeFieldContainer[CommandKeyRotation]
+    def __init__(self, site: _Optional[str] = ..., slot: _Optional[int] = ..., partition_token: _Optional[str] = ..., certificate: _Optional[bytes] = ..., ca_certificates: _Optional[bytes] = ..., nats_jwt: _Optional[str] = ..., nats_urls: _Optional[_Iterable[str]] = ..., site_service: _Optional[str] = ..., command_keys: _Optional[_Iterable[bytes]] = ..., first_seq: _Optional[int] = ..., expires_ms: _Optional[int] = ..., issued_ms: _Optional[int] = ..., certificate_expires_ms: _Optional[int] = ..., certificate_due: _Optional[bool] = ..., command_key_rotations: _Optional[_Iterable[_Union[CommandKeyRotation, _Mapping]]] = ...) -> None: ...
+
+class CommandKeyRotation(_message.Message):
+    __slots__ = ("public_key", "previous_key_id", "signature")
+    PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    public_key: bytes
+    previous_key_id: bytes
+    signature: bytes
+    def __init__(self, public_key: _Optional[bytes] = ..., previous_key_id: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class SiteDescription(_message.Message):
     __slots__ = ("devices", "agent_version", "rated_power_w", "max_charge_w", "max_discharge_w", "storage_capacity_wh", "soc_min", "soc_max")

@@ -137,7 +137,7 @@ class SiteServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Renew(self, request, context):
-        """New credentials before the old ones run out. The caller's certificate must still be valid.
+        """New credentials. The caller's certificate must still be valid; its broker credentials need not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
