@@ -7,7 +7,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from cloud import commands, config
+from cloud import commands, config, people_commands
 from cloud.data_folder import DataFolder, DataFolderError
 from cloud.identity.keyring import KeyringError
 from cloud.model.records import Site
@@ -80,7 +80,7 @@ def _site_revoke(options: argparse.Namespace) -> int:
 
 def _site_list(options: argparse.Namespace) -> int:
     rows = [("slot", "site", "groups", "enrolled (UTC)", "rated W", "storage Wh")]
-    _print_table(rows + [_site_row(site) for site in commands.list_sites(_data(options))])
+    commands.print_table(rows + [_site_row(site) for site in commands.list_sites(_data(options))])
     return 0
 
 
@@ -136,7 +136,7 @@ def _settlement_show(options: argparse.Namespace) -> int:
         rows.append(
             ("sum", "", "", "", "", str(total.capacity_amount), str(total.energy_amount), str(total.total_amount))
         )
-        _print_table(rows)
+        commands.print_table(rows)
     return 0
 
 
@@ -165,13 +165,6 @@ def _data(options: argparse.Namespace) -> DataFolder:
 
 def _utc(ms: int) -> str:
     return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
-
-
-def _print_table(rows: Iterable[tuple[str, ...]]) -> None:
-    rows = list(rows)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _log_to_stderr() -> None:
@@ -226,6 +219,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     show = _command(settlement, "show", _settlement_show, "every settled award with each site's part")
     show.add_argument("--json", action="store_true", help="one JSON array")
+
+    people_commands.register(groups, _command)
 
     audit = groups.add_parser("audit", help="who did what").add_subparsers(required=True, metavar="COMMAND")
     verify = _command(

@@ -5,7 +5,7 @@ import getpass
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -133,6 +133,14 @@ def actor() -> str:
         return f"command:{getpass.getuser()}"
     except (KeyError, OSError):  # an account without a name
         return f"command:uid {os.getuid()}"
+
+
+def print_table(rows: Iterable[tuple[str, ...]]) -> None:
+    """Prints rows in columns, the first being the heading."""
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def now_ms() -> int:

@@ -47,6 +47,13 @@ class TelemetryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     interval_ms: Annotated[Literal[100, 1000], Meta(description="100 or 1000, milliseconds between samples")] = 100
 
 
+class ConsoleConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who may use the console."""
+
+    # Roles are in force without a second factor. Else whoever has none may look, and nothing more.
+    insecure_password_only: Annotated[bool, Meta(description="true or false")] = False
+
+
 class OfferConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A product of the market, the service that delivers it, and the sites that do."""
 
@@ -92,6 +99,7 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     telemetry: Annotated[TelemetryConfig, Meta(description="a table [telemetry]")] = TelemetryConfig()
     messaging: Annotated[MessagingConfig, Meta(description="a table [messaging]")] = MessagingConfig()
     history: Annotated[HistoryConfig, Meta(description="a table [history]")] = HistoryConfig()
+    console: Annotated[ConsoleConfig, Meta(description="a table [console]")] = ConsoleConfig()
     market: Annotated[MarketConfig | None, Meta(description="a table [market]")] = None
 
 

@@ -14,6 +14,7 @@ from cloud.data_folder import DataFolder, DataFolderError
 from cloud.gateway.nats_server import BrokerError
 from cloud.gateway.ports import PortError
 from cloud.identity.keyring import KeyringError
+from cloud.identity.sealing import SealError
 from cloud.model.role import Role
 from cloud.parts import PartFailed, Parts
 from cloud.roles import broker, console, coordinator, foundation, gateway, ingest
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 _FORCED_EXIT_CODE: Final = 1
 
 # What keeps a coordinator from starting and can be mended by whoever starts it: each is one line with its remedy.
-REFUSALS: Final = (BrokerError, DataFolderError, KeyringError, ListenError, PortError, StoreError)
+REFUSALS: Final = (BrokerError, DataFolderError, KeyringError, ListenError, PortError, SealError, StoreError)
 
 _START: Final[dict[Role, Callable[[Foundation], Awaitable[None]]]] = {
     Role.BROKER: broker.start,

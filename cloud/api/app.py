@@ -14,12 +14,19 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from cloud.api.access import Access
+from cloud.api.account_pages import AccountPages
+from cloud.api.accounts import Accounts
+from cloud.api.audit_page import AuditPage
 from cloud.api.data import API_PREFIX, data_router
 from cloud.api.live import Live
 from cloud.api.pages import Pages
+from cloud.api.passwords import Passwords
+from cloud.api.people_page import PeoplePage
+from cloud.api.rendering import Renderer
 from cloud.api.security import SecurityMiddleware
-from cloud.api.sessions import LOG_IN_PATH, CallSession, LogInNeeded
+from cloud.api.sessions import LOG_IN_PATH, CallViewer, LogInNeeded, PermissionNeeded
 from cloud.console import assets
+from cloud.identity.sealing import Sealer
 from cloud.store.ledger import Ledger
 
 
@@ -30,28 +37,49 @@ def utc_now() -> dt.datetime:
 def create_app(
     ledger: Ledger,
     live: Live,
+    sealer: Sealer,
     *,
+    allow_password_only: bool = False,
     now: Callable[[], dt.datetime] = utc_now,
     monotonic_s: Callable[[], float] = time.monotonic,
     hasher: argon2.PasswordHasher | None = None,
 ) -> FastAPI:
     """The application; `cloud.api.serve.serve` runs it together with `live`.
 
-    Pages and the API under /api/v1 need a session, the log-in and static files do not.
+    Pages need a session, the API under /api/v1 a session or a token, and both the permission that each names; the
+    log-in and static files need neither.
+    sealer: keeps second factors. allow_password_only: roles are in force without one.
     hasher: argon2's parameters; its recommended ones unless given.
     """
-    access = Access(ledger, now=now, monotonic_s=monotonic_s, hasher=hasher or argon2.PasswordHasher())
-    pages = Pages(access, live.broadcaster)
+    access = Access(
+        ledger,
+        sealer,
+        Passwords(hasher or argon2.PasswordHasher()),
+        now=now,
+        monotonic_s=monotonic_s,
+        allow_password_only=allow_password_only,
+    )
+    accounts = Accounts(ledger, sealer, now=now)
+    renderer = Renderer()
     app = FastAPI(title="Murmuration console", version="1", openapi_url=None, docs_url=None, redoc_url=None)
     app.state.access = access
+    app.state.accounts = accounts
     app.state.live = live
-    app.include_router(pages.router)
+    for part in (
+        Pages(access, live.broadcaster, renderer),
+        AccountPages(access, accounts, renderer),
+        PeoplePage(ledger, accounts, renderer),
+        AuditPage(ledger, renderer),
+    ):
+        app.include_router(part.router)
     app.include_router(data_router(ledger, live), prefix=API_PREFIX)
 
     @app.get("/events", include_in_schema=False)
-    async def events(session: CallSession) -> StreamingResponse:
+    async def events(caller: CallViewer) -> StreamingResponse:
         """Everything that changes, as server-sent events."""
-        session_hash = session.session_hash
+        if caller.session is None:
+            raise HTTPException(HTTPStatus.FORBIDDEN, f"the stream is the console's own: programs ask {API_PREFIX}")
+        session_hash = caller.session.session_hash
         return StreamingResponse(
             live.broadcaster.stream(session_hash, lambda: access.session_valid(session_hash)),
             media_type="text/event-stream",
@@ -59,7 +87,7 @@ def create_app(
         )
 
     @app.get(f"{API_PREFIX}/openapi.json", include_in_schema=False)
-    async def openapi(_: CallSession) -> dict[str, object]:
+    async def openapi(_: CallViewer) -> dict[str, object]:
         return app.openapi()
 
     @app.get("/static/vendor/{name}", include_in_schema=False)
@@ -75,16 +103,22 @@ def create_app(
     async def to_log_in(request: Request, _: Exception) -> Response:
         return RedirectResponse(LOG_IN_PATH, HTTPStatus.SEE_OTHER)
 
+    @app.exception_handler(PermissionNeeded)
+    async def not_allowed(request: Request, error: Exception) -> Response:
+        if _wants_page(request):
+            return renderer.message(request, HTTPStatus.FORBIDDEN, f"{str(error).capitalize()}.")
+        return await http_exception_handler(request, HTTPException(HTTPStatus.FORBIDDEN, str(error)))
+
     @app.exception_handler(StarletteHTTPException)
     async def http_error(request: Request, error: StarletteHTTPException) -> Response:
         if _wants_page(request):
-            return pages.message(request, HTTPStatus(error.status_code), "There is nothing here.")
+            return renderer.message(request, HTTPStatus(error.status_code), "There is nothing here.")
         return await http_exception_handler(request, error)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         if _wants_page(request):
-            return pages.message(request, HTTPStatus.UNPROCESSABLE_ENTITY, "The form was not complete.")
+            return renderer.message(request, HTTPStatus.UNPROCESSABLE_ENTITY, "The form was not complete.")
         return await request_validation_exception_handler(request, error)
 
     app.add_middleware(SecurityMiddleware, cacheable=("/static/",))

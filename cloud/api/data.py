@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
 from cloud.api.live import Live
-from cloud.api.sessions import CallSession
+from cloud.api.sessions import CallViewer
 from cloud.model.records import Severity
 from cloud.store.ledger import Ledger
 
@@ -84,13 +84,13 @@ def data_router(ledger: Ledger, live: Live) -> APIRouter:
     router = APIRouter(responses={401: {"description": "No session"}})
 
     @router.get("/health")
-    async def health(_: CallSession) -> Health:
+    async def health(_: CallViewer) -> Health:
         """Whether the coordinator's parts are up."""
         system = live.system()
         return Health(broker=system.broker, sites=system.sites, online=system.online, tabs=live.broadcaster.tabs)
 
     @router.get("/sites")
-    async def sites(_: CallSession) -> list[SiteState]:
+    async def sites(_: CallViewer) -> list[SiteState]:
         """Every site's newest values."""
         system, roster, columns = live.system(), live.roster(), live.columns()
         states = []
@@ -120,7 +120,7 @@ def data_router(ledger: Ledger, live: Live) -> APIRouter:
 
     @router.get("/events")
     def events(
-        _: CallSession,
+        _: CallViewer,
         after: Annotated[int | None, Query(ge=0, description="only events recorded after this number")] = None,
         site: str | None = None,
         least: Annotated[Severity, Query(description="leaves out what is less severe")] = Severity.INFO,
@@ -140,7 +140,7 @@ def data_router(ledger: Ledger, live: Live) -> APIRouter:
         ]
 
     @router.get("/settlements")
-    def settlements(_: CallSession) -> list[Settlement]:
+    def settlements(_: CallViewer) -> list[Settlement]:
         """What awards came to, per site and in sum."""
         return [
             Settlement(

@@ -15,6 +15,7 @@ from cloud.api.live import Live
 from cloud.api.serve import serve
 from cloud.api.target import FleetTarget
 from cloud.fleet.state import FleetState
+from cloud.identity.sealing import KEY_BYTES, Sealer
 from cloud.model.records import Description, IntentState
 from cloud.model.telemetry import HOLE, POINTS, SAMPLES, SCALES, Frames
 from cloud.store.ledger import Ledger
@@ -29,7 +30,7 @@ PASSWORD = "correct horse battery staple"
 class World:
     """A ledger and a fleet, and the console on top of them. The clocks are the test's."""
 
-    def __init__(self, folder: Path, *, session_check_s: float = 30.0) -> None:
+    def __init__(self, folder: Path, *, session_check_s: float = 30.0, allow_password_only: bool = False) -> None:
         self.ledger = Ledger(folder / "ledger.db")
         self.fleet = FleetState()
         self.broker = True
@@ -47,6 +48,8 @@ class World:
         self.app = create_app(
             self.ledger,
             self.live,
+            Sealer(bytes(KEY_BYTES)),
+            allow_password_only=allow_password_only,
             now=lambda: self.now,
             monotonic_s=lambda: self.monotonic_s,
             hasher=QUICK_HASHER,

@@ -281,6 +281,14 @@ class User:
     password_hash: str | None  # argon2, in its own text form; None: only by a one-time link
     roles: tuple[str, ...]
     created_ms: int
+    disabled_ms: int | None = None
+    totp_secret: str | None = None  # sealed; None: no second factor
+    totp_confirmed_ms: int | None = None  # a first code was typed: from then on it is asked for
+    totp_last_step: int | None = None  # of the last code that was taken; each is good once
+
+    @property
+    def second_factor(self) -> bool:
+        return self.totp_secret is not None and self.totp_confirmed_ms is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,6 +299,20 @@ class LogInSession:
     username: str
     created_ms: int
     expires_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiToken:
+    """A program that may call the API."""
+
+    token_hash: str  # SHA-256 of the token, hex
+    name: str
+    scopes: tuple[str, ...]
+    created_by: str
+    created_ms: int
+    expires_ms: int
+    revoked_ms: int | None = None
+    used_ms: int | None = None  # last seen, to the minute
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from cloud.model.audit import GENESIS, AuditCheckpoint, AuditEntry, Detail, cano
 from cloud.store.database import LedgerDatabase
 
 _PAGE: Final = 1000
+_LAST: Final = 2**63 - 1
 COORDINATOR: Final = "coordinator"
 
 
@@ -54,6 +55,17 @@ class AuditLog(LedgerDatabase):
             if len(page) < _PAGE:
                 return
             after = page[-1].number
+
+    def latest_audit_entries(
+        self, *, before: int | None, actor: str = "", action: str = "", limit: int
+    ) -> list[AuditEntry]:
+        """The newest first, before number `before`; of actors and actions that begin so."""
+        return self._all(
+            AuditEntry,
+            "SELECT * FROM audit_entries WHERE number < ? AND substr(actor, 1, ?) = ? AND substr(action, 1, ?) = ? "
+            "ORDER BY number DESC LIMIT ?",
+            (_LAST if before is None else before, len(actor), actor, len(action), action, limit),
+        )
 
     def add_audit_checkpoint(self, checkpoint: AuditCheckpoint) -> None:
         self._insert("audit_checkpoints", checkpoint)

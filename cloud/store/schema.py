@@ -267,11 +267,37 @@ def _broadcast_sequences(db: Tables) -> None:
     _create(db, "broadcast_sequences", {"group": str, "bound": int}, pk="group")
 
 
+def _accounts(db: Tables) -> None:
+    for column in ("disabled_ms", "totp_confirmed_ms", "totp_last_step"):
+        db.table("users").add_column(column, int)
+    db.table("users").add_column("totp_secret", str)
+    # Before there were roles the one kind of user could do everything.
+    db.execute("""UPDATE users SET roles = '["admin"]' WHERE roles = '["operator"]'""")
+    _create(
+        db,
+        "api_tokens",
+        {
+            "token_hash": str,
+            "name": str,
+            "scopes": str,
+            "created_by": str,
+            "created_ms": int,
+            "expires_ms": int,
+            "revoked_ms": int,
+            "used_ms": int,
+        },
+        pk="token_hash",
+        optional=("revoked_ms", "used_ms"),
+    )
+    db.table("api_tokens").create_index(["name"], unique=True)
+
+
 MIGRATIONS: Final[tuple[Callable[[Tables], None], ...]] = (
     _registry_and_trades,
     _claims_name_their_user,
     _audit_log,
     _revocations,
     _broadcast_sequences,
+    _accounts,
 )
 """Migration i brings schema i to i + 1; the database holds the number of those applied."""

@@ -36,7 +36,10 @@ async def test_every_page_and_call_needs_a_session(world: World, visitor: httpx.
     for method, path in guarded:
         answer = await visitor.request(method, path)
         if path.startswith("/api/") or path == "/events":
-            assert (answer.status_code, answer.json()) == (401, {"detail": "no session: log in first"}), path
+            assert (answer.status_code, answer.json()) == (
+                401,
+                {"detail": "no session: log in first, or send a token"},
+            ), path
         else:
             assert (answer.status_code, answer.headers["location"]) == (303, "/log-in"), path
 
@@ -87,7 +90,7 @@ async def test_unknown_and_late_links_give_nothing(world: World, visitor: httpx.
     assert "out of time" in answer.text
     for late in ("/welcome/guessed", welcome.path):  # nor is anybody asked for a password in vain
         answer = await visitor.get(late)
-        assert (answer.status_code, "unknown or out of time" in answer.text) == (410, True)
+        assert (answer.status_code, "unknown, used or out of time" in answer.text) == (410, True)
 
 
 async def test_log_in_and_log_out(operator: httpx.AsyncClient) -> None:
@@ -117,7 +120,7 @@ async def test_wrong_password_and_unknown_user_read_the_same(operator: httpx.Asy
     await operator.post("/log-out")
     answer = await operator.post("/log-in", data={"username": username, "password": "wrong"})
     assert answer.status_code == 401
-    assert "User name and password do not match." in answer.text
+    assert "User name, password and code do not match." in answer.text
     assert not operator.cookies
 
 
