@@ -6,6 +6,7 @@ from decimal import Decimal
 import pytest
 
 from cloud.model.records import (
+    ApiToken,
     AwardRecord,
     AwardShare,
     AwardState,
@@ -176,3 +177,35 @@ def test_log_in_links_work_once_and_sessions_end(ledger: Ledger) -> None:
     ledger.add_log_in_session(session)
     ledger.end_log_in_session("h")
     assert ledger.log_in_session("h", 6) is None
+
+
+def test_the_newest_audit_entries_by_who_and_what(ledger: Ledger) -> None:
+    for number, (actor, action) in enumerate([("user:ada", "log-in"), ("user:ada", "stop"), ("user:eve", "log-in")]):
+        ledger.audit(action, actor=actor, subject="x", at_ms=number)
+
+    def numbers(**wanted: str) -> list[int]:
+        return [entry.number for entry in ledger.latest_audit_entries(before=None, limit=9, **wanted)]
+
+    assert (numbers(), numbers(actor="user:a"), numbers(action="log")) == ([3, 2, 1], [2, 1], [3, 1])
+    assert [entry.number for entry in ledger.latest_audit_entries(before=3, limit=1)] == [2]
+
+
+def test_accounts_and_tokens(ledger: Ledger) -> None:
+    ledger.add_user("ada", ("viewer",), password_hash="h", now_ms=1)
+    ledger.set_roles("ada", ("admin", "viewer"))
+    ledger.set_second_factor("ada", "sealed", confirmed_ms=2)
+    assert [ledger.take_second_factor("ada", step) for step in (5, 5, 4, 6)] == [True, False, False, True]
+    user = ledger.user("ada")
+    assert user is not None
+    assert (user.roles, user.second_factor, user.totp_last_step) == (("admin", "viewer"), True, 6)
+    token = ApiToken(token_hash="t", name="n", scopes=("view",), created_by="user:ada", created_ms=1, expires_ms=9)
+    ledger.add_api_token(token)
+    with pytest.raises(LedgerError, match="exists already"):
+        ledger.add_api_token(token)
+    ledger.api_token_used("t", 3)
+    assert ledger.api_token("t", 8) == replace(token, used_ms=3)
+    assert ledger.api_token("t", 9) is None
+    ledger.revoke_api_token("n", 4)
+    assert ledger.api_token("t", 5) is None
+    with pytest.raises(LedgerError, match="unknown or revoked"):
+        ledger.revoke_api_token("n", 5)
