@@ -3,7 +3,8 @@
 A promise of P watts for a duration needs P x duration at the AC terminals, more than that out of the cells and, in the
 other direction, room for it. The baseline below may use what is beyond that. Where the storage is short of it (the
 service has delivered, the sun did not come) the baseline is moved by a power that the service's own tolerance
-hides, and only while nothing is being delivered: recovering never spoils a delivery.
+hides: recovering never spoils a delivery. A service that rests between its deliveries waits for that; one that always
+moves would wait for ever, and recovers while it moves by less than half of what was contracted.
 """
 
 import math
@@ -22,6 +23,7 @@ RECOVERY = 0.8  # of the service's tolerance; the rest is for the inverter's own
 # Between the owner's limits and those a coordinator plans with: what is planned up to there is kept to the watt.
 PLAN_MARGIN = 2 * TAPER
 QUIET_PU = 0.01  # a response smaller than this is none
+CALM_PU = 0.5  # of a service that always moves: from here on all its accuracy is for the delivery
 
 SOURCE = "energy"
 
@@ -49,7 +51,7 @@ def needed(services: Iterable[tuple[ArmService, ResponseLaw, ResponseState]], no
         up_wh += wh if up else 0.0
         down_wh += wh if down else 0.0
         recovery_w += RECOVERY * arm.service.performance.tolerance_pu * arm.contracted_w if wh else 0.0
-        quiet = quiet and abs(state.share) < QUIET_PU
+        quiet = quiet and abs(state.share) < (CALM_PU if arm.service.always_moves else QUIET_PU)
     return Need(up_wh=up_wh, down_wh=down_wh, recovery_w=recovery_w if quiet else 0.0)
 
 

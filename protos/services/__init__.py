@@ -157,6 +157,13 @@ class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return self.curve.sustain_s if self.curve is not None else 0.0
 
     @property
+    def always_moves(self) -> bool:
+        """Whether it answers without a deadband, and is judged by an envelope: at rest only by accident."""
+        if self.signal is not None:
+            return self.performance.score == "envelope"
+        return self.curve is not None and not _begins(self.curve)
+
+    @property
     def thresholds_hz(self) -> list[float]:
         """Where its answer begins: a trigger's threshold, the ends of a curve's deadband; else none."""
         if self.trigger is not None:

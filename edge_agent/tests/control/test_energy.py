@@ -233,6 +233,24 @@ def test_nothing_recovers_while_something_is_delivered() -> None:
     assert busy == 0.0
 
 
+def test_a_service_that_always_moves_recovers_while_it_moves_a_little() -> None:
+    """FCR-N has no deadband: it is at rest at exactly 50 Hz only."""
+    service = services.load("fcr-n")
+    home = Home(ArmService(award_id="a", service=service, contracted_w=1000.0), 0.12, 0.95)
+    recovery_w = 0.8 * service.performance.tolerance_pu * 1000.0
+    for hz, moved_w in ((49.96, -recovery_w), (50.04, -recovery_w), (49.94, 0.0)):
+        assert home.step(0.0, hz).baseline_w == pytest.approx(moved_w)
+
+
+@pytest.mark.parametrize(
+    ("service_id", "moves"),
+    [("fcr-n", True), ("afrr", True), ("fcr", False), ("gb-dc", False), ("gb-dr", False), ("ercot-ffr", False)]
+    + [("pjm-rega", False), ("ieee1547-droop", False), ("fcr-d-up", False)],
+)
+def test_which_services_always_move(service_id: str, moves: bool) -> None:
+    assert services.load(service_id).always_moves is moves
+
+
 def test_a_trigger_that_recovers_keeps_the_energy_of_the_next_time() -> None:
     arm = ArmService(award_id="a", service=FFR, contracted_w=3000.0)
     home = Home(arm, 0.6, 0.95)

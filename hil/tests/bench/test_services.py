@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cloud.dispatch.scores import pjm_score
-from hil.bench.closed_loop import Trace, run
+from hil.bench.closed_loop import CONTRACTED_W, Trace, run
 from hil.bench.services import (
     DEEP,
     FINE_S,
@@ -21,7 +21,7 @@ from hil.bench.services import (
     timing,
 )
 from hil.cli import main
-from hil.data.recordings import pjm_rega, underfrequency_event
+from hil.data.recordings import grid_ten_minutes, pjm_rega, underfrequency_event
 from protos import services
 
 # The bench plays these as well; a quarter of an hour's hold and minutes of delivery are long for a test.
@@ -133,3 +133,14 @@ def test_a_service_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[s
     error = capsys.readouterr().err
     assert error.startswith("vpp-hil: service 'gb-dx' is unknown")
     assert error.count("\n") == 1
+
+
+async def test_a_storage_short_of_its_energy_recovers_without_spoiling_what_it_delivers() -> None:
+    """FCR-N always moves; ten recorded minutes with too little energy and with enough, sample by sample in tolerance."""
+    service, day = services.load("fcr-n"), grid_ten_minutes()
+    played = player(day, service.nominal_hz)
+    short, enough = [await run("fcr-n", played, day.duration_s, soc=soc, baseline_w=0) for soc in (0.2, 0.5)]
+    recovered_wh = ((short.soc[-1] - short.soc[0]) - (enough.soc[-1] - enough.soc[0])) * 10_000
+    most_wh = 0.8 * service.performance.tolerance_pu * CONTRACTED_W * day.duration_s / 3600
+    assert 0.5 * most_wh < recovered_wh < 1.1 * most_wh
+    assert pct_outside(service, short) == 0
