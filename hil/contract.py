@@ -110,15 +110,15 @@ class Contract:
 
     @pytest.fixture
     def inverter(self, device: Device) -> Inverter:
-        return _there(device.inverter)
+        return there(device.inverter)
 
     @pytest.fixture
     def meter(self, device: Device) -> Meter:
-        return _there(device.meter)
+        return there(device.meter)
 
     @pytest.fixture
     def control(self, device: Device) -> PowerControl:
-        return _there(device.control)
+        return there(device.control)
 
 
 class ReadingContract(Contract):
@@ -210,7 +210,7 @@ class ControlContract(ReadingContract):
     async def test_positive_power_flows_towards_the_grid(
         self, bench: Bench, device: Device, control: PowerControl, asked_w: float, sign: int
     ) -> None:
-        inverter = _there(device.inverter)
+        inverter = there(device.inverter)
         await inverter.read_inverter()
         await control.write_power(power(0.0), 60.0)
         bench.pass_time(2.0)
@@ -246,7 +246,7 @@ class ControlContract(ReadingContract):
 
     async def test_a_setpoint_to_a_silent_device_is_a_timeout_and_the_next_is_obeyed(self, bench: Bench) -> None:
         device = await open_device(bench.config(timeout_s=0.1, read_only=False), bench.clock)
-        control = _there(device.control)
+        control = there(device.control)
         try:
             await _read_all(device)
             bench.keep_silent(True)
@@ -330,7 +330,7 @@ class DeviceContract(InverterContract, MeterContract, ControlContract):
     """A hybrid with everything."""
 
 
-def _there(capability: T | None) -> T:
+def there(capability: T | None) -> T:
     if capability is None:
         raise AssertionError("the driver does not offer what the bench has")
     return capability
@@ -366,7 +366,7 @@ async def _read_all(device: Device) -> None:
 def _any_reading(device: Device) -> Callable[[], Awaitable[object]]:
     if device.inverter is not None:
         return device.inverter.read_inverter
-    return device.meter.read_meter if device.meter is not None else _there(device.switch).read_switch
+    return device.meter.read_meter if device.meter is not None else there(device.switch).read_switch
 
 
 async def _until_answered(what: Callable[[], Awaitable[object]]) -> None:

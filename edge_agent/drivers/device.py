@@ -54,6 +54,8 @@ class SunSpecDevice:
         self.inverter = _Inverter(self) if points.power is not None else None
         self.meter = _Meter(poller, points) if points.is_meter else None
         self.switch = None
+        self.charger = None
+        self.load = None
         self.switch_control = None
         self.control: PowerControl | None = None
         self.microcontroller: Microcontroller | None = None

@@ -74,6 +74,8 @@ class ProfileDevice:
         self.inverter = _Inverter(self) if profile.inverter is not None else None
         self.meter = _Meter(self) if profile.meter is not None else None
         self.switch = _Switch(self) if profile.switch is not None else None
+        self.charger = None
+        self.load = None
         self.switch_control = (
             _SwitchControl(connection, profile.switch) if profile.switch is not None and not config.read_only else None
         )

@@ -39,6 +39,34 @@ class InverterReading:
     soc: Sample = MISSING
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlexiblePlate:
+    """What a vehicle's charger, or a flexible load, can do. Powers are magnitudes at its AC terminals [W]."""
+
+    max_draw_w: float
+    least_draw_w: float  # the smallest it can draw without resting: a charger's least current, all of a heating rod
+    max_feed_w: float = 0.0  # towards the grid; 0 where it only draws
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChargerReading:
+    """One reading of a vehicle's charger. Positive power flows towards the grid: charging is negative."""
+
+    power_w: Sample = MISSING
+    plugged: bool | None = None  # None: it does not tell
+    needed_wh: Sample = MISSING  # at its AC terminals until the vehicle is ready; below 0: so much more than that
+    ready_in_s: Sample = MISSING  # until the owner wants it ready; below 0: it is late
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadReading:
+    """One reading of a flexible load. What it draws is negative."""
+
+    power_w: Sample = MISSING
+    # How full its store is within the owner's comfort: 0 at the least and 1 at the most, and beyond these outside.
+    level: Sample = MISSING
+
+
 class Meter(Protocol):
     async def read_meter(self) -> MeterReading:
         """A fresh reading. Raises DeviceTimeout, DeviceRejected."""
@@ -54,8 +82,29 @@ class Inverter(Protocol):
         ...
 
 
+class EvCharger(Protocol):
+    @property
+    def plate(self) -> FlexiblePlate: ...
+
+    async def read_charger(self) -> ChargerReading:
+        """A fresh reading. Raises DeviceTimeout, DeviceRejected."""
+        ...
+
+
+class FlexibleLoad(Protocol):
+    @property
+    def plate(self) -> FlexiblePlate: ...
+
+    async def read_load(self) -> LoadReading:
+        """A fresh reading. Raises DeviceTimeout, DeviceRejected."""
+        ...
+
+
 class PowerControl(Protocol):
-    """The writable half of an inverter. It takes only what safety admitted."""
+    """The writable half of an inverter, a charger or a load. It takes only what safety admitted.
+
+    A charger or a load draws no more than it is told: less than it can draw without resting makes it rest.
+    """
 
     async def write_power(self, admitted: Admitted, lifetime_s: float) -> None:
         """Holds the setpoint; the device's own reversion timer lets go `lifetime_s` after the last write.
@@ -150,6 +199,12 @@ class Device(Protocol):
     def control(self) -> PowerControl | None:
         """None where the device has none, or is configured read-only."""
         ...
+
+    @property
+    def charger(self) -> EvCharger | None: ...
+
+    @property
+    def load(self) -> FlexibleLoad | None: ...
 
     @property
     def switch(self) -> Switch | None: ...

@@ -138,6 +138,8 @@ class FakeDevice:
         self.nameplate = home.nameplate
         self.findings: tuple[str, ...] = ()
         self.switch = None
+        self.charger = None
+        self.load = None
         self.switch_control = None
         self.microcontroller: Microcontroller | None = None
         self.inverter: Inverter | None = home
@@ -158,6 +160,8 @@ class FakeMeter:
         self.nameplate = Nameplate(manufacturer="Example", model="Clamp", serial="2")
         self.findings: tuple[str, ...] = ()
         self.switch = None
+        self.charger = None
+        self.load = None
         self.switch_control = None
         self.microcontroller: Microcontroller | None = None
         self.inverter: Inverter | None = None

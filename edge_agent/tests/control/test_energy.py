@@ -244,8 +244,11 @@ def test_a_service_that_always_moves_recovers_while_it_moves_a_little() -> None:
 
 @pytest.mark.parametrize(
     ("service_id", "moves"),
-    [("fcr-n", True), ("afrr", True), ("fcr", False), ("gb-dc", False), ("gb-dr", False), ("ercot-ffr", False)]
-    + [("pjm-rega", False), ("ieee1547-droop", False), ("fcr-d-up", False)],
+    [
+        ("fcr-n", True),
+        ("afrr", True),
+        *((rests, False) for rests in ("fcr", "gb-dc", "gb-dr", "ercot-ffr", "pjm-rega", "ieee1547-droop", "fcr-d-up")),
+    ],
 )
 def test_which_services_always_move(service_id: str, moves: bool) -> None:
     assert services.load(service_id).always_moves is moves

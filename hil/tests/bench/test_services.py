@@ -136,7 +136,7 @@ def test_a_service_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[s
 
 
 async def test_a_storage_short_of_its_energy_recovers_without_spoiling_what_it_delivers() -> None:
-    """FCR-N always moves; ten recorded minutes with too little energy and with enough, sample by sample in tolerance."""
+    """FCR-N always moves; ten recorded minutes with too little energy and with enough: always in tolerance."""
     service, day = services.load("fcr-n"), grid_ten_minutes()
     played = player(day, service.nominal_hz)
     short, enough = [await run("fcr-n", played, day.duration_s, soc=soc, baseline_w=0) for soc in (0.2, 0.5)]
