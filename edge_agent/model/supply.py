@@ -45,7 +45,7 @@ class SupplyFunction:
         last = bisect_right(self.points, ticks, key=lambda point: point[0]) - 1
         if first <= last:
             lowest_w, highest_w = self.points[first][1], self.points[last][1]
-            return lowest_w * (1.0 - step_share) + highest_w * step_share
+            return min(highest_w, lowest_w + step_share * (highest_w - lowest_w)) if step_share < 1.0 else highest_w
         if last < 0:
             return self.points[0][1]
         if first == len(self.points):
