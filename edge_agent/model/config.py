@@ -41,6 +41,19 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     ]
 
 
+class GuardConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How far the coordinator's setpoints, prices and schedules may move this site; not meant: frequency services."""
+
+    ramp_percent_per_s: Annotated[
+        float, Meta(ge=0.1, le=10_000.0, description="percent of the rated power a second, 0.1 to 10000")
+    ] = 10.0
+    direction_changes_per_hour: Annotated[int, Meta(ge=2, le=3600, description="2 to 3600")] = 20
+    # A cycle is the storage's capacity once in and once out.
+    cycles_per_day: Annotated[float, Meta(ge=0.1, le=100.0, description="0.1 to 100")] = 3.0
+    # Each change begins a moment later that no other site knows, so that a fleet does not step at once.
+    start_spread_s: Annotated[float, Meta(ge=0.0, le=300.0, description="seconds at most, 0 to 300")] = 10.0
+
+
 class ControlConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the control loop runs, and the owner's limits."""
 
@@ -61,6 +74,7 @@ class ControlConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     export_limit_w: Annotated[_AtLeast0 | None, Meta(description="watts at the grid meter, 0 to 10000000")] = None
     import_limit_w: Annotated[_AtLeast0 | None, Meta(description="watts at the grid meter, 0 to 10000000")] = None
     ramp_w_per_s: Annotated[_AtLeast1 | None, Meta(description="watts a second, 1 to 10000000")] = None
+    guard: Annotated[GuardConfig, Meta(description="a table [control.guard]")] = GuardConfig()
     # For a device that keeps setpoints in flash memory: changes of them a day. Frequency response is not held up.
     writes_per_day: Annotated[_AtLeast24 | None, Meta(description="setpoints a day, 24 to 10000000")] = None
     # Line to neutral; below half of it a line is dead. Left out: below 50 V, or as the device itself knows.

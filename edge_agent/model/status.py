@@ -39,6 +39,8 @@ def sentences(control: Mapping[str, Any] | None, now_ms: int) -> Iterator[tuple[
         yield "Service", "None is armed."
     if envelope := control.get("envelope_id"):
         yield "Envelope", f"The grid operator limits the connection, by {envelope}."
+    if guard := control.get("guard_note"):
+        yield "Guard", f"The coordinator is not followed at once: {guard}."
     yield "Frequency", _frequency(control)
     if (soc := control.get("soc")) is not None:
         note = control.get("energy_note")

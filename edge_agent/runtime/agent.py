@@ -117,6 +117,7 @@ class Agent:
             **self._frequency.summary(),
             "soc": snapshot.soc.good if snapshot is not None else None,
             "energy_note": self._decision.energy_note,
+            "guard_note": self._decision.guard.note,
             "stopped": stop.reason if stop is not None else None,
             "setpoint_reason": setpoint.reason if setpoint is not None else None,
             "price_group": price.group if price is not None else None,

@@ -18,9 +18,13 @@ from edge_agent.model.intent import ArmService, Envelope, FollowPrice
 from edge_agent.model.supply import SupplyFunction
 from edge_agent.model.values import PowerBounds, Proposal, Snapshot
 from edge_agent.runtime.broadcasts import Broadcasts
+from edge_agent.runtime.guarding import CommandGuard
 from edge_agent.runtime.intents import Intents
 from edge_agent.runtime.messages import Reporter, Severity
 from edge_agent.runtime.stop import Stops
+
+PRICE_TOLERANCE_S = 2.0  # a closed loop stands above it
+SCHEDULE_TOLERANCE = 1 / 60  # of its market time unit
 
 
 @dataclass(slots=True)
@@ -46,6 +50,7 @@ class Decision:
         self._running: list[_Running] = []
         self._load = LoadState()
         self._short = False  # of energy, as last told
+        self.guard = CommandGuard(config.guard, reporter)
         self.energy_note = ""  # what services are short of now
         self.price_note = ""  # why the fallback price is followed now
         self.supply: SupplyFunction | None = None  # what the site would do at each price; None: not known
@@ -70,16 +75,19 @@ class Decision:
         proposals = [self._step(running, snapshot, storage) for running in self._running]
         self._running = [running for running in self._running if running.state.phase is not Phase.ENDED]
         proposals.append(self._keep_energy(snapshot, storage))
+        wishes: list[tuple[Proposal, float]] = []  # of the coordinator, with how much later each may begin [s]
         if self._intents.setpoint is not None:
-            proposals.append(setpoint.propose(self._intents.setpoint))
+            wishes.append((setpoint.propose(self._intents.setpoint), 0.0))
         if snapshot.bounds is not None:
             # What is left below the services is what the site can offer, and follows a price with.
             room = left(proposals, snapshot.bounds)
             self.supply = self._offer(snapshot, storage, room)
             if self.supply is not None and self._intents.price is not None:
-                proposals.append(self._follow_price(self._intents.price, self.supply, now_s))
-        if self._intents.schedule is not None:
-            proposals.append(schedule_control.propose(self._intents.schedule, now_s))
+                wishes.append((self._follow_price(self._intents.price, self.supply, now_s), PRICE_TOLERANCE_S))
+        if (schedule := self._intents.schedule) is not None:
+            wishes.append((schedule_control.propose(schedule, now_s), schedule.mtu_s * SCHEDULE_TOLERANCE))
+        if (guarded := self.guard.follow(wishes, snapshot, storage)) is not None:
+            proposals.append(guarded)
         proposals.extend(self._defaults(snapshot, storage))
         if snapshot.bounds is None:
             return None

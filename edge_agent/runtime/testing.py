@@ -5,7 +5,9 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from edge_agent.model.config import AgentConfig, ControlConfig, CoordinatorConfig, DeviceConfig
+from msgspec import structs
+
+from edge_agent.model.config import AgentConfig, ControlConfig, CoordinatorConfig, DeviceConfig, GuardConfig
 from edge_agent.model.devices import (
     DeviceFault,
     DeviceRejected,
@@ -31,6 +33,11 @@ PLATE = Nameplate(
     max_charge_w=5000.0,
     max_discharge_w=5000.0,
     storage_capacity_wh=10_000.0,
+)
+
+# So wide that it shows in nothing: most tests are about what stands below it.
+UNGUARDED = GuardConfig(
+    ramp_percent_per_s=10_000.0, direction_changes_per_hour=3600, cycles_per_day=100.0, start_spread_s=0.0
 )
 
 
@@ -203,8 +210,9 @@ class Bench:
         *,
         read_only: bool = False,
         meter_priority: int | None = None,
+        guard: GuardConfig = UNGUARDED,
     ) -> None:
-        """meter_priority: there is a meter for frequency, too."""
+        """meter_priority: there is a meter for frequency, too. guard: of what the coordinator asks, in `control`."""
         self.clock = VirtualClock()
         self.home = FakeHome(self.clock)
         self.meter = FakeMeter(self.clock)
@@ -219,7 +227,7 @@ class Bench:
             site="home-01",
             data_dir=folder / "data",
             coordinator=CoordinatorConfig(claim_file=folder / "claim.toml"),
-            control=control or ControlConfig(),
+            control=structs.replace(control or ControlConfig(), guard=guard),
             devices=(DeviceConfig(name="hybrid", driver="sunspec", host="192.0.2.1"), *_meters(meter_priority)),
         )
         self.agent = Agent(

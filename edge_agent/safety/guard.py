@@ -1,0 +1,130 @@
+"""What may be asked of the site from outside, however well it is signed: how fast, how often, how much. Pure.
+
+A stolen command key, or a coordinator gone wrong, signs whatever it likes; a thousand sites that follow at once swing a
+grid. So what the coordinator wishes for (setpoint, price, schedule) moves the site by a ramp, turns it round at most so
+often in any hour, takes the storage through so much energy in any day, and begins, where nothing is lost by it, after a
+moment that is each site's own. Frequency response, the operating envelope and a stop do not come through here.
+"""
+
+from dataclasses import dataclass, replace
+from math import inf, isfinite
+
+HOUR_S = 3600.0
+DAY_HOURS = 24
+TURN_SHARE = 0.02  # of the rated power: so far back from the farthest is no turn yet
+LONGEST_STEP_S = 1.0  # of time between two cycles; what lies between them is not ramped after
+
+RAMP = "ramp"
+TURNS = "turned round too often in this hour"
+CYCLING = "the storage was used too much in this day"
+WAITS = "begins in a moment of its own"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardLimits:
+    """The site's own."""
+
+    ramp_w_per_s: float
+    turns_per_hour: int
+    throughput_wh_per_day: float  # in and out together
+    turn_w: float  # less than this back from the farthest is no turn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """What is remembered from cycle to cycle."""
+
+    at_s: float = -inf
+    allowed_w: float | None = None  # as last allowed; None: what comes from outside is not followed
+    wish_w: float | None = None  # as last asked
+    starts_s: float = -inf  # a change that was asked is held up until then
+    farthest_w: float = 0.0  # since the last turn
+    upwards: bool = True  # where it went since
+    turns_s: tuple[float, ...] = ()  # in the last hour
+    used_wh: tuple[tuple[int, float], ...] = ()  # (hour, energy) of the last day
+    limited: str = ""  # by what, now
+
+
+def step(
+    limits: GuardLimits,
+    guard: Guard,
+    wish_w: float | None,
+    *,
+    power_w: float | None,
+    storage_w: float | None,
+    spread_s: float,
+    now_s: float,
+) -> Guard:
+    """The guard after this cycle; `allowed_w` is what of the wish may be followed.
+
+    Args:
+        limits: the site's own.
+        guard: as it was after the last cycle.
+        wish_w: what is asked from outside [W]; None: nothing.
+        power_w: of the inverter as measured [W]: what a start begins from; None: not known, and nothing is begun.
+        storage_w: into or out of the storage as measured [W], whatever its sign; None: not known, and not counted.
+        spread_s: how much later a change may begin; drawn anew by the caller, 0 for what is urgent.
+        now_s: monotonic.
+    """
+    elapsed_s = max(0.0, min(LONGEST_STEP_S, now_s - guard.at_s))
+    used_wh = _used(guard, storage_w, elapsed_s, now_s)
+    turns_s = tuple(turn_s for turn_s in guard.turns_s if now_s - turn_s < HOUR_S)
+    guard = replace(guard, at_s=now_s, used_wh=used_wh, turns_s=turns_s, limited="")
+    if wish_w is None or not isfinite(wish_w):
+        return replace(guard, allowed_w=None, wish_w=None, starts_s=-inf)
+    if sum(wh for _, wh in used_wh) >= limits.throughput_wh_per_day:
+        return replace(guard, allowed_w=None, wish_w=wish_w, starts_s=-inf, limited=CYCLING)
+    waits = now_s < guard.starts_s
+    if not waits and (guard.wish_w is None or abs(wish_w - guard.wish_w) > limits.turn_w):
+        waits = spread_s > 0.0
+        guard = replace(guard, starts_s=now_s + spread_s)
+    guard = replace(guard, wish_w=wish_w)
+    if waits:
+        return replace(guard, limited=WAITS)
+    if guard.allowed_w is None:
+        guard = _begun(limits, guard, power_w, wish_w)
+    if guard.allowed_w is None:
+        return guard
+    return _moved(limits, guard, guard.allowed_w, wish_w, elapsed_s)
+
+
+def _used(guard: Guard, storage_w: float | None, elapsed_s: float, now_s: float) -> tuple[tuple[int, float], ...]:
+    """Energy by the hour of the last day, with what was used on somebody else's behalf since the last cycle."""
+    hour = int(now_s // HOUR_S)
+    used = {at: wh for at, wh in guard.used_wh if hour - at < DAY_HOURS}
+    if guard.allowed_w is not None and storage_w is not None and isfinite(storage_w):
+        used[hour] = used.get(hour, 0.0) + abs(storage_w) * elapsed_s / HOUR_S
+    return tuple(used.items())
+
+
+def _begun(limits: GuardLimits, guard: Guard, power_w: float | None, wish_w: float) -> Guard:
+    """Following begins, from the power of now. That is a turn: what begins and ends again and again swings, too."""
+    if power_w is None or not isfinite(power_w):
+        return guard
+    if len(guard.turns_s) >= limits.turns_per_hour:
+        return replace(guard, limited=TURNS)
+    return replace(
+        guard,
+        allowed_w=power_w,
+        farthest_w=power_w,
+        upwards=wish_w >= power_w,
+        turns_s=(*guard.turns_s, guard.at_s),
+    )
+
+
+def _moved(limits: GuardLimits, guard: Guard, from_w: float, wish_w: float, elapsed_s: float) -> Guard:
+    most_w = limits.ramp_w_per_s * elapsed_s
+    to_w = max(from_w - most_w, min(from_w + most_w, wish_w))
+    limited = RAMP if to_w != wish_w else ""
+    farther_w = to_w - guard.farthest_w if guard.upwards else guard.farthest_w - to_w
+    if farther_w >= 0.0:
+        return replace(guard, allowed_w=to_w, farthest_w=to_w, limited=limited)
+    if farther_w >= -limits.turn_w:
+        return replace(guard, allowed_w=to_w, limited=limited)
+    if len(guard.turns_s) < limits.turns_per_hour:
+        turns_s = (*guard.turns_s, guard.at_s)
+        return replace(
+            guard, allowed_w=to_w, farthest_w=to_w, upwards=not guard.upwards, turns_s=turns_s, limited=limited
+        )
+    back_w = -limits.turn_w if guard.upwards else limits.turn_w
+    return replace(guard, allowed_w=guard.farthest_w + back_w, limited=TURNS)

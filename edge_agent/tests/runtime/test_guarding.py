@@ -1,0 +1,96 @@
+"""The coordinator's own key, in the wrong hands, against the real loop on a simulated home."""
+
+from collections.abc import AsyncIterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from edge_agent.model.config import ControlConfig, GuardConfig
+from edge_agent.runtime.testing import Bench
+from protos.vpp.v1 import broadcast_pb2, intent_pb2
+
+RATED_W = 5000.0
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    """As it comes: nothing of the guard is configured."""
+    bench = Bench(tmp_path, ControlConfig(default="idle"), guard=GuardConfig())
+    await bench.agent.site.open_all()
+    yield bench
+    bench.close()
+
+
+def swings(bench: Bench, least_w: float) -> int:
+    """How often the inverter turned round by more than least_w."""
+    count, direction, extreme = 0, 0, bench.home.trace[0][1]
+    for _, power_w in bench.home.trace:
+        if (power_w - extreme) * direction > 0 or (direction == 0 and power_w != extreme):
+            direction = direction or (1 if power_w > extreme else -1)
+            extreme = power_w
+        elif abs(power_w - extreme) > least_w:
+            count, direction, extreme = count + 1, -direction, power_w
+    return count
+
+
+async def test_a_signed_flood_of_alternating_setpoints_does_not_swing_the_site(bench: Bench) -> None:
+    for count in range(200):
+        power_w = 5000 if count % 2 else -5000
+        bench.send(0.0, 60.0, intent_pb2.Intent(setpoint=intent_pb2.PowerSetpoint(inverter_power_w=power_w)))
+        await bench.run_for(3.0)  # ten minutes of it
+    ramps = [(b - a) / max(t - s, 1e-9) for (s, a), (t, b) in pairwise(bench.home.trace) if t - s < 1.0]
+    assert max(map(abs, ramps)) <= 1.05 * RATED_W / 10
+    assert swings(bench, 0.02 * RATED_W + 1.0) <= 20
+    assert bench.codes().count("guard.limited") in (1, 2, 3), "told, and not with every setpoint"
+    assert "turned round too often" in next(e.text for e in bench.events() if e.code == "guard.limited")
+
+
+async def test_nor_do_setpoints_schedules_and_silence_in_turn(bench: Bench) -> None:
+    for count in range(150):
+        match count % 3:
+            case 0:
+                setpoint = intent_pb2.PowerSetpoint(inverter_power_w=5000)
+                bench.send(0.0, 1.5, intent_pb2.Intent(setpoint=setpoint))
+            case 1:
+                bench.schedule([-5000], end_s=1.5)
+            case _:
+                pass
+        await bench.run_for(4.0)
+    # What begins from silence ends in it: two swings each.
+    assert swings(bench, 0.02 * RATED_W + 1.0) <= 2 * 20
+
+
+async def test_nor_does_a_flood_of_prices(bench: Bench) -> None:
+    bench.send(0.0, 3600.0, intent_pb2.Intent(price=intent_pb2.FollowPrice(group="north")))
+    for count in range(480):
+        ticks = 1_000_000 if count % 8 < 4 else -1_000_000
+        bench.broadcast(broadcast_pb2.Broadcast(price=broadcast_pb2.Price(ticks=ticks)))
+        await bench.run_for(0.25)
+    assert swings(bench, 0.02 * RATED_W + 1.0) <= 20
+
+
+async def test_a_frequency_response_is_not_held_up(bench: Bench) -> None:
+    bench.arm("ercot-ffr", 3000)
+    await bench.run_for(2.0)
+    fell_s = bench.clock.now_s
+    bench.home.frequency_hz = lambda now_s: 59.8
+    await bench.run_for(2.0)
+    full_s = next(at_s for at_s, power_w in bench.home.trace if power_w == pytest.approx(3000.0))
+    assert full_s - fell_s <= 0.5  # ERCOT FFR: full response within 30 cycles, the service's own time
+
+
+async def test_two_sites_begin_a_schedule_at_different_moments(tmp_path: Path) -> None:
+    moved_s = []
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        bench = Bench(tmp_path / name, ControlConfig(default="idle"), guard=GuardConfig())
+        await bench.agent.site.open_all()
+        began_s = bench.clock.now_s
+        bench.schedule([3000], mtu_s=900)
+        await bench.run_for(30.0)
+        moved_s.append(next(at_s for at_s, power_w in bench.home.trace if power_w > 1.0) - began_s)
+        assert bench.home.power_w == 3000.0
+        bench.close()
+    assert max(moved_s) <= 10.5
+    assert len(set(moved_s)) > 1
