@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from hil.bench.chain import bench_chain
+from hil.bench.clearing import bench_clearing
 from hil.bench.driver import bench_driver
 from hil.bench.edge import bench_edge
 from hil.bench.firmware import bench_firmware
@@ -58,6 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     firmware.add_argument("--steps", type=int, default=100, help="of the waveform's frequency (default 100)")
     firmware.set_defaults(measure=lambda given, say: bench_firmware(steps=given.steps, say=say))
+    clearing = benches.add_parser(
+        "clearing", help="prices and local prices of a million supply functions, and what each site gives at them"
+    )
+    clearing.add_argument("--sites", type=int, default=1_000_000, help="at most; 1k, 10k and 100k as well")
+    clearing.set_defaults(measure=lambda given, say: bench_clearing(sites=given.sites, say=say))
     for bench in benches.choices.values():
         bench.add_argument("--json", action="store_true", help="one JSON object on standard output, nothing else")
 
