@@ -346,7 +346,14 @@ class Session:
 
 
 async def _close(client: Client | None) -> None:
-    if client is not None:
-        with contextlib.suppress(*TroubleTypes):
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await client.close()
+    """In a task of its own: nats-py's close swallows a cancellation, and whoever waits here must not lose one."""
+    if client is None:
+        return
+    closing = asyncio.create_task(client.close())
+    try:
+        await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_S)
+    finally:
+        if not closing.done():
+            await asyncio.wait({closing}, timeout=CLOSE_TIMEOUT_S)
+        closing.cancel()
+        await asyncio.gather(closing, return_exceptions=True)
