@@ -69,7 +69,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """0; 1 with one line where part of the chain failed, 2 where what was asked for cannot be measured."""
+    """0; 1 with one line where part of the chain failed, 2 where what was asked for cannot be measured.
+
+    130: interrupted.
+    """
     show = sys.stderr if arguments.json else sys.stdout
 
     def say(text: str) -> None:
@@ -81,6 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
     except (ChainError, FirmwareError, ServiceError) as error:
         sys.stderr.write(f"vpp-hil: {error}\n")
         return error.exit_code if isinstance(error, ChainError) else 2
+    except KeyboardInterrupt:
+        return 130
     if arguments.json:
         sys.stdout.write(json.dumps(figures) + "\n")
     else:

@@ -121,6 +121,7 @@ class Chain:
         self._say(f"sites: {len(self.sites)} one-time claims, and {HISTORY_DAYS} recorded days of each home")
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
             for done, _ in enumerate(pool.map(self._register, range(len(self.sites))), start=1):
+                self.processes.check()
                 if done % 4 == 0 and done < len(self.sites):
                     self._say(f"sites: {done} of {len(self.sites)}")
 

@@ -1,13 +1,11 @@
 """`vpp-hil run`: the whole chain on this machine, a report, and the exit code that says how it went."""
 
 import argparse
-import signal
 import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import FrameType
 
 import numpy as np
 
@@ -34,8 +32,6 @@ def run(arguments: argparse.Namespace) -> int:
     """
     started = datetime.now(UTC)
     folder = (arguments.data or Path("run") / f"{started:%Y-%m-%dT%H-%M-%S}").absolute()
-    for number in (signal.SIGTERM, signal.SIGINT):  # a shell has its background jobs ignore Ctrl-C
-        signal.signal(number, _interrupt)
     begin = time.monotonic()
 
     def say(text: str) -> None:
@@ -133,7 +129,3 @@ def _serve_on(running: Chain) -> None:
             time.sleep(0.5)
     except KeyboardInterrupt:
         sys.stdout.write("\nstopping every process\n")
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

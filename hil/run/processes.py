@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import IO, ClassVar, Final
 
 import psutil
@@ -34,11 +35,14 @@ class Processes:
     """Starts the product's own commands, each in a session of its own, with a log each.
 
     They are ended in the reverse order of their start. Should this process be killed, the kernel ends them.
+    An interrupt is kept until the next `check`, which every wait calls: raised wherever the signal finds this process,
+    it could be swallowed by a finalizer or by a library's callback.
     """
 
     def __init__(self, logs: Path) -> None:
         self._logs = logs
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._interrupted = False
         logs.mkdir(parents=True, exist_ok=True)
 
     def start(self, name: str, command: Sequence[str], *, with_pipes: bool = False) -> subprocess.Popen[bytes]:
@@ -80,8 +84,17 @@ class Processes:
     def names(self, prefix: str = "") -> list[str]:
         return [name for name in self._running if name.startswith(prefix)]
 
+    def interrupt(self, _number: int = signal.SIGINT, _frame: FrameType | None = None) -> None:
+        """Has the next `check` raise KeyboardInterrupt; a signal handler."""
+        self._interrupted = True
+
     def check(self) -> None:
-        """Raises ChainError if one has ended by itself, ChainRefused if that was because it was asked in vain."""
+        """Raises KeyboardInterrupt if told to end; ChainError if a process has ended by itself.
+
+        ChainRefused if that was because it was asked in vain.
+        """
+        if self._interrupted:
+            raise KeyboardInterrupt
         for name, process in self._running.items():
             if (code := process.poll()) is not None:
                 kind = ChainRefused if code == _REFUSED else ChainError
@@ -170,9 +183,13 @@ def last_line(log: Path) -> str:
 
 @contextlib.contextmanager
 def running(logs: Path) -> Iterator[Processes]:
-    """Processes that are all ended when the block is left."""
+    """Processes that are all ended when the block is left; SIGINT and SIGTERM interrupt it, but not the ending."""
     processes = Processes(logs)
+    # Both by name: a shell has its background jobs ignore Ctrl-C.
+    before = {number: signal.signal(number, processes.interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield processes
     finally:
         processes.stop_all()
+        for number, handler in before.items():
+            signal.signal(number, handler)
