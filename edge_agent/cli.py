@@ -64,6 +64,17 @@ def _parser() -> argparse.ArgumentParser:
     shape.add_argument("--json", action="store_true", help="as one JSON object, with every figure")
     shape.add_argument("--watch", action="store_true", help="go on until Ctrl-C")
 
+    replay = command(
+        "replay", _replay, "run a recorded day through the controllers, and compare with what was expected"
+    )
+    replay.add_argument("day", type=Path, metavar="DAY.toml", help="samples, and what was asked; see the README")
+    replay.add_argument(
+        "--expected", type=Path, metavar="FILE", help="the stored result (default: beside DAY.toml, .expected.txt)"
+    )
+    replay.add_argument("--update", action="store_true", help="store what comes of it now as the expected result")
+    replay.add_argument("--show-every-s", type=float, default=60.0, metavar="S", help="a line so often (default 60)")
+    replay.add_argument("--tolerance-w", type=float, default=5.0, metavar="W", help="of powers (default 5)")
+
     probe = _add(commands, "probe", _probe, "say what stands at addresses, and propose a configuration; writes nothing")
     probe.add_argument("addresses", nargs="*", metavar="ADDRESS", help="HOST, HOST:PORT or /dev/ttyUSB0, also a,b,c")
     probe.add_argument("--config", type=Path, metavar="FILE", help="instead: what stands behind the addresses in it")
@@ -161,6 +172,34 @@ def _probe(parsed: argparse.Namespace) -> int:
         print(f"vpp-agent: {why}", file=sys.stderr)
     failed = bool(missing) if parsed.config is not None else len(missing) == len(found)
     return 1 if failed else 0
+
+
+def _replay(parsed: argparse.Namespace) -> int:
+    """0 where the day comes out as expected; else 1, and the lines that part."""
+    from edge_agent.commands import recorded_day, replay
+
+    if parsed.show_every_s <= 0 or parsed.tolerance_w < 0:
+        raise SettingsError("replay: give --show-every-s above 0 and --tolerance-w of at least 0")
+    config = load(parsed.config)
+    file = parsed.expected or parsed.day.with_suffix(".expected.txt")
+    try:
+        expected = None if parsed.update else file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: cannot be read ({error}); store a first result with --update") from error
+    logging.disable()  # what the agent logs is in the result, at the day's own time
+    now = replay.replay(config, recorded_day.load_day(parsed.day, config.site), show_every_s=parsed.show_every_s)
+    if expected is None:
+        try:
+            file.write_text("".join(f"{line}\n" for line in now), encoding="utf-8")
+        except OSError as error:
+            raise SettingsError(f"{file}: cannot be written ({error.strerror}); give another --expected") from error
+        print(f"{file}: {len(now)} lines stored")
+        return 0
+    parted = replay.differences(expected, now, replay.Tolerance(power_w=parsed.tolerance_w))
+    for line in parted:
+        print(line)
+    print(f"{parsed.day}: {f'{len(parted)} lines part from' if parted else 'as'} {file}")
+    return 1 if parted else 0
 
 
 def _dump(parsed: argparse.Namespace) -> int:

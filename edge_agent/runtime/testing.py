@@ -7,6 +7,7 @@ from pathlib import Path
 
 from msgspec import structs
 
+from edge_agent.model.clock import VirtualClock
 from edge_agent.model.config import AgentConfig, ControlConfig, CoordinatorConfig, DeviceConfig, GuardConfig
 from edge_agent.model.devices import (
     DeviceFault,
@@ -39,28 +40,6 @@ PLATE = Nameplate(
 UNGUARDED = GuardConfig(
     ramp_percent_per_s=10_000.0, direction_changes_per_hour=3600, cycles_per_day=100.0, start_spread_s=0.0
 )
-
-
-class VirtualClock:
-    """Time that passes only when somebody sleeps, or a device takes its time."""
-
-    def __init__(self) -> None:
-        self.now_s = 1_000.0
-        self._utc_0_ms = 1_790_000_000_000 - 1_000_000
-
-    def monotonic_s(self) -> float:
-        return self.now_s
-
-    def utc_ms(self) -> int:
-        return self._utc_0_ms + round(self.now_s * 1e3)
-
-    def set_utc(self, utc_ms: int) -> None:
-        """Somebody sets the system clock; what is monotonic does not notice."""
-        self._utc_0_ms += utc_ms - self.utc_ms()
-
-    async def sleep(self, seconds: float) -> None:
-        self.now_s += seconds
-        await asyncio.sleep(0)
 
 
 class FakeHome:

@@ -14,9 +14,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.model.clock import VirtualClock
 from edge_agent.model.devices import InverterReading
 from edge_agent.model.values import Admitted
-from edge_agent.runtime.testing import PLATE, Bench, FakeHome, VirtualClock
+from edge_agent.runtime.testing import PLATE, Bench, FakeHome
 from hil.plant.battery import BatteryRating
 from hil.plant.home import HomePlant, HomeRating
 from hil.plant.household import SteadyHousehold

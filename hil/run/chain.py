@@ -30,6 +30,7 @@ from hil.rigs.history import write_history_csv
 from hil.run.processes import ChainError, ChainRefused, Processes, command, running, wait_until
 
 HISTORY_DAYS: Final = 14
+RECORDING: Final = "recording.npz"  # of the rig, in its folder
 RIG_ANSWERS_WITHIN_S: Final = 60.0
 Say = Callable[[str], None]
 
@@ -196,7 +197,7 @@ class Chain:
 
     def save_recording(self) -> Path:
         """The rig's device-side recording so far, as a file."""
-        path = self.folder / "rig" / "recording.npz"
+        path = self.folder / "rig" / RECORDING
         self.tell_rig({"save": str(path)})
         answers = self.processes.stdout("rig")
         ready, _, _ = select.select([answers], [], [], RIG_ANSWERS_WITHIN_S)

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from hil.run.chain import Chain, Timing, chain
+from hil.rigs.recording import load_recording
+from hil.run.chain import RECORDING, Chain, Timing, chain
 from hil.run.collect import collect
 from hil.run.figures import picture
 from hil.run.processes import ChainError, ChainRefused
+from hil.run.recorded_days import write_days
 from hil.run.report import summary, write_report
 from hil.run.results import Results
 
@@ -45,9 +47,11 @@ def run(arguments: argparse.Namespace) -> int:
             results = play(running, Timing(), started=started, say=say)
             report = folder / "report.html"
             write_report(results, report)
+            write_days(load_recording(folder / "rig" / RECORDING), running.ledger, folder / "days")
             if arguments.picture:
                 picture(results, arguments.picture)
             sys.stdout.write(f"\n{summary(results)}\n\n{_verdict(results)}\nreport:  {report}\n")
+            say(f"days: {folder / 'days'}, for `vpp-agent replay`")
             if arguments.exit_after_report:
                 say("stopping every process")
             else:

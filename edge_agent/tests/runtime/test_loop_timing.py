@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.model.clock import VirtualClock
 from edge_agent.runtime.process import REAL_TIME_PRIORITY
 from edge_agent.runtime.statistics import WINDOW_S, Histogram, RecentHistogram, write_json
-from edge_agent.runtime.testing import Bench, VirtualClock
+from edge_agent.runtime.testing import Bench
 from edge_agent.runtime.watchdog import KICK_EVERY_S, HardwareWatchdog, Watchdog
 from protos.settings import SettingsError
 
