@@ -10,8 +10,10 @@ import difflib
 import math
 import re
 import socket
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from edge_agent.commands.recorded_day import RecordedDay
@@ -51,7 +53,7 @@ class _Home:
             storage_capacity_wh=plate.storage_capacity_wh or 0.0,
         )
         self.findings: tuple[str, ...] = ()
-        self.switch = self.switch_control = None
+        self.switch = self.switch_control = self.microcontroller = None
         self.inverter = self.meter = self.control = self
         self.verdict: Verdict | None = None  # on what was last written since somebody looked
         self._day = day
@@ -119,7 +121,7 @@ class _Home:
 class _Replay:
     """The agent on the recorded home; this end of the channel plays sync."""
 
-    def __init__(self, config: AgentConfig, day: RecordedDay, show_every_s: float) -> None:
+    def __init__(self, config: AgentConfig, day: RecordedDay, show_every_s: float, data_dir: Path) -> None:
         self._clock = VirtualClock(day.start_ms)
         self._begin_s = self._clock.monotonic_s()
         self._day = day
@@ -132,7 +134,7 @@ class _Replay:
         self.lines: list[str] = []
         device = DeviceConfig(name=self._home.name, driver="sunspec", host="recorded")
         self._agent = Agent(
-            config_on(config, device),
+            _on(config, device, data_dir),
             open_device=self._open,
             clock=self._clock,
             kick=self._cycle_done,
@@ -207,11 +209,11 @@ class _Replay:
         self.lines.append(f"{self._t_s:9.1f} s  {text}")
 
 
-def config_on(config: AgentConfig, device: DeviceConfig) -> AgentConfig:
-    """The owner's configuration, with the recorded device in place of the site's own."""
+def _on(config: AgentConfig, device: DeviceConfig, data_dir: Path) -> AgentConfig:
+    """The owner's configuration, with the recorded device and a folder of its own in place of the site's."""
     return AgentConfig(
         site=config.site,
-        data_dir=config.data_dir,
+        data_dir=data_dir,
         coordinator=config.coordinator,
         control=config.control,
         devices=(device,),
@@ -230,8 +232,9 @@ def _became(verdict: Verdict | None) -> str:
 
 def replay(config: AgentConfig, day: RecordedDay, *, show_every_s: float) -> list[str]:
     """What the agent of this configuration makes of the day: setpoints and verdicts, acknowledgements, events."""
-    run = _Replay(config, day, show_every_s)
-    asyncio.run(run.run())
+    with tempfile.TemporaryDirectory(prefix="vpp-agent-") as folder:
+        run = _Replay(config, day, show_every_s, Path(folder))
+        asyncio.run(run.run())
     return run.lines
 
 
