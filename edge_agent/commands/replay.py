@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from msgspec import structs
+
 from edge_agent.commands.recorded_day import RecordedDay
 from edge_agent.model.clock import VirtualClock
 from edge_agent.model.config import AgentConfig, DeviceConfig
@@ -53,7 +55,7 @@ class _Home:
             storage_capacity_wh=plate.storage_capacity_wh or 0.0,
         )
         self.findings: tuple[str, ...] = ()
-        self.switch = self.switch_control = self.microcontroller = None
+        self.charger = self.load = self.switch = self.switch_control = self.microcontroller = None
         self.inverter = self.meter = self.control = self
         self.verdict: Verdict | None = None  # on what was last written since somebody looked
         self._day = day
@@ -210,14 +212,13 @@ class _Replay:
 
 
 def _on(config: AgentConfig, device: DeviceConfig, data_dir: Path) -> AgentConfig:
-    """The owner's configuration, with the recorded device and a folder of its own in place of the site's."""
-    return AgentConfig(
-        site=config.site,
-        data_dir=data_dir,
-        coordinator=config.coordinator,
-        control=config.control,
-        devices=(device,),
-    )
+    """The owner's configuration, with the recorded device and a folder of its own in place of the site's.
+
+    The random delay by which sites start apart is left out: a day is to come out the same each time.
+    """
+    guard = structs.replace(config.control.guard, start_spread_s=0.0)
+    control = structs.replace(config.control, guard=guard)
+    return structs.replace(config, data_dir=data_dir, devices=(device,), status_page=None, control=control)
 
 
 def _became(verdict: Verdict | None) -> str:
