@@ -3,6 +3,7 @@
 | subject                         | who publishes | what                                   | kept in               |
 |---------------------------------|---------------|----------------------------------------|-----------------------|
 | `vpp.tel.<partition>.<site>`    | the site      | vpp.v1.Batch of telemetry frames       | stream per group, TEL_<g> |
+| `vpp.tel.<partition>.<site>`    | a concentrator under its own name | vpp.v1.Batch of sites behind it | likewise |
 | `vpp.evt.<partition>.<site>`    | the site      | vpp.v1.Event                           | stream REPORT         |
 | `vpp.ack.<partition>.<site>`    | the site      | vpp.v1.Acknowledgement                 | stream REPORT         |
 | `vpp.sup.<partition>.<site>`    | the site      | vpp.v1.SupplyFunction, last value a subject | stream SUPPLY    |
@@ -11,6 +12,8 @@
 
 A site's partition is fnv1a32(site) % 64, the broker's own function; "<partition>.<site>" is fixed in the site's
 credentials at enrolment (tag `pt`), so a site can neither choose its partition nor speak for another site.
+A concentrator is a site of the registry, and others are said to be behind it: its credentials carry a tag for each of
+their partitions, and ingest takes from it frames of those sites alone, each in its own partition.
 """
 
 import re

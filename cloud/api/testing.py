@@ -121,7 +121,7 @@ def frame(slot: int, seq: int, t0_ms: int, points: Mapping[str, float | Sequence
             if sample is not None:
                 counts[0, row, column] = round(sample / SCALES[row])
     whole = {"message": 0, "slot": slot, "seq": seq, "t0_ms": t0_ms, "interval_ms": 100}
-    return Frames(**{name: np.array([value], dtype=np.int64) for name, value in whole.items()}, counts=counts)
+    return Frames(**{name: np.array([value], dtype=np.int64) for name, value in whole.items()}, blocks=counts)
 
 
 @asynccontextmanager

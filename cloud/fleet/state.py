@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from cloud.model.telemetry import POINTS, SAMPLES, Array, Frames
+from cloud.model.telemetry import HOLE, POINTS, SAMPLES, SCALES, Array, Frames
 
 TICK_MS: Final = 100
 RING_TICKS: Final = 600  # one minute
@@ -115,20 +115,20 @@ class FleetState:
             return
         self.reserve(int(frames.slot.max()) + 1)
         np.add.at(self._counters["frames"], frames.slot, 1)
-        credible = frames.sample_ms()[:, -1] <= now_ms + AHEAD_MS
+        newest_ms = frames.last_ms()
+        credible = newest_ms <= now_ms + AHEAD_MS
         if not credible.all():
-            frames = frames.take(credible)
+            frames, newest_ms = frames.take(credible), newest_ms[credible]
             if not len(frames):
                 return
-        values = frames.values()
-        self._ring.add(frames, values)
-        newest_ms = frames.sample_ms()[:, -1]
+        counts = frames.counts
+        self._ring.add(frames.t0_ms, frames.interval_ms, counts)
         order = np.lexsort((newest_ms, frames.slot))
         slots = frames.slot[order]
         last = order[np.append(slots[1:] != slots[:-1], True)]  # the newest frame of each slot
         last = last[newest_ms[last] > self._last_seen_ms[frames.slot[last]]]
         slots = frames.slot[last]
-        self._values[:, slots] = _last_known(values[last]).T
+        self._values[:, slots] = _last_known(counts[last]).T
         self._last_seen_ms[slots] = newest_ms[last]
 
     def count(self, counter: str, slot: Array, number: Array | int = 1) -> None:
@@ -138,6 +138,7 @@ class FleetState:
             np.add.at(self._counters[counter], slot, number)
 
     def set_gaps(self, slot: Array, missing: Array) -> None:
+        """How many frames are missing of the slots; a slot may be named several times."""
         self.reserve(int(slot.max(initial=-1)) + 1)
         self._counters["gaps"][slot] = missing
 
@@ -162,23 +163,50 @@ class _Ring:
         self._known = np.zeros((len(self._POINTS), RING_TICKS), dtype=np.int64)  # sites with a value
         self._sites = np.zeros(RING_TICKS, dtype=np.int64)  # sites with a frame
 
-    def add(self, frames: Frames, values: Array) -> None:
-        rows = [POINTS.index(name) for name in self._POINTS]
-        for interval_ms in np.unique(frames.interval_ms):
-            chosen = frames.interval_ms == interval_ms
-            held = max(1, int(interval_ms) // TICK_MS)  # a sample stands for its whole interval
-            first = frames.take(chosen).sample_ms() // TICK_MS
-            ticks = (first[:, :, None] + np.arange(held)).reshape(-1)
-            bridged = _bridged(values[chosen][:, rows], max(1, BRIDGED_MS // int(interval_ms)))
-            samples = np.repeat(bridged, held, axis=2).transpose(1, 0, 2).reshape(len(rows), -1)
-            self._advance(int(ticks.max()))
-            recent = ticks > self._newest - RING_TICKS
-            self._sites += np.bincount(ticks[recent] % RING_TICKS, minlength=RING_TICKS)
-            for index, sample in enumerate(samples):
-                known = recent & ~np.isnan(sample)
-                cells = ticks[known] % RING_TICKS
-                self._sums[index] += np.bincount(cells, sample[known], RING_TICKS)
-                self._known[index] += np.bincount(cells, minlength=RING_TICKS)
+    def add(self, t0_ms: Array, interval_ms: Array, counts: Array) -> None:
+        """Samples of frames: counts int32 [n, points, samples]."""
+        wanted = counts[:, [POINTS.index(name) for name in self._POINTS]]
+        for interval in np.unique(interval_ms):
+            chosen = interval_ms == interval
+            if chosen.all():
+                self._add_alike(t0_ms, int(interval), wanted)
+            else:
+                self._add_alike(t0_ms[chosen], int(interval), wanted[chosen])
+
+    def _add_alike(self, t0_ms: Array, interval_ms: int, counts: Array) -> None:
+        """Sums by sample instant first: a sample stands for its whole interval, which may be many ticks."""
+        held = max(1, interval_ms // TICK_MS)
+        first = t0_ms // (TICK_MS * held)  # in intervals
+        newest = int(first.max()) + SAMPLES - 1
+        self._advance((newest + 1) * held - 1)
+        oldest = (self._newest - RING_TICKS) // held + 1
+        recent = first + SAMPLES > oldest
+        if not recent.all():
+            first, counts = first[recent], counts[recent]
+        if not len(first):
+            return
+        counts = _bridged(counts, max(1, BRIDGED_MS // interval_ms))
+        number = newest - oldest + SAMPLES
+        # Those before `oldest` go into cells in front, which are cut off.
+        cells = ((first - oldest + SAMPLES - 1)[:, None] + np.arange(SAMPLES)).ravel()
+        ticks = np.arange(oldest * held, (newest + 1) * held)
+        inside = ticks > self._newest - RING_TICKS
+        ring = ticks[inside] % RING_TICKS
+
+        def spread(summed: Array) -> Array:
+            return np.repeat(summed[SAMPLES - 1 :], held)[inside]
+
+        self._sites[ring] += spread(np.bincount(cells, minlength=number))
+        for index, (point, column) in enumerate(zip(self._POINTS, counts.transpose(1, 0, 2), strict=True)):
+            column = column.ravel()
+            known = column != HOLE
+            if known.all():
+                where, column_known = cells, column
+            else:
+                where, column_known = cells[known], column[known]
+            scale = SCALES[POINTS.index(point)]
+            self._sums[index, ring] += scale * spread(np.bincount(where, column_known, number))
+            self._known[index, ring] += spread(np.bincount(where, minlength=number))
 
     def _advance(self, newest: int) -> None:
         """Clears the cells of the ticks that become part of the last minute."""
@@ -199,28 +227,34 @@ class _Ring:
         return FleetSlots(ticks * TICK_MS, self._sites[cells], sums[0], sums[1], sums[2] / np.maximum(known[2], 1))
 
 
-def _bridged(values: Array, most: int) -> Array:
-    """[n, points, samples]: a hole takes the frame's nearest known value, if that is at most `most` samples away.
+def _bridged(counts: Array, most: int) -> Array:
+    """[n, points, samples]: a hole takes the frame's nearest known count, if that is at most `most` samples away.
 
     A site that misses one cycle still delivers: in a sum over sites its hole would look like a loss of power.
     """
-    known = ~np.isnan(values)
-    if known.all():
-        return values
-    samples = np.arange(values.shape[2])
+    with_holes = (counts == HOLE).any(axis=(1, 2))
+    if not with_holes.any():
+        return counts
+    some = counts[with_holes]
+    known = some != HOLE
+    samples = np.arange(SAMPLES)
     before = np.maximum.accumulate(np.where(known, samples, -SAMPLES), axis=2)
     after = np.minimum.accumulate(np.where(known, samples, 2 * SAMPLES)[:, :, ::-1], axis=2)[:, :, ::-1]
     nearest = np.where(samples - before <= after - samples, before, after)
     near = np.abs(nearest - samples) <= most
-    bridged: Array = np.where(
-        near, np.take_along_axis(values, np.clip(nearest, 0, values.shape[2] - 1), axis=2), np.nan
-    )
+    bridged: Array = counts.copy()
+    bridged[with_holes] = np.where(near, np.take_along_axis(some, np.clip(nearest, 0, SAMPLES - 1), axis=2), HOLE)
     return bridged
 
 
-def _last_known(values: Array) -> Array:
-    """[n, points]: the last sample of each point that is not a hole; NaN where all are."""
-    known = ~np.isnan(values)
-    last = SAMPLES - 1 - np.argmax(known[:, :, ::-1], axis=2)
-    found: Array = np.take_along_axis(values, last[:, :, None], axis=2)[:, :, 0]
-    return found
+def _last_known(counts: Array) -> Array:
+    """float64 [n, points]: the last sample of each point that is not a hole, in its unit; NaN where all are."""
+    last = counts[:, :, -1]
+    hidden = last == HOLE
+    if hidden.any():
+        index = SAMPLES - 1 - np.argmax((counts != HOLE)[:, :, ::-1], axis=2)
+        last = np.take_along_axis(counts, index[:, :, None], axis=2)[:, :, 0]
+    values: Array = last * SCALES
+    if hidden.any():
+        values[last == HOLE] = np.nan
+    return values

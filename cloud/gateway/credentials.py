@@ -62,6 +62,7 @@ class CredentialIssuer:
             site.site,
             site.groups,
             nats_public_key,
+            behind=self._ledger.behind(site.site),
             now_s=issued_s,
             expires_s=expires_s,
         )

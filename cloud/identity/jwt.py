@@ -73,16 +73,22 @@ def site_jwt(
     groups: Sequence[str],
     user_public_key: str,
     *,
+    behind: Sequence[str] = (),
     now_s: int,
     expires_s: int,
 ) -> str:
     """A site's credentials: what they allow is the template in `account_jwt`, filled in from name and tags.
 
+    behind: sites whose telemetry it sends as a concentrator: it may then speak under its own name in their partitions.
     Raises ValueError for a name that the broker would read as a wildcard or as several tokens, and for a public key
     that is not a user's. A scoped user's JWT must carry no permission or limit of its own, or the broker refuses it.
     """
     subjects.check_name(site, "site")
-    tags = [f"pt:{subjects.partition_token(site)}", *(f"grp:{subjects.check_name(group, 'group')}" for group in groups)]
+    places = dict.fromkeys(subjects.partition(one) for one in (site, *behind))
+    tags = [
+        *(f"pt:{place}.{site}" for place in places),
+        *(f"grp:{subjects.check_name(group, 'group')}" for group in groups),
+    ]
     claims = {"type": "user", "issuer_account": account, "tags": tags}
     return _mint(device_signer, check_user_public_key(user_public_key), site, claims, now_s, expires_s)
 

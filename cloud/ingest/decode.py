@@ -1,5 +1,7 @@
 """Telemetry messages to arrays: canonical frames thousands at once, any other legal encoding by the protobuf parser.
 
+A message is a vpp.v1.Batch, or one compressed by zstd (its magic number is no Batch's first byte).
+
 A canonical frame (protos/frame.py) is a fixed record, so a batch of them is read by one numpy.frombuffer whose tag and
 length bytes are then compared. A message in which one byte of that frame differs goes to the parser as a whole:
 what is read never depends on which way it took. Nothing here raises for what was received.
@@ -11,27 +13,33 @@ from enum import StrEnum
 from typing import Any, Final
 
 import numpy as np
+import zstandard
 from google.protobuf.message import DecodeError
 
-from cloud.model.telemetry import HOLE, POINTS, Array, Frames
+from cloud.model.telemetry import FIRST_SEQ, HOLE, NARROW, POINTS, Array, Frames
 from protos import frame
 from protos.vpp.v1 import telemetry_pb2
 
 EARLIEST_MS: Final = 1_577_836_800_000  # 2020-01-01 UTC
-LATEST_MS: Final = 4_102_444_800_000  # 2100-01-01 UTC
+AHEAD_MS: Final = 3_600_000  # a frame from further in the future is of a broken clock
+ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+MOST_UNPACKED_BYTES: Final = 8 * 1024 * 1024  # of one message
 
 
 class Cause(StrEnum):
     """Why a message or frame was not taken."""
 
     NOT_A_BATCH = "not a batch"
+    COMPRESSION = "compressed without its size, beyond what a batch may hold, or damaged"
     INCOMPLETE = "frame without site, seq, t0_ms, layout or block"
     LAYOUT = "unknown layout"
     BLOCK_LENGTH = "block length differs from the layout"
     BASE = "a column's base is a hole"
     RANGE = "a count beyond 32 bits"
-    INSTANT = "t0_ms out of range or off the sample grid"
+    SEQ = "seq 0: a site counts its frames from 1"
+    INSTANT = "t0_ms before 2020, in the future or off the sample grid"
     OWNER = "the subject does not own the frame's slot"
+    PARTITION = "the subject's partition is not the frame's site's"
     SITE = "the subject's site is unknown"
 
 
@@ -52,9 +60,7 @@ class _Layout:
 
 
 _WIDE_BLOCK: Final = np.dtype((np.dtype("<i4"), (len(POINTS), frame.SAMPLES)))
-_NARROW_BLOCK: Final = np.dtype(
-    (np.dtype([("base", "<i4"), ("offsets", "<i2", (frame.SAMPLES - 1,))]), (len(POINTS),)),
-)
+_NARROW_BLOCK: Final = np.dtype((NARROW, (len(POINTS),)))
 _LAYOUTS: Final = {
     **{layout: _Layout(interval, _NARROW_BLOCK) for interval, layout in frame.NARROW.items()},
     **{layout: _Layout(interval, _WIDE_BLOCK) for interval, layout in frame.WIDE.items()},
@@ -85,13 +91,31 @@ _RECORDS: Final = {dtype.itemsize: dtype for dtype in (_record(_NARROW_BLOCK), _
 _BLOCKS: Final = {_record(block).itemsize: block for block in (_NARROW_BLOCK, _WIDE_BLOCK)}
 
 
+_INTERVALS: Final = np.zeros(max(_LAYOUTS) + 1, dtype=np.int64)
+for _layout, _known in _LAYOUTS.items():
+    _INTERVALS[_layout] = _known.interval_ms
+
+
+def _one_of(column: Array, values: Sequence[int]) -> Array:
+    """Mask; for a few values quicker than numpy.isin."""
+    found: Array = column == values[0]
+    for value in values[1:]:
+        found |= column == value
+    return found
+
+
 def _length_bytes(size: int) -> list[int]:
     """A protobuf varint of two bytes."""
     return [size & 0x7F | 0x80, size >> 7]
 
 
-def decode(messages: Sequence[bytes]) -> tuple[Frames, list[Bad]]:
-    """All frames of messages that are each a vpp.v1.Batch, and what could not be taken."""
+def decode(messages: Sequence[bytes], now_ms: int) -> tuple[Frames, list[Bad]]:
+    """All frames of messages that are each a vpp.v1.Batch, compressed or not, and what could not be taken.
+
+    now_ms: UTC; what claims to be from much later is refused.
+    """
+    bad: list[Bad] = []
+    messages = _unpacked(messages, bad)
     groups: dict[int, list[int]] = {size: [] for size in _RECORDS}
     odd: list[int] = []
     for index, message in enumerate(messages):
@@ -102,15 +126,14 @@ def decode(messages: Sequence[bytes]) -> tuple[Frames, list[Bad]]:
         elif message:  # no bytes at all are an empty Batch
             odd.append(index)
     parts: list[Frames] = []
-    bad: list[Bad] = []
     for size, indices in groups.items():
         if indices:
-            alike, wrong, others = _fast(messages, indices, size)
+            alike, wrong, others = _fast(messages, indices, size, now_ms)
             parts.append(alike)
             bad.extend(wrong)
             odd.extend(others)
     for index in odd:
-        parsed, wrong = _parse(messages[index], index)
+        parsed, wrong = _parse(messages[index], index, now_ms)
         parts.extend(parsed)
         bad.extend(wrong)
     frames = Frames.joined(parts)
@@ -119,7 +142,28 @@ def decode(messages: Sequence[bytes]) -> tuple[Frames, list[Bad]]:
     return frames, bad
 
 
-def _fast(messages: Sequence[bytes], indices: list[int], size: int) -> tuple[Frames, list[Bad], list[int]]:
+def _unpacked(messages: Sequence[bytes], bad: list[Bad]) -> Sequence[bytes]:
+    """The messages as batches; one that cannot be unpacked becomes an empty batch, and an entry of `bad`."""
+    packed = [index for index, message in enumerate(messages) if message[:4] == ZSTD_MAGIC]
+    if not packed:
+        return messages
+    messages = list(messages)
+    unpack = zstandard.ZstdDecompressor()
+    for index in packed:
+        message = messages[index]
+        try:
+            # Without the size in its header a message could grow without end.
+            known = 0 <= zstandard.frame_content_size(message) <= MOST_UNPACKED_BYTES
+            messages[index] = unpack.decompress(message, allow_extra_data=False) if known else b""
+        except zstandard.ZstdError:
+            known = False
+        if not known:
+            messages[index] = b""
+            bad.append(Bad(Cause.COMPRESSION, index))
+    return messages
+
+
+def _fast(messages: Sequence[bytes], indices: list[int], size: int, now_ms: int) -> tuple[Frames, list[Bad], list[int]]:
     """Frames of messages made of entries of one size; and the messages in which an entry is not canonical."""
     dtype, block = _RECORDS[size], _BLOCKS[size]
     rows = np.frombuffer(b"".join([messages[index] for index in indices]), dtype)
@@ -133,23 +177,20 @@ def _fast(messages: Sequence[bytes], indices: list[int], size: int) -> tuple[Fra
         & (rows["layout_tag"] == 0x25)
         & (rows["block_tag"] == 0x7A)
         & (rows["block_length"] == _length_bytes(block.itemsize)).all(axis=1)
-        & np.isin(rows["layout"], [layout for layout, known in _LAYOUTS.items() if known.block == block])
+        & _one_of(rows["layout"], [layout for layout, known in _LAYOUTS.items() if known.block == block])
     )
     others: list[int] = []
     if not canonical.all():
         others = np.unique(message[~canonical]).tolist()
         keep = ~np.isin(message, others)
         rows, message = rows[keep], message[keep]
-    intervals = np.zeros(max(_LAYOUTS) + 1, dtype=np.int64)
-    for layout, known in _LAYOUTS.items():
-        intervals[layout] = known.interval_ms
-    interval_ms = intervals[rows["layout"]]
     blocks = np.ascontiguousarray(rows["block"]).view(block.base).reshape(len(rows), *block.shape)
-    frames, bad = _checked(message, rows["site"], rows["seq"], rows["t0_ms"], interval_ms, blocks)
+    interval_ms = _INTERVALS[rows["layout"]]
+    frames, bad = _checked(message, rows["site"], rows["seq"], rows["t0_ms"], interval_ms, blocks, now_ms)
     return frames, bad, others
 
 
-def _parse(message: bytes, index: int) -> tuple[list[Frames], list[Bad]]:
+def _parse(message: bytes, index: int, now_ms: int) -> tuple[list[Frames], list[Bad]]:
     """Frames of one message in whatever legal encoding."""
     try:
         parsed = telemetry_pb2.Batch.FromString(message)
@@ -174,6 +215,7 @@ def _parse(message: bytes, index: int) -> tuple[list[Frames], list[Bad]]:
                 np.array([entry.t0_ms], dtype=np.uint64),
                 np.array([known.interval_ms]),
                 block,
+                now_ms,
             )
             frames.append(one)
             bad.extend(wrong)
@@ -181,35 +223,32 @@ def _parse(message: bytes, index: int) -> tuple[list[Frames], list[Bad]]:
 
 
 def _checked(
-    message: Array, site: Array, seq: Array, t0_ms: Array, interval_ms: Array, blocks: Array
+    message: Array, site: Array, seq: Array, t0_ms: Array, interval_ms: Array, blocks: Array, now_ms: int
 ) -> tuple[Frames, list[Bad]]:
     """Frames whose content is possible."""
-    counts, cause_of = _counts(blocks)
-    possible = (t0_ms >= EARLIEST_MS) & (t0_ms < LATEST_MS)
+    cause_of = _impossible(blocks)
+    cause_of[Cause.SEQ] = seq < FIRST_SEQ
+    possible = (t0_ms >= EARLIEST_MS) & (t0_ms < now_ms + AHEAD_MS)
     instants = np.where(possible, t0_ms, 0).astype(np.int64)
     cause_of[Cause.INSTANT] = ~possible | (instants % interval_ms != 0)
     good = np.ones(len(message), dtype=np.bool_)
     bad: list[Bad] = []
     for cause, mask in cause_of.items():
-        bad.extend(Bad(cause, int(index)) for index in message[mask & good])
-        good &= ~mask
-    frames = Frames(message, site.astype(np.int64), seq.astype(np.int64), instants, interval_ms, counts)
+        if mask.any():
+            bad.extend(Bad(cause, int(index)) for index in message[mask & good])
+            good &= ~mask
+    frames = Frames(message, site.astype(np.int64), seq.astype(np.int64), instants, interval_ms, blocks)
     return (frames if good.all() else frames.take(good)), bad
 
 
-def _counts(blocks: Array) -> tuple[Array, dict[Cause, Array]]:
-    """int32 [n, points, samples] of blocks, and which frames hold something impossible."""
+def _impossible(blocks: Array) -> dict[Cause, Array]:
+    """Which frames hold counts that are none."""
     if blocks.dtype.names is None:
-        return blocks.astype(np.int32), {}
+        return {}
     base, offsets = blocks["base"], blocks["offsets"]
-    counts = np.empty((*base.shape, frame.SAMPLES), dtype=np.int32)
-    counts[..., 0] = base
-    np.add(base[..., None], offsets, out=counts[..., 1:])  # may wrap where `extreme`; such frames are not taken
-    holes = offsets == frame.HOLE_16
-    counts[..., 1:][holes] = HOLE
     beyond = np.zeros(len(blocks), dtype=np.bool_)
     extreme = ((base > frame.COUNT_LIMIT + frame.HOLE_16) | (base < -frame.COUNT_LIMIT - frame.HOLE_16)).any(axis=1)
     if extreme.any():
         exact = base[extreme, :, None].astype(np.int64) + offsets[extreme]
-        beyond[extreme] = ((np.abs(exact) > frame.COUNT_LIMIT) & ~holes[extreme]).any(axis=(1, 2))
-    return counts, {Cause.BASE: (base == HOLE).any(axis=1), Cause.RANGE: beyond}
+        beyond[extreme] = ((np.abs(exact) > frame.COUNT_LIMIT) & (offsets[extreme] != frame.HOLE_16)).any(axis=(1, 2))
+    return {Cause.BASE: (base == HOLE).any(axis=1), Cause.RANGE: beyond}

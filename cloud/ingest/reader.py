@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,9 +22,11 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from nats.js.errors import Error as JetStreamError
 from nats.js.errors import NotFoundError
 
+from cloud.ingest.lean import LeanParser, Sink
+
 log = logging.getLogger(__name__)
 
-PULL_MESSAGES: Final = 500
+PULL_MESSAGES: Final = 5000
 PULL_BYTES: Final = 8 * 1024 * 1024
 PULLS: Final = 2  # overlapping, so that the broker always has one to serve
 PULL_S: Final = 5.0
@@ -33,6 +35,7 @@ INACTIVE_S: Final = 30.0
 LINK_CHECK_S: Final = 0.2
 RETRY_S: Final = (0.1, 0.5, 1.0, 2.0)
 _NO_LIMIT: Final = 0
+_MOST_NAMES: Final = 200_000  # of subjects, kept decoded
 # How a pull with a limit of bytes ends; other ends of status 409 are the consumer's.
 _PULL_ENDS: Final = {("409", "batch completed"), ("409", "message size exceeds maxbytes")}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -47,20 +50,18 @@ class _Broken(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    sequence: int  # in the stream
-    subject: str
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Arrival:
-    """Messages that follow the ones before."""
+    """Messages that follow the ones before, as columns."""
 
     created_ns: int  # the stream's creation
     anew: bool  # the stream counts from the beginning again: it was made anew, or set back to an earlier state
     expired: int  # messages between the last ones and these that the stream let go before they were read
-    messages: list[Message]
+    sequences: Sequence[int]  # in the stream
+    subjects: Sequence[str]
+    data: Sequence[bytes]
+
+    def __len__(self) -> int:
+        return len(self.data)
 
 
 class StreamReader:
@@ -89,7 +90,7 @@ class StreamReader:
                 async with aclosing(self._one_consumer()) as arrivals:
                     async for arrival in arrivals:
                         yield arrival
-                        if arrival.messages:
+                        if len(arrival):
                             failures = 0
                             self._recovered()
             except (_Broken, TimeoutError, nats.errors.Error, JetStreamError) as error:
@@ -99,13 +100,15 @@ class StreamReader:
 
     async def _one_consumer(self) -> AsyncGenerator[Arrival, None]:
         anew, expired = await self._find_position()
-        yield Arrival(self._created_ns, anew, expired, [])
+        yield Arrival(self._created_ns, anew, expired, (), (), ())
         consumer = f"reader-{secrets.token_hex(8)}"
         inbox = _Inbox(self._connection.new_inbox())  # a new one: what was asked by an earlier reader never gets here
         # Nothing is dropped for being slow: no more is under way than was asked for.
         subscription = await self._connection.subscribe(
             inbox.subject, cb=inbox.put, pending_msgs_limit=_NO_LIMIT, pending_bytes_limit=_NO_LIMIT
         )
+        parser = LeanParser.on(self._connection)
+        parser.give(subscription._id, inbox)
         manager = self._connection.jsm(timeout=ANSWER_S)
         try:
             await manager.add_consumer(
@@ -120,10 +123,11 @@ class StreamReader:
                 ),
             )
             async with aclosing(self._pulled(consumer, inbox)) as pulled:
-                async for messages in pulled:
-                    self._last_sequence = messages[-1].sequence
-                    yield Arrival(self._created_ns, False, 0, messages)
+                async for sequences, subjects, data in pulled:
+                    self._last_sequence = sequences[-1]
+                    yield Arrival(self._created_ns, False, 0, sequences, subjects, data)
         finally:
+            parser.take_back(subscription._id)
             with suppress(nats.errors.Error, JetStreamError, TimeoutError):
                 await subscription.unsubscribe()
             if self._connection.is_connected:
@@ -157,32 +161,34 @@ class StreamReader:
             self._last_sequence += expired
         return anew, expired
 
-    async def _pulled(self, consumer: str, inbox: "_Inbox") -> AsyncGenerator[list[Message], None]:
+    async def _pulled(
+        self, consumer: str, inbox: "_Inbox"
+    ) -> AsyncGenerator[tuple[Sequence[int], list[str], list[bytes]], None]:
         """Messages in the order of the consumer's own count, which has no gaps. Raises _Broken where it has."""
         ask = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{consumer}"
         request = json.dumps({"batch": PULL_MESSAGES, "max_bytes": PULL_BYTES, "expires": round(PULL_S * 1e9)}).encode()
         delivered = 0  # by the consumer's count
         room = 0  # messages that the open pulls may still bring
+        names: dict[bytes, str] = {}
         while True:
             while room <= PULL_MESSAGES * (PULLS - 1):
                 await self._connection.publish(ask, request, reply=inbox.subject)
                 room += PULL_MESSAGES
-            messages: list[Message] = []
-            for message in await self._received(inbox):
-                if message.reply:
-                    number, sequence = _numbers(message.reply, consumer)
-                    if number != delivered + 1:
-                        raise _Broken(f"delivery {number} came after {delivered}")
-                    delivered = number
-                    messages.append(Message(sequence, message.subject, message.data))
-                else:
-                    room -= _left_of_pull(message)
-            room -= len(messages)
-            if messages:
-                yield messages
+            await self._received(inbox)
+            subjects, replies, data, ends = inbox.take()
+            for end in ends:
+                room -= _left_of_pull(end)
+            if not data:
+                continue
+            sequences = _sequences(replies, consumer, delivered)
+            delivered += len(data)
+            room -= len(data)
+            if len(names) > _MOST_NAMES:
+                names.clear()
+            yield sequences, [names.get(name) or names.setdefault(name, name.decode()) for name in subjects], data
 
-    async def _received(self, inbox: "_Inbox") -> list[Msg]:
-        """What came, at least one. Raises _Broken when nothing can come any more, TimeoutError when nothing does.
+    async def _received(self, inbox: "_Inbox") -> None:
+        """Returns when something came. Raises _Broken when nothing can come any more, TimeoutError when nothing does.
 
         A broker that was away has forgotten the consumer and its pulls; waiting for their end would only lose time.
         """
@@ -191,7 +197,6 @@ class StreamReader:
             while not await inbox.wait(LINK_CHECK_S):
                 if not self._connection.is_connected or self._connection.stats["reconnects"] != reconnects:
                     raise _Broken("the connection to the broker was lost")
-        return inbox.take()
 
     async def _connected(self) -> None:
         """Waits for the connection, which comes back by itself. Raises StreamClosed when it will not."""
@@ -211,16 +216,22 @@ class StreamReader:
         self._disturbed = False
 
 
-class _Inbox:
-    """What the broker sent and nobody has taken yet."""
+class _Inbox(Sink):
+    """What the broker sent and nobody has taken yet. Ends of pulls come through nats-py, messages past it."""
+
+    __slots__ = ("_arrived", "_ends", "subject")
 
     def __init__(self, subject: str) -> None:
+        super().__init__()
         self.subject = subject
-        self._messages: list[Msg] = []
+        self._ends: list[Msg] = []
         self._arrived = asyncio.Event()
 
     async def put(self, message: Msg) -> None:
-        self._messages.append(message)
+        self._ends.append(message)
+        self._arrived.set()
+
+    def arrived(self) -> None:
         self._arrived.set()
 
     async def wait(self, timeout_s: float) -> bool:
@@ -230,22 +241,34 @@ class _Inbox:
                 await self._arrived.wait()
         return self._arrived.is_set()
 
-    def take(self) -> list[Msg]:
+    def take(self) -> tuple[list[bytes], list[bytes], list[bytes], list[Msg]]:
+        """Subjects, replies and data of messages, and ends of pulls."""
         self._arrived.clear()
-        taken, self._messages = self._messages, []
+        taken = self.subjects, self.replies, self.data, self._ends
+        self.subjects, self.replies, self.data, self._ends = [], [], [], []
         return taken
 
 
-def _numbers(reply: str, consumer: str) -> tuple[int, int]:
+def _sequences(replies: list[bytes], consumer: str, delivered: int) -> Sequence[int]:
+    """The stream's numbers of messages that follow `delivered` by the consumer's count. Raises _Broken for a gap."""
+    first, last = _numbers(replies[0], consumer), _numbers(replies[-1], consumer)
+    if first[0] != delivered + 1 or last[0] != delivered + len(replies):
+        raise _Broken(f"deliveries {first[0]} to {last[0]}, {len(replies)} in number, came after {delivered}")
+    if last[1] - first[1] + 1 == len(replies):
+        return range(first[1], last[1] + 1)
+    return [_numbers(reply, consumer)[1] for reply in replies]
+
+
+def _numbers(reply: bytes, consumer: str) -> tuple[int, int]:
     """The consumer's and the stream's number of a message, from its acknowledgement subject.
 
     `$JS.ACK.<stream>.<consumer>.<deliveries>.<stream seq>.<consumer seq>.<ns>.<pending>`, or with domain and account
     before the stream.
     """
-    tokens = reply.split(".")
+    tokens = reply.split(b".")
     first = 2 if len(tokens) == 9 else 4
-    if len(tokens) < first + 7 or tokens[first + 1] != consumer:
-        raise _Broken(f"a message of another consumer: {reply}")
+    if len(tokens) < first + 7 or tokens[first + 1] != consumer.encode():
+        raise _Broken(f"a message of another consumer: {reply!r}")
     return int(tokens[first + 4]), int(tokens[first + 3])
 
 

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 from google.protobuf.message import DecodeError
 from nats.aio.client import Client
 
-from cloud.ingest.reader import Arrival, Message, StreamReader
+from cloud.ingest.reader import Arrival, StreamReader
 from cloud.model.records import EventRecord, IntentState, Severity, StreamOffset
 from cloud.store.ledger import Ledger
 from protos import subjects
@@ -61,7 +61,7 @@ class ReportWorker:
         )
         async with aclosing(reader.arrivals()) as arrivals:
             async for arrival in arrivals:
-                if arrival.messages or arrival.anew or arrival.expired:
+                if len(arrival) or arrival.anew or arrival.expired:
                     keeping = asyncio.create_task(asyncio.to_thread(self._keep, arrival))
                     try:
                         await asyncio.shield(keeping)
@@ -76,27 +76,27 @@ class ReportWorker:
                 self._tell("stream.anew", "was made anew or set back: reports it still held are lost", arrival)
             if arrival.expired:
                 self._tell("stream.expired", f"let go {arrival.expired} reports before they were read", arrival)
-            for message in arrival.messages:
+            for sequence, subject, data in zip(arrival.sequences, arrival.subjects, arrival.data, strict=True):
                 try:
-                    self._keep_one(message)
+                    self._keep_one(subject, data)
                 except _Bad as bad:
-                    self._refuse(message, str(bad), arrival)
-            if arrival.messages:
-                last = arrival.messages[-1].sequence
+                    self._refuse(sequence, subject, str(bad), arrival)
+            if len(arrival):
+                last = arrival.sequences[-1]
                 self._ledger.set_stream_offset(
                     StreamOffset(stream=subjects.REPORT_STREAM, created_ns=arrival.created_ns, last_sequence=last)
                 )
 
-    def _keep_one(self, message: Message) -> None:
-        site = subjects.site_of(message.subject)
+    def _keep_one(self, subject: str, data: bytes) -> None:
+        site = subjects.site_of(subject)
         if site not in self._sites:
             self._sites = {known.site for known in self._ledger.sites()}
             if site not in self._sites:
                 raise _Bad("the site is unknown")
-        if message.subject == subjects.event(subjects.partition_token(site)):
-            self._keep_event(site, message.data)
-        elif message.subject == subjects.acknowledgement(subjects.partition_token(site)):
-            self._keep_acknowledgement(site, message.data)
+        if subject == subjects.event(subjects.partition_token(site)):
+            self._keep_event(site, data)
+        elif subject == subjects.acknowledgement(subjects.partition_token(site)):
+            self._keep_acknowledgement(site, data)
         else:
             raise _Bad("the subject is not the site's own")
 
@@ -136,13 +136,13 @@ class ReportWorker:
                 )
             )
 
-    def _refuse(self, message: Message, why: str, arrival: Arrival) -> None:
-        log.warning("report %d on %s refused: %s", message.sequence, message.subject, why)
+    def _refuse(self, sequence: int, subject: str, why: str, arrival: Arrival) -> None:
+        log.warning("report %d on %s refused: %s", sequence, subject, why)
         self._add_own(
-            f"report.refused-{arrival.created_ns}-{message.sequence}",
+            f"report.refused-{arrival.created_ns}-{sequence}",
             Severity.WARNING,
             "report.refused",
-            f"a report on {message.subject} was refused: {why}",
+            f"a report on {subject} was refused: {why}",
         )
 
     def _tell(self, code: str, what: str, arrival: Arrival) -> None:

@@ -1,11 +1,13 @@
 """Which frames of each site are known: drops what comes twice, counts what is missing, takes what comes late."""
 
 import bisect
-from collections.abc import Iterable
+from typing import Final
 
 import numpy as np
 
 from cloud.model.telemetry import FIRST_SEQ, Array
+
+_NONE: Final = FIRST_SEQ - 1
 
 
 class Sequences:
@@ -15,15 +17,39 @@ class Sequences:
     """
 
     def __init__(self) -> None:
-        self._last = np.empty(0, dtype=np.int64)  # by slot: the highest seen, -1: none
+        self._last = np.empty(0, dtype=np.int64)  # by slot: the highest seen, _NONE: none
         self._gaps: dict[int, list[tuple[int, int]]] = {}  # by slot: first and last of each missing range, ascending
         self._missing = np.empty(0, dtype=np.int64)  # by slot: how many frames the gaps hold
 
-    def restore(self, runs: Iterable[tuple[int, int, int]]) -> None:
-        """Takes frames first..last of a slot as seen."""
-        for slot, first, last in runs:
-            self._grow(slot)
-            self._see(slot, first, last)
+    def restore(self, runs: Array) -> None:
+        """Takes frames first..last of a slot as seen, each row of int64 [n, 3]: slot, first, last."""
+        if not len(runs):
+            return
+        self._grow(int(runs[:, 0].max()))
+        slot, first, last = runs.T
+        alone = np.bincount(slot)[slot] == 1
+        plain = alone & (self._last[slot] == _NONE) & (first == FIRST_SEQ)
+        self._last[slot[plain]] = last[plain]
+        for one in runs[~plain].tolist():
+            self._see(*one)
+
+    def runs(self) -> Array:
+        """int64 [n, 3] of slot, first and last: everything seen, as `restore` takes it."""
+        whole = self._last > _NONE
+        gapped = np.fromiter(self._gaps, dtype=np.int64, count=len(self._gaps))
+        whole[gapped] = False
+        slots = np.flatnonzero(whole)
+        rows = [np.column_stack((slots, np.full(len(slots), FIRST_SEQ), self._last[slots]))]
+        pieces = []
+        for slot, gaps in self._gaps.items():
+            first = FIRST_SEQ
+            for gap_first, gap_last in gaps:
+                if gap_first > first:
+                    pieces.append((slot, first, gap_first - 1))
+                first = gap_last + 1
+            pieces.append((slot, first, int(self._last[slot])))
+        rows.append(np.array(pieces, dtype=np.int64).reshape(-1, 3))
+        return np.concatenate(rows)
 
     def admit(self, slot: Array, seq: Array) -> Array:
         """Which of these frames, in the order received, are new. They are known from now on."""
@@ -37,21 +63,23 @@ class Sequences:
         before = np.empty_like(seqs)
         before[1:] = seqs[:-1]
         before[starts] = self._last[slots[starts]]
-        irregular = np.unique(slots[seqs != before + 1])
+        odd = seqs != before + 1
         new = np.ones(len(slots), dtype=np.bool_)
-        one_by_one = np.isin(slots, irregular)
-        regular = np.append(starts[1:], True) & ~one_by_one  # the last frame of each slot
+        regular = np.append(starts[1:], True)  # the last frame of each slot
+        if odd.any():
+            one_by_one = np.isin(slots, slots[odd])
+            regular &= ~one_by_one
+            for index in np.flatnonzero(one_by_one).tolist():
+                number = int(seqs[index])
+                new[index] = self._see(int(slots[index]), number, number)
         self._last[slots[regular]] = seqs[regular]
-        for index in np.flatnonzero(one_by_one):
-            number = int(seqs[index])
-            new[index] = self._see(int(slots[index]), number, number)
         admitted = np.empty_like(new)
         admitted[order] = new
         return admitted
 
     def last(self, slot: int) -> int:
-        """The highest number seen of the slot, -1 for none."""
-        return int(self._last[slot]) if slot < len(self._last) else -1
+        """The highest number seen of the slot, FIRST_SEQ - 1 for none."""
+        return int(self._last[slot]) if slot < len(self._last) else _NONE
 
     def missing(self, slots: Array) -> Array:
         """How many frames below the highest were not seen, of slots that were named before."""
@@ -61,15 +89,22 @@ class Sequences:
     def _grow(self, slot: int) -> None:
         more = slot + 1 - len(self._last)
         if more > 0:
-            more = max(more, len(self._last))
-            self._last = np.append(self._last, np.full(more, -1, dtype=np.int64))
+            more = max(more, len(self._last) // 8)
+            self._last = np.append(self._last, np.full(more, _NONE, dtype=np.int64))
             self._missing = np.append(self._missing, np.zeros(more, dtype=np.int64))
 
     def _see(self, slot: int, first: int, last: int) -> bool:
         """Notes first..last as seen; whether any of them was new."""
-        gaps = self._gaps.setdefault(slot, [])
-        new = False
         highest = int(self._last[slot])
+        gaps = self._gaps.get(slot)
+        if gaps is None:
+            if first == highest + 1:
+                self._last[slot] = last
+                return True
+            if last <= highest:
+                return False
+            gaps = self._gaps[slot] = []
+        new = False
         if last > highest:
             if first > highest + 1:
                 gaps.append((highest + 1, first - 1))
@@ -86,7 +121,7 @@ class Sequences:
             if last < gap_last:
                 index += 1
             new = new or max(gap_first, first) <= min(gap_last, last)
-        self._missing[slot] = sum(gap_last - max(gap_first, FIRST_SEQ) + 1 for gap_first, gap_last in gaps)
+        self._missing[slot] = sum(gap_last - gap_first + 1 for gap_first, gap_last in gaps)
         if not gaps:
             del self._gaps[slot]
         return new

@@ -13,33 +13,24 @@ from nats.aio.client import Client
 
 from cloud.fleet.state import FleetState
 from cloud.ingest.decode import Bad, Cause, decode
-from cloud.ingest.reader import Arrival, Message, StreamReader
+from cloud.ingest.owners import NOBODY, Owners
+from cloud.ingest.reader import Arrival, StreamReader
 from cloud.ingest.sequences import Sequences
 from cloud.model.records import EventRecord, Severity
 from cloud.model.telemetry import Array, Frames
 from cloud.store.errors import HistoryError
 from cloud.store.history import History
 from cloud.store.ledger import Ledger
+from cloud.store.rejected import MOST_BYTES, Rejected, RejectedBook
 from cloud.store.segments import Position
-from protos import subjects
+from cloud.store.upkeep import FOR_EVER, Retention
 
 log = logging.getLogger(__name__)
 
 FLUSH_S: Final = 2.0
-FLUSH_FRAMES: Final = 20_000
-MOST_FRAMES: Final = 200_000  # not yet on disk; more is left in the stream
-FLUSHES_PER_COMPACTION: Final = 32
-KEPT_ASIDE: Final = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A message of which something was not taken, kept for a person to look at."""
-
-    cause: Cause
-    subject: str
-    sequence: int
-    data: bytes
+MOST_FRAMES: Final = 400_000  # not yet on disk, at 170 bytes each; more is left in the stream
+UPKEEP_S: Final = 60.0
+KEEP_RUNS_S: Final = 300.0
 
 
 @dataclass(slots=True)
@@ -57,6 +48,7 @@ class IngestWorker:
     """Reads one telemetry stream for ever. What was read is in the history with the position it was read up to.
 
     part: the stream's name in the history. utc_ms: the wall clock. flush_s: how long a frame may wait for the disk.
+    most_frames: that may wait for it, which bounds the worker's memory; half of them are written at once.
     """
 
     def __init__(
@@ -70,6 +62,9 @@ class IngestWorker:
         ledger: Ledger,
         utc_ms: Callable[[], int],
         flush_s: float = FLUSH_S,
+        upkeep_s: float = UPKEEP_S,
+        most_frames: int = MOST_FRAMES,
+        retention: Retention = FOR_EVER,
     ) -> None:
         self._connection = connection
         self._stream = stream
@@ -79,37 +74,43 @@ class IngestWorker:
         self._ledger = ledger
         self._utc_ms = utc_ms
         self._flush_s = flush_s
-        self._slots: dict[str, int] = {}
+        self._upkeep_s = upkeep_s
+        self._most_frames = most_frames
+        self._retention = retention
+        self._owners = Owners(ledger)
         self._sequences = Sequences()
         self._pending: deque[_Pending] = deque()
+        self._waiting = 0  # frames
         self._due = asyncio.Event()
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._flushed = asyncio.Condition()
-        self._flushes = 0
-        self._compaction_fails = False
+        self._runs_kept_ms = 0
+        self._upkeep_fails = False
         self.flush_fails = False  # the disk refuses: telemetry waits
-        self.refused_by_cause: Counter[Cause] = Counter()
-        self.refused: deque[Refused] = deque(maxlen=KEPT_ASIDE)
+        self.refused_by_cause: Counter[Cause] = Counter()  # since the start
 
     async def run(self) -> None:
         """Reads until cancelled, then puts on disk what it has. Raises StreamClosed, HistoryError at the start."""
         position = await asyncio.to_thread(self._restore)
         reading = asyncio.create_task(self._read(position), name=f"read {self._stream}")
         flushing = asyncio.create_task(self._flush_regularly(), name=f"flush {self._stream}")
+        keeping = asyncio.create_task(self._upkeep_regularly(), name=f"upkeep {self._stream}")
         try:
-            await asyncio.wait({reading, flushing}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({reading, flushing, keeping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             reading.cancel()
-            self._stopping = True
+            self._stopping.set()
             self._due.set()
-            await asyncio.wait({reading, flushing})  # neither is cancelled in the middle of a write
+            await asyncio.wait({reading, flushing, keeping})  # neither is cancelled in the middle of a write
         await flushing
+        await keeping
         await reading
 
     def _restore(self) -> Position | None:
         self._history.tidy(self._part)
-        self._sequences.restore(map(tuple, self._history.runs().tolist()))
-        self._slots = {site.site: site.slot for site in self._ledger.sites()}
+        self._sequences.restore(self._history.runs())
+        self._rejected = RejectedBook(self._history.place, self._part)
+        self._owners.refresh()
         return self._history.position(self._part)
 
     async def _read(self, position: Position | None) -> None:
@@ -121,8 +122,8 @@ class IngestWorker:
         async with aclosing(reader.arrivals()) as arrivals:
             async for arrival in arrivals:
                 self._begin(arrival)
-                if arrival.messages:
-                    self._take(arrival.messages)
+                if len(arrival):
+                    self._take(arrival)
                     await self._room()
 
     def _begin(self, arrival: Arrival) -> None:
@@ -147,52 +148,70 @@ class IngestWorker:
                 f"{arrival.created_ns}-{current.last}",
             )
 
-    def _take(self, messages: list[Message]) -> None:
+    def _take(self, arrival: Arrival) -> None:
         """Decodes, checks and shows new frames, and keeps them for the next flush."""
-        frames, bad = decode([message.data for message in messages])
-        owner = self._owners(messages)
+        now_ms = self._utc_ms()
+        frames, bad = decode(arrival.data, now_ms)
+        speaker, partition = self._owners.speakers(arrival.subjects, now_ms)
         if len(frames):
-            owned = frames.slot == owner[frames.message]
-            for index in np.unique(frames.message[~owned]):
-                bad.append(Bad(Cause.SITE if owner[index] < 0 else Cause.OWNER, int(index)))
-            frames = frames.take(owned)
+            of_frame = speaker[frames.message]
+            owned = self._owners.may_speak(frames.slot, of_frame)
+            if not owned.all():
+                for index in frames.message[~owned].tolist():
+                    bad.append(Bad(Cause.SITE if speaker[index] == NOBODY else Cause.OWNER, index))
+                frames = frames.take(owned)
+            at_home = self._owners.in_partition(frames.slot, partition[frames.message])
+            if not at_home.all():
+                bad.extend(Bad(Cause.PARTITION, index) for index in frames.message[~at_home].tolist())
+                frames = frames.take(at_home)
         if bad:
-            self._refuse(messages, bad, owner)
+            self._refuse(arrival, bad, speaker, now_ms)
         new = self._sequences.admit(frames.slot, frames.seq)
-        self._fleet.count("duplicates", frames.slot[~new])
-        self._fleet.update(frames.take(new), self._utc_ms())
-        seen = np.unique(frames.slot)
-        self._fleet.set_gaps(seen, self._sequences.missing(seen))
+        if not new.all():
+            self._fleet.count("duplicates", frames.slot[~new])
+        self._fleet.set_gaps(frames.slot, self._sequences.missing(frames.slot))
+        frames = frames if new.all() else frames.take(new)
+        self._fleet.update(frames, now_ms)
         current = self._pending[-1]
-        if new.any():
-            current.frames.append(frames.take(new))
-        current.last = messages[-1].sequence
-        if self._waiting() >= FLUSH_FRAMES:
+        if len(frames):
+            current.frames.append(frames)
+            self._waiting += len(frames)
+        current.last = arrival.sequences[-1]
+        if self._waiting >= self._most_frames // 2:
             self._due.set()
 
-    def _owners(self, messages: list[Message]) -> Array:
-        """int64, by message: the slot of the site whose subject it came on, -1 for a stranger."""
-        sites = [subjects.site_of(message.subject) for message in messages]
-        if any(site not in self._slots for site in sites):
-            self._slots = {site.site: site.slot for site in self._ledger.sites()}
-        return np.array([self._slots.get(site, -1) for site in sites], dtype=np.int64)
-
-    def _refuse(self, messages: list[Message], bad: list[Bad], owner: Array) -> None:
-        self._fleet.count(
-            "refused", np.array([slot for one in bad if (slot := owner[one.message]) >= 0], dtype=np.int64)
-        )
-        for one in sorted(bad, key=lambda one: one.message):
-            message = messages[one.message]
-            self.refused.append(Refused(one.cause, message.subject, message.sequence, message.data))
-            if self.refused_by_cause[one.cause] == 0:
+    def _refuse(self, arrival: Arrival, bad: list[Bad], speaker: Array, now_ms: int) -> None:
+        times = Counter((one.message, one.cause) for one in bad)
+        by_message = [(int(speaker[index]), number) for (index, _), number in times.items() if speaker[index] != NOBODY]
+        if by_message:
+            slots, numbers = np.array(by_message, dtype=np.int64).T
+            self._fleet.count("refused", slots, numbers)
+        current = self._pending[-1]
+        refused: list[Rejected] = []
+        for (index, cause), number in sorted(times.items()):
+            subject, sequence, data = arrival.subjects[index], arrival.sequences[index], arrival.data[index]
+            refused.append(
+                Rejected(
+                    at_ms=now_ms,
+                    epoch=current.epoch,
+                    sequence=sequence,
+                    subject=subject,
+                    cause=cause,
+                    times=number,
+                    size=len(data),
+                    data=data[:MOST_BYTES],
+                )
+            )
+            if self.refused_by_cause[cause] == 0:
                 self._tell(
                     Severity.WARNING,
                     "telemetry.refused",
-                    f"telemetry on {message.subject} refused: {one.cause} (message {message.sequence} of "
-                    f"{self._stream}; further ones of this kind are only counted)",
-                    f"{self._pending[-1].created_ns}-{message.sequence}-{one.cause.name}",
+                    f"telemetry on {subject} refused: {cause} (message {sequence} of {self._stream}; further ones of "
+                    "this kind are only counted: see vpp-cloud history rejected)",
+                    f"{current.created_ns}-{sequence}-{cause.name}",
                 )
-            self.refused_by_cause[one.cause] += 1
+            self.refused_by_cause[cause] += number
+        self._rejected.add(refused)
 
     def _tell(self, severity: Severity, code: str, text: str, key: str) -> None:
         """An event of the coordinator's own; read a second time, it is not recorded a second time."""
@@ -208,16 +227,13 @@ class IngestWorker:
             )
         )
 
-    def _waiting(self) -> int:
-        return sum(len(frames) for pending in self._pending for frames in pending.frames)
-
     async def _room(self) -> None:
         """Waits while more would wait for the disk than may: what is not read stays in the stream."""
         async with self._flushed:
-            await self._flushed.wait_for(lambda: self._waiting() < MOST_FRAMES)
+            await self._flushed.wait_for(lambda: self._waiting < self._most_frames)
 
     async def _flush_regularly(self) -> None:
-        while not self._stopping:
+        while not self._stopping.is_set():
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._flush_s):
                     await self._due.wait()
@@ -229,14 +245,16 @@ class IngestWorker:
         """Puts on disk what waits; what cannot be written goes on waiting."""
         try:
             for pending in list(self._pending):
-                frames = Frames.joined(pending.frames[:])
-                if len(frames):
-                    parts, position = len(pending.frames), Position(pending.epoch, pending.created_ns, pending.last)
+                if frames := pending.frames[:]:
+                    position = Position(pending.epoch, pending.created_ns, pending.last)
                     await asyncio.to_thread(self._history.append, self._part, position, pending.first, frames)
-                    del pending.frames[:parts]
+                    del pending.frames[: len(frames)]
+                    self._waiting -= sum(map(len, frames))
                     pending.first = position.last_sequence + 1
+                    del frames
                 if pending is not self._pending[-1] and not pending.frames:
                     self._pending.remove(pending)  # that life of the stream is over
+            await asyncio.to_thread(self._rejected.save)
         except (OSError, HistoryError) as error:
             if not self.flush_fails:
                 log.error("history cannot be written, telemetry waits: %s", error)
@@ -247,17 +265,34 @@ class IngestWorker:
             self.flush_fails = False
         async with self._flushed:
             self._flushed.notify_all()
-        self._flushes += 1
-        if self._flushes % FLUSHES_PER_COMPACTION == 0 and not self._stopping:
-            await self._compact()
 
-    async def _compact(self) -> None:
-        """Keeps the number of files small. Telemetry does not depend on it."""
-        try:
-            await asyncio.to_thread(self._history.compact, self._part)
-        except (OSError, HistoryError) as error:
-            if not self._compaction_fails:
-                log.error("segments cannot be joined, they stay as they are: %s", error)
-            self._compaction_fails = True
-        else:
-            self._compaction_fails = False
+    async def _upkeep_regularly(self) -> None:
+        """Keeps the history small and quick. Telemetry does not depend on it."""
+        while not self._stopping.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._upkeep_s):
+                    await self._stopping.wait()
+                return
+            try:
+                await asyncio.to_thread(self._history.upkeep, self._part, self._utc_ms(), self._retention)
+                await self._keep_runs()
+            except (OSError, HistoryError) as error:
+                if not self._upkeep_fails:
+                    log.error("history is not summed up, what is stored stays as it is: %s", error)
+                self._upkeep_fails = True
+            else:
+                self._upkeep_fails = False
+
+    async def _keep_runs(self) -> None:
+        """Notes which frames are known, so that the next start need not read them all again."""
+        now_ms = self._utc_ms()
+        if len(self._pending) > 1 or now_ms - self._runs_kept_ms < KEEP_RUNS_S * 1000:
+            return
+        pending = self._pending[-1]
+        position = Position(pending.epoch, pending.created_ns, pending.last)
+        runs = self._sequences.runs()
+        async with self._flushed:  # only what is committed may be noted
+            await self._flushed.wait_for(lambda: pending.first > position.last_sequence or self._stopping.is_set())
+        if pending.first > position.last_sequence:
+            await asyncio.to_thread(self._history.keep_runs, self._part, position, runs)
+            self._runs_kept_ms = now_ms

@@ -49,6 +49,7 @@ class Site:
     description: Description | None = None
     revoked_ms: int | None = None  # its gateway is shut out since; enrolling another one ends it
     revoked_reason: str | None = None
+    concentrator: str | None = None  # a site of the registry that may send this one's telemetry, in batches
 
     @property
     def partition_token(self) -> str:

@@ -14,6 +14,8 @@ SCALES: Final = np.array([scale for _, scale in frame.POINTS])  # value = count 
 SAMPLES: Final = frame.SAMPLES  # in a frame
 FIRST_SEQ: Final = 1  # of a site's first frame; what is missing is counted from here
 HOLE: Final = frame.HOLE_32
+# A column of a narrow block as it stands on the wire: kept so until it is written, at half of what counts take.
+NARROW: Final = np.dtype([("base", "<i4"), ("offsets", "<i2", (frame.SAMPLES - 1,))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,36 +27,52 @@ class Frames:
     seq: Array  # int64 [n]: the site's own count of frames
     t0_ms: Array  # int64 [n]: UTC of the first sample
     interval_ms: Array  # int64 [n]: between samples
-    counts: Array  # int32 [n, points, samples], HOLE where nothing was measured
+    blocks: Array  # NARROW [n, points], or int32 [n, points, samples] with HOLE where nothing was measured
 
     def __len__(self) -> int:
         return len(self.slot)
 
     @property
     def _columns(self) -> tuple[Array, ...]:
-        return self.message, self.slot, self.seq, self.t0_ms, self.interval_ms, self.counts
+        return self.message, self.slot, self.seq, self.t0_ms, self.interval_ms, self.blocks
 
-    def take(self, which: Array) -> "Frames":
-        """Those that a mask or an index array picks."""
+    def take(self, which: Array | slice) -> "Frames":
+        """Those that a mask, an index array or a slice picks."""
         return Frames(*(column[which] for column in self._columns))
+
+    @property
+    def counts(self) -> Array:
+        """int32 [n, points, samples], HOLE where nothing was measured."""
+        if self.blocks.dtype.names is None:
+            return self.blocks
+        base, offsets = self.blocks["base"], self.blocks["offsets"]
+        counts = np.empty((*base.shape, SAMPLES), dtype=np.int32)
+        counts[..., 0] = base
+        np.add(base[..., None], offsets, out=counts[..., 1:])
+        holes = offsets == frame.HOLE_16
+        if holes.any():
+            counts[..., 1:][holes] = HOLE
+        return counts
 
     def sample_ms(self) -> Array:
         """int64 [n, samples]: UTC of every sample."""
         instants: Array = self.t0_ms[:, None] + self.interval_ms[:, None] * np.arange(SAMPLES)
         return instants
 
-    def values(self) -> Array:
-        """float64 [n, points, samples] in the points' units, NaN in holes."""
-        values: Array = self.counts * SCALES[:, None]
-        values[self.counts == HOLE] = np.nan
-        return values
+    def last_ms(self) -> Array:
+        """int64 [n]: UTC of each frame's last sample."""
+        instants: Array = self.t0_ms + (SAMPLES - 1) * self.interval_ms
+        return instants
 
     @staticmethod
     def joined(parts: "list[Frames]") -> "Frames":
         """One table of several, in their order."""
         if not parts:
             none = np.empty(0, dtype=np.int64)
-            return Frames(none, none, none, none, none, np.empty((0, len(POINTS), SAMPLES), dtype=np.int32))
+            return Frames(none, none, none, none, none, np.empty((0, len(POINTS)), dtype=NARROW))
         if len(parts) == 1:
             return parts[0]
-        return Frames(*(np.concatenate(columns) for columns in zip(*(part._columns for part in parts), strict=True)))
+        columns = [list(columns) for columns in zip(*(part._columns for part in parts), strict=True)]
+        if len({block.dtype for block in columns[-1]}) > 1:
+            columns[-1] = [part.counts for part in parts]
+        return Frames(*(np.concatenate(column) for column in columns))

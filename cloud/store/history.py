@@ -1,25 +1,27 @@
-"""The history: every sample of every site in Parquet segments, and energy by the quarter hour."""
+"""The history: every sample of every site in Parquet segments, their sums by minute and quarter hour, and questions."""
 
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
-import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
 
-from cloud.model.telemetry import FIRST_SEQ, POINTS, SAMPLES, SCALES, Array, Frames
-from cloud.store import segments
+from cloud.model.telemetry import FIRST_SEQ, POINTS, SAMPLES, Array, Frames
+from cloud.store import query, upkeep
 from cloud.store.errors import HistoryError
-from cloud.store.quarters import QUARTER_MS, QuarterHours, Quarters
-from cloud.store.segments import Position, Segment
+from cloud.store.place import Place
+from cloud.store.quarters import QuarterHours, Quarters
+from cloud.store.query import Sources
+from cloud.store.raw import RAW, tables_of
+from cloud.store.rollups import MINUTE_MS, MINUTES, QUARTER_MS, QUARTERS
+from cloud.store.seen import Seen
+from cloud.store.segments import Position, Segment, Segments
+from cloud.store.upkeep import Retention
 
-FANOUT: Final = 32  # so many neighbours become one
-MAX_MERGED_BYTES: Final = 256 * 1024 * 1024  # compacted in memory
-_READ_ATTEMPTS: Final = 5  # a compaction may take files away between the listing and the reading
+_READ_ATTEMPTS: Final = 5  # a join may take files away between the listing and the reading
 
 Result = TypeVar("Result")
 
@@ -54,82 +56,74 @@ class SlotCount:
 
 @dataclass(frozen=True, slots=True)
 class HistorySize:
+    """What one tier takes on disk."""
+
     files: int
     bytes: int
-    values: int
+    rows: int
+    columns: int = field(default=len(POINTS))  # of values
+
+    @property
+    def values(self) -> int:
+        return self.rows * self.columns
 
     @property
     def bytes_per_value(self) -> float:
-        return self.bytes / self.values if self.values else float("nan")
+        return self.bytes / self.values if self.rows else float("nan")
+
+    @property
+    def bytes_per_row(self) -> float:
+        return self.bytes / self.rows if self.rows else float("nan")
 
 
 class History:
-    """Telemetry on disk. One process writes a part at a time; any number may read. Raises HistoryError, OSError."""
+    """Telemetry on disk or in an object store. One process writes a part at a time; any number may read.
 
-    def __init__(self, folder: Path) -> None:
-        self._raw = folder / "raw"
-        self._quarters = Quarters(folder / "quarters")
-        self._writing = threading.Lock()
+    Raises HistoryError, OSError.
+    """
+
+    def __init__(self, where: Path | str | Place) -> None:
+        """where: a folder, or an address such as "s3://bucket/folder"."""
+        self.place: Final = (place := Place.at(where))
+        self._raw = Segments(place, RAW)
+        self._minutes = Segments(place, MINUTES)
+        self._quarters = Segments(place, QUARTERS)
+        self._seen = Seen(place, self._raw)
+        self._imports = Quarters(place.folder("quarters"))
 
     def tidy(self, part: int) -> None:
         """Removes what an interrupted writer of the part left behind. For the one who writes the part."""
-        with self._writing:
-            _, leftovers = segments.find(self._raw, part)
-            for leftover in leftovers:
-                leftover.path.unlink(missing_ok=True)
-            for unfinished in self._raw.glob(f"day=*/part={part}/.*.tmp"):
-                unfinished.unlink(missing_ok=True)
+        for tier in (self._raw, self._minutes, self._quarters):
+            tier.tidy(part)
 
     def position(self, part: int) -> Position | None:
         """How far the part's stream is in the history; None before its first segment."""
-
-        def newest() -> Position | None:
-            found, _ = segments.find(self._raw, part)
-            if not found:
-                return None
-            footer, _ = segments.read_footer(max(found, key=lambda segment: (segment.epoch, segment.last)))
-            return Position(footer.epoch, footer.stream_created_ns, footer.last_sequence)
-
-        return _patiently(newest)
+        return _patiently(lambda: self._raw.position(part))
 
     def runs(self) -> Array:
-        """int64 [n, 3] of slot, first and last: which frames the footers say are stored, of all parts."""
+        """int64 [n, 3] of slot, first and last: which frames are stored, of all parts."""
+        return _patiently(self._seen.runs)
 
-        def collect() -> Array:
-            found, _ = segments.find(self._raw)
-            tables = [segments.runs_in(segments.read_footer(segment)[0]) for segment in found]
-            return np.concatenate([np.empty((0, 3), dtype=np.int64), *tables])
-
-        return _patiently(collect)
+    def keep_runs(self, part: int, position: Position, runs: Array) -> None:
+        """Notes which frames are known at a position that is committed: the next start then reads less."""
+        self._seen.keep(part, position, runs)
 
     def next_seq(self, slot: int) -> int:
         """The number after the site's last stored frame; FIRST_SEQ when none is stored."""
-        runs = self.runs()
-        of_slot = runs[runs[:, 0] == slot, 2]
-        return int(of_slot.max()) + 1 if len(of_slot) else FIRST_SEQ
+        runs = _patiently(lambda: self._seen.runs(slot))
+        return int(runs[:, 2].max()) + 1 if len(runs) else FIRST_SEQ
 
-    def append(self, part: int, position: Position, first: int, frames: Frames) -> Segment:
+    def append(self, part: int, position: Position, first: int, frames: Frames | Sequence[Frames]) -> list[Segment]:
         """Commits frames, and with them that the part's stream was read from `first` to `position.last_sequence`.
 
-        When it returns, both are on disk; when it raises, neither is.
+        When it returns, both are on disk; when it raises, neither is. Late frames go where they belong.
         """
-        if not len(frames):
-            raise ValueError("a segment has at least one frame")
-        with self._writing:
-            return segments.write(self._raw, part, position, first, segments.rows_of(frames))
+        parts = [frames] if isinstance(frames, Frames) else frames
+        return self._raw.write(part, position, first, tables_of(parts))
 
-    def compact(self, part: int) -> int:
-        """Joins small neighbouring segments of the part; how many joins were made."""
-        joins = 0
-        with self._writing:
-            while group := segments.to_compact(self._mergeable(part), FANOUT):
-                segments.merge(self._raw, group)
-                joins += 1
-        return joins
-
-    def _mergeable(self, part: int) -> list[Segment]:
-        found, _ = segments.find(self._raw, part)
-        return [segment for segment in found if segment.path.stat().st_size * FANOUT <= MAX_MERGED_BYTES]
+    def upkeep(self, part: int, now_ms: int, retention: Retention = upkeep.FOR_EVER) -> upkeep.Done:
+        """Sums up what is new, joins small neighbours, lets go what is too old. For the one who writes the part."""
+        return upkeep.run(self._raw, self._minutes, self._quarters, part, now_ms, retention)
 
     def read(
         self,
@@ -147,131 +141,176 @@ class History:
         wanted = np.array(slots, dtype=np.int64)
         if len(np.unique(wanted)) != len(wanted):
             raise ValueError("a slot is named twice")
-        rows = _patiently(lambda: self._rows(wanted, t0_ms, t1_ms, points))
+        batches = [batch for batch in self.samples(wanted, t0_ms, t1_ms, points) if len(batch)]
+        rows = pa.Table.from_batches(batches) if batches else None
         if interval_ms is None:
-            interval_ms = int(rows.column("interval_ms").to_numpy().min()) if len(rows) else 1000
+            interval_ms = int(rows.column("interval_ms").to_numpy().min()) if rows is not None else 1000
         start_ms = -(-t0_ms // interval_ms) * interval_ms
         t_ms = np.arange(start_ms, t1_ms, interval_ms, dtype=np.int64)
-        offset = rows.column("t_ms").to_numpy() - start_ms
-        on_grid = (offset % interval_ms == 0) & (offset >= 0)
-        order = np.argsort(wanted)
-        site = order[np.searchsorted(wanted[order], rows.column("slot").to_numpy()[on_grid])]
-        sample = offset[on_grid] // interval_ms
-        columns = {}
-        for point in points:
-            grid = np.full((len(wanted), len(t_ms)), np.nan)
-            counts = rows.column(point).to_numpy(zero_copy_only=False).astype(np.float64)[on_grid]
-            known = ~np.isnan(counts)  # an instant may be told twice, thinned the second time: a hole hides nothing
-            grid[site[known], sample[known]] = counts[known] * SCALES[POINTS.index(point)]
-            columns[point] = grid
-        return HistorySlice(tuple(int(slot) for slot in wanted), interval_ms, t_ms, columns)
+        grids = {point: np.full((len(wanted), len(t_ms)), np.nan) for point in points}
+        if rows is not None:
+            offset = rows.column("t_ms").to_numpy() - start_ms
+            on_grid = (offset % interval_ms == 0) & (offset >= 0)
+            order = np.argsort(wanted)
+            site = order[np.searchsorted(wanted[order], rows.column("slot").to_numpy()[on_grid])]
+            sample = offset[on_grid] // interval_ms
+            for point, grid in grids.items():
+                values = rows.column(point).to_numpy(zero_copy_only=False).astype(np.float64)[on_grid]
+                known = ~np.isnan(values)  # an instant may be told twice, thinned the second time: a hole hides nothing
+                grid[site[known], sample[known]] = values[known]
+        return HistorySlice(tuple(int(slot) for slot in wanted), interval_ms, t_ms, grids)
 
-    def _rows(self, slots: Array, t0_ms: int, t1_ms: int, points: Sequence[str]) -> pa.Table:
-        found, _ = segments.find(self._raw)
-        paths = [str(segment.path) for segment in found if segment.newest_ms >= t0_ms and segment.oldest_ms < t1_ms]
-        rows = ds.dataset(paths, schema=segments.SCHEMA, format="parquet")
-        chosen = ds.field("slot").isin(slots.tolist()) & (ds.field("t_ms") >= t0_ms) & (ds.field("t_ms") < t1_ms)
-        try:
-            return rows.to_table(columns=["slot", "t_ms", "interval_ms", *points], filter=chosen)
-        except FileNotFoundError:
-            raise
-        except (OSError, pa.ArrowException) as error:
-            raise HistoryError(f"history cannot be read ({error}): restore the file from a backup") from error
+    def samples(
+        self, slots: Array | Sequence[int] | None, t0_ms: int, t1_ms: int, points: Sequence[str] = POINTS
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows of slot, t_ms, interval_ms and the points in their units, by slot and time. slots: None for all."""
+        wanted = None if slots is None else np.unique(np.asarray(slots, dtype=np.int64))
+
+        def answer() -> Iterator[pa.RecordBatch]:
+            found, _ = self._raw.find(t0_ms=t0_ms, t1_ms=t1_ms)
+            with query.connected() as connection:
+                query.view(connection, "samples", [(self._raw, segment) for segment in found], RAW.schema)
+                yield from query.samples(connection, wanted, t0_ms, t1_ms, points)
+
+        return _patient_stream(answer)
+
+    def series(
+        self,
+        slots: Array | Sequence[int] | None,
+        t0_ms: int,
+        t1_ms: int,
+        points: Sequence[str] = POINTS,
+        *,
+        resolution_ms: int = QUARTER_MS,
+        summed: bool = False,
+    ) -> Iterator[pa.RecordBatch]:
+        """Buckets of whole minutes that begin from t0_ms up to but not including t1_ms: see cloud.store.query.buckets.
+
+        slots: None for all. summed: one row a bucket, of all sites together.
+        What is not summed up yet is counted from the samples: the answer is as new as the history.
+        """
+        if resolution_ms < MINUTE_MS or resolution_ms % MINUTE_MS:
+            raise ValueError(f"resolution_ms {resolution_ms}: a multiple of {MINUTE_MS}, or ask for samples")
+        wanted = None if slots is None else np.unique(np.asarray(slots, dtype=np.int64))
+        t0_ms, t1_ms = (-(-t_ms // resolution_ms) * resolution_ms for t_ms in (t0_ms, t1_ms))
+
+        def answer() -> Iterator[pa.RecordBatch]:
+            sources = self._sources(t0_ms, t1_ms, coarse=resolution_ms % QUARTER_MS == 0)
+            with query.connected() as connection:
+                query.view(connection, "sums", sources.sums, MINUTES.schema)
+                query.view(connection, "samples", sources.samples, RAW.schema)
+                yield from query.buckets(connection, wanted, t0_ms, t1_ms, points, resolution_ms, summed=summed)
+
+        return _patient_stream(answer)
+
+    def _sources(self, t0_ms: int, t1_ms: int, *, coarse: bool) -> Sources:
+        """Each stream sequence from the coarsest tier that has it. Finer tiers are listed first: what is summed up
+        meanwhile is then found in the coarser one, and not taken twice.
+        """
+        raw, _ = self._raw.find(t0_ms=t0_ms, t1_ms=t1_ms)
+        minutes, _ = self._minutes.find()
+        quarters, _ = self._quarters.find() if coarse else ([], [])
+        in_minutes, in_quarters = upkeep.covered(minutes), upkeep.covered(quarters)
+        nothing = (-1, -1)
+        sums = [(self._quarters, segment) for segment in quarters if segment.order <= in_quarters[segment.part]]
+        sums += [
+            (self._minutes, segment)
+            for segment in minutes
+            if in_quarters.get(segment.part, nothing) < segment.order <= in_minutes.get(segment.part, nothing)
+        ]
+        return Sources(
+            sums=[(tier, one) for tier, one in sums if one.newest_ms >= t0_ms and one.oldest_ms < t1_ms],
+            samples=[(self._raw, segment) for segment in raw if segment.order > in_minutes.get(segment.part, nothing)],
+        )
 
     def quarter_hours(self, slot: int, t0_ms: int, t1_ms: int) -> QuarterHours:
         """The site's energy by the quarter hour, for those that begin from t0_ms up to but not including t1_ms.
 
         Imported and measured: whichever covers more of a quarter hour, measured where both cover it alike.
+        Load is what the inverter gives that the grid does not get: inverter_power - grid_power.
         """
         t0_ms = -(-t0_ms // QUARTER_MS) * QUARTER_MS
         t1_ms = -(-t1_ms // QUARTER_MS) * QUARTER_MS
-        imported = self._quarters.read(slot, t0_ms, t1_ms)
-        measured = _patiently(lambda: self._measured(slot, t0_ms, t1_ms))
-        return imported.better(measured)
-
-    def _measured(self, slot: int, t0_ms: int, t1_ms: int) -> QuarterHours:
-        """Load is what the inverter gives that the grid does not get: inverter_power - grid_power."""
-        found, _ = segments.find(self._raw)
-        paths = [str(segment.path) for segment in found if segment.newest_ms >= t0_ms and segment.oldest_ms < t1_ms]
-        quarters = QuarterHours.unknown(t0_ms, t1_ms)
-        if not paths:
-            return quarters
-        load_scale, pv_scale = SCALES[POINTS.index("inverter_power_w")], SCALES[POINTS.index("pv_power_w")]
-        rows = _query(
-            "SELECT (t_ms - $t0) // $quarter AS quarter, "
-            "sum((inverter_power_w::BIGINT - grid_power_w) * interval_ms), "
-            "sum(interval_ms) FILTER (inverter_power_w IS NOT NULL AND grid_power_w IS NOT NULL), "
-            "sum(pv_power_w::BIGINT * interval_ms), "
-            "sum(interval_ms) FILTER (pv_power_w IS NOT NULL) "
-            "FROM read_parquet($paths, hive_partitioning = false) "
-            "WHERE slot = $slot AND t_ms >= $t0 AND t_ms < $t1 GROUP BY quarter",
-            {"paths": paths, "slot": slot, "t0": t0_ms, "t1": t1_ms, "quarter": QUARTER_MS},
-        )
-        for quarter, load, load_ms, pv, pv_ms in rows:
-            if load_ms:
-                quarters.load_wh[quarter] = load * load_scale / load_ms / 4
-                quarters.coverage[quarter] = load_ms / QUARTER_MS
-            if pv_ms:
-                quarters.pv_wh[quarter] = max(0.0, pv * pv_scale / pv_ms / 4)
-        return quarters
+        measured = QuarterHours.unknown(t0_ms, t1_ms)
+        points = ("grid_power_w", "inverter_power_w", "pv_power_w")
+        for batch in self.series([slot], t0_ms, t1_ms, points):
+            column = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
+            quarter = (column["start_ms"] - t0_ms) // QUARTER_MS
+            hours = QUARTER_MS / 3_600_000
+            measured.load_wh[quarter] = (column["inverter_power_w"] - column["grid_power_w"]) * hours
+            measured.coverage[quarter] = np.minimum(
+                column["inverter_power_w_coverage"], column["grid_power_w_coverage"]
+            )
+            measured.pv_wh[quarter] = np.maximum(column["pv_power_w"], 0.0) * hours
+        return self._imports.read(slot, t0_ms, t1_ms).better(measured)
 
     def import_quarters(self, slot: int, quarters: QuarterHours) -> None:
         """Keeps a site's past that was measured by others. Raises HistoryError where it overlaps an earlier import."""
-        with self._writing:
-            self._quarters.add(slot, quarters)
+        self._imports.add(slot, quarters)
 
     def counts(self) -> dict[int, SlotCount]:
         """By slot: how many frames stand in the files. Counted row by row, nothing is taken from a counter."""
 
         def count() -> dict[int, SlotCount]:
-            found, _ = segments.find(self._raw)
-            if not found:
-                return {}
-            rows = _query(
-                "SELECT slot, sum(samples), count(*), min(seq), max(seq) FROM ("
-                "SELECT slot, seq, count(*) AS samples FROM read_parquet($paths, hive_partitioning = false) "
-                "GROUP BY slot, seq) GROUP BY slot ORDER BY slot",
-                {"paths": [str(segment.path) for segment in found]},
-            )
+            found, _ = self._raw.find()
+            with query.connected() as connection:
+                query.view(connection, "samples", [(self._raw, segment) for segment in found], RAW.schema)
+                rows = connection.execute(
+                    "SELECT slot, sum(samples), count(*), min(seq), max(seq) FROM ("
+                    "SELECT slot, seq, count(*) AS samples FROM samples GROUP BY slot, seq) GROUP BY slot ORDER BY slot"
+                ).fetchall()
             counts: dict[int, SlotCount] = {}
-            for slot, samples, distinct, first, last in rows:
-                stored, rest = divmod(int(samples), SAMPLES)
+            for slot, number, distinct, first, last in rows:
+                stored, rest = divmod(int(number), SAMPLES)
                 if rest:
-                    raise HistoryError(f"history {self._raw}: slot {slot} has {rest} samples that make no whole frame")
+                    raise HistoryError(
+                        f"history {self._raw.place}: slot {slot} has {rest} samples that make no whole frame"
+                    )
                 counts[int(slot)] = SlotCount(stored, int(distinct), int(first), int(last))
             return counts
 
         return _patiently(count)
 
     def size(self) -> HistorySize:
-        """What telemetry takes on disk."""
+        """What samples take on disk."""
+        return _patiently(lambda: _size(self._raw))
 
-        def measure() -> HistorySize:
-            found, _ = segments.find(self._raw)
-            size = sum(segment.path.stat().st_size for segment in found)
-            rows = sum(segments.read_footer(segment)[1] for segment in found)
-            return HistorySize(len(found), size, rows * len(POINTS))
-
-        return _patiently(measure)
+    def rollup_size(self, *, resolution_ms: int = QUARTER_MS) -> HistorySize:
+        """What sums take on disk: by the quarter hour or by the minute."""
+        return _patiently(lambda: _size(self._quarters if resolution_ms == QUARTER_MS else self._minutes))
 
 
-def _query(sql: str, values: Mapping[str, object]) -> list[tuple[int, ...]]:
-    with duckdb.connect() as connection:
-        try:
-            return connection.execute(sql, values).fetchall()
-        except duckdb.IOException as error:
-            if "No files found" in str(error) or "No such file" in str(error):
-                raise FileNotFoundError(str(error)) from error
-            raise HistoryError(f"history cannot be read ({error}): restore the file from a backup") from error
-        except duckdb.Error as error:
-            raise HistoryError(f"history cannot be read ({error}): restore the file from a backup") from error
+def _size(tier: Segments) -> HistorySize:
+    found, _ = tier.find()
+    return HistorySize(
+        len(found), sum(segment.bytes for segment in found), sum(tier.footer(segment)[1] for segment in found)
+    )
 
 
 def _patiently(read: Callable[[], Result]) -> Result:
-    """What `read` returns, tried again where a compaction took its files away."""
+    """What `read` returns, tried again where a join took its files away."""
     for _ in range(_READ_ATTEMPTS - 1):
         try:
             return read()
         except FileNotFoundError:
             continue
     return read()
+
+
+def _patient_stream(answer: Callable[[], Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
+    """A stream, begun again where a join took its files away before the first rows came.
+
+    Rows are sorted, so the files were read by then.
+    """
+    for attempt in range(_READ_ATTEMPTS):
+        with closing(answer()) as stream:  # type: ignore[type-var]
+            try:
+                first = next(stream, None)
+            except FileNotFoundError:
+                if attempt == _READ_ATTEMPTS - 1:
+                    raise
+                continue
+            if first is not None:
+                yield first
+                yield from stream
+            return

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -11,7 +10,7 @@ import pyarrow.parquet as pq
 
 from cloud.model.telemetry import Array
 from cloud.store.errors import HistoryError
-from cloud.store.files import commit
+from cloud.store.place import Place
 
 QUARTER_MS: Final = 900_000
 _NAME: Final = re.compile(r"(\d{13})-(\d{13})\.parquet")
@@ -54,8 +53,8 @@ class QuarterHours:
 class Quarters:
     """Imported quarter hours, by site."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, place: Place) -> None:
+        self._place = place
 
     def add(self, slot: int, quarters: QuarterHours) -> None:
         """Keeps consecutive quarter hours; the same span again replaces it. Raises HistoryError where spans overlap."""
@@ -74,10 +73,14 @@ class Quarters:
             },
             schema=_SCHEMA,
         )
-        commit(
-            self._folder / f"slot={slot}" / f"{first:013}-{last:013}.parquet",
-            lambda path: pq.write_table(rows, path, compression="zstd"),
-        )
+        folder, name = f"slot={slot}", f"{first:013}-{last:013}.parquet"
+        draft = self._place.draft(folder, f".{name}")
+        try:
+            pq.write_table(rows, draft, compression="zstd")
+            self._place.finish(draft, f"{folder}/{name}")
+        except BaseException:
+            Place.discard(draft)
+            raise
 
     def read(self, slot: int, t0_ms: int, t1_ms: int) -> QuarterHours:
         """Quarter hours from t0_ms up to t1_ms, both multiples of QUARTER_MS."""
@@ -85,7 +88,7 @@ class Quarters:
         for first, last, path in self._spans(slot):
             if first >= t1_ms or last < t0_ms:
                 continue
-            rows = pq.read_table(path, partitioning=None)
+            rows = pq.read_table(path, partitioning=None, filesystem=self._place.filesystem)
             start_ms = rows.column("start_ms").to_numpy()
             inside = (start_ms >= t0_ms) & (start_ms < t1_ms)
             index = (start_ms[inside] - t0_ms) // QUARTER_MS
@@ -94,14 +97,17 @@ class Quarters:
             quarters.coverage[index] = 1.0
         return quarters
 
-    def _spans(self, slot: int) -> list[tuple[int, int, Path]]:
+    def _spans(self, slot: int) -> list[tuple[int, int, str]]:
         spans = []
-        for path in sorted((self._folder / f"slot={slot}").glob("*.parquet")):
-            match = _NAME.fullmatch(path.name)
+        for file in self._place.files(f"slot={slot}"):
+            name, path = file.path.rsplit("/", 1)[1], self._place.full(file.path)
+            if name.startswith("."):
+                continue
+            match = _NAME.fullmatch(name)
             if match is None:
                 raise HistoryError(f"history {path}: not named like an import: move it elsewhere")
             spans.append((int(match[1]), int(match[2]), path))
-        return spans
+        return sorted(spans)
 
 
 def _iso(utc_ms: int) -> str:

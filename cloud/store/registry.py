@@ -1,5 +1,6 @@
 """Sites and the one-time claims by which their agents enrol."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -45,6 +46,42 @@ class Registry(CredentialBook):
     def sites(self) -> list[Site]:
         """All sites, by slot."""
         return self._all(Site, "SELECT * FROM sites ORDER BY slot")
+
+    def slots_from(self, first: int, most: int) -> Iterator[list[tuple[str, int]]]:
+        """Site and slot of all from slot `first` on, in lists of at most `most`: a registry may hold a million."""
+        while rows := self._execute(
+            "SELECT site, slot FROM sites WHERE slot >= ? ORDER BY slot LIMIT ?", (first, most)
+        ).fetchall():
+            yield rows
+            first = int(rows[-1][1]) + 1
+
+    def concentrated(self) -> list[tuple[int, int]]:
+        """Slot of each site that is behind a concentrator, and the concentrator's."""
+        return self._execute(
+            "SELECT behind.slot, before.slot FROM sites behind JOIN sites before ON before.site = behind.concentrator"
+        ).fetchall()
+
+    def behind(self, concentrator: str) -> list[str]:
+        """The sites that a concentrator may send for, itself not among them."""
+        found = self._execute("SELECT site FROM sites WHERE concentrator = ? ORDER BY slot", (concentrator,))
+        return [site for (site,) in found.fetchall()]
+
+    def set_concentrator(self, sites: Sequence[str], concentrator: str | None, now_ms: int, actor: str) -> None:
+        """Lets a concentrator, a site of the registry itself, send the sites' telemetry; None: nobody any more.
+
+        It learns its partitions with its next credentials. Raises LedgerError.
+        """
+        with self.transaction():
+            for site in (*sites, *([concentrator] if concentrator is not None else [])):
+                if self.site(site) is None:
+                    raise LedgerError(f"site {site!r} is unknown: add it with vpp-cloud site add")
+            if concentrator in sites:
+                raise LedgerError(f"site {concentrator!r}: is its own concentrator already")
+            for site in sites:
+                self._execute("UPDATE sites SET concentrator = ? WHERE site = ?", (concentrator, site))
+                self.audit(
+                    "site.concentrator", actor=actor, subject=site, at_ms=now_ms, concentrator=concentrator or "none"
+                )
 
     def site(self, site: str) -> Site | None:
         return self._one(Site, "SELECT * FROM sites WHERE site = ?", (site,))

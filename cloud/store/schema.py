@@ -292,6 +292,11 @@ def _accounts(db: Tables) -> None:
     db.table("api_tokens").create_index(["name"], unique=True)
 
 
+def _concentrators(db: Tables) -> None:
+    db.table("sites").add_column("concentrator", str)
+    db.table("sites").create_index(["concentrator"])
+
+
 MIGRATIONS: Final[tuple[Callable[[Tables], None], ...]] = (
     _registry_and_trades,
     _claims_name_their_user,
@@ -299,5 +304,6 @@ MIGRATIONS: Final[tuple[Callable[[Tables], None], ...]] = (
     _revocations,
     _broadcast_sequences,
     _accounts,
+    _concentrators,
 )
 """Migration i brings schema i to i + 1; the database holds the number of those applied."""

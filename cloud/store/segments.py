@@ -1,17 +1,20 @@
-"""Parquet segments of telemetry: each carries how far its stream was read, so that one rename commits both.
+"""Parquet segments that carry how far their stream was read, so that one rename commits rows and position.
 
-`day=<UTC day of the oldest sample>/part=<part>/<epoch>-<first>-<last>-<oldest>-<newest>-<level>.parquet`, where first
-and last are the stream sequences that went into it (also such as gave no rows), oldest and newest the UTC
-milliseconds of its samples, and level tells how often it was compacted. An epoch is one life of the stream: a stream
-made anew counts from 1 again and begins the next epoch.
-A segment whose range of sequences lies in that of a higher level is a leftover of an interrupted compaction: the rows
-are in the other, nobody reads it, the writer removes it.
+`<tier>/day=<UTC day>/part=<part>/<epoch>-<first>-<last>-<oldest>-<newest>-<level>[-late].parquet`: first and last are
+the stream sequences that went into it (also such as gave no rows), oldest and newest the UTC milliseconds of its rows,
+day that of the oldest, level how often it was joined with others. An epoch is one life of the stream: a stream made
+anew counts from 1 again and begins the next epoch.
+
+What is written at once may fall into several spans (hours or days): each gets a segment of its own, those of older
+spans first and marked `late`. Only the last one, unmarked, says that the sequences were read; late ones without it are
+what a killed writer left behind, and the next one removes them before it reads the same sequences again.
+A segment whose range of sequences lies in that of one of a higher level in the same span is a leftover of an
+interrupted join: the rows are in the other, nobody reads it, the writer removes it.
 """
 
-import base64
 import datetime as dt
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,25 +24,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cloud.model.telemetry import HOLE, POINTS, SAMPLES, SCALES, Array, Frames
 from cloud.store.errors import HistoryError
-from cloud.store.files import commit
+from cloud.store.place import Place
 
-KEYS: Final = ("slot", "seq", "t_ms", "interval_ms")
-SCHEMA: Final = pa.schema(
-    [
-        pa.field("slot", pa.int32(), nullable=False),  # the site
-        pa.field("seq", pa.int64(), nullable=False),  # the site's frame
-        pa.field("t_ms", pa.int64(), nullable=False),  # UTC of the sample
-        pa.field("interval_ms", pa.int32(), nullable=False),  # the time the sample stands for
-        *(pa.field(point, pa.int32()) for point in POINTS),  # counts; times the footer's scale they are the value
-    ]
-)
-# Keys run on in even steps, measurements do not: 5 % smaller than BYTE_STREAM_SPLIT throughout.
-_ENCODING: Final = {**dict.fromkeys(KEYS, "DELTA_BINARY_PACKED"), **dict.fromkeys(POINTS, "BYTE_STREAM_SPLIT")}
-_ROW_GROUP_ROWS: Final = 122_880
+DAY_MS: Final = 86_400_000
+ROW_GROUP_ROWS: Final = 122_880
+_PAGE_BYTES: Final = 64 * 1024  # what a join holds of each column of each file
+_JOIN_ROWS: Final = 1_000_000  # that a join holds of all files
+MOST_JOINED: Final = 128  # files in one join
 _FOOTER_KEY: Final = b"murmuration.segment"
-_NAME: Final = re.compile(r"(\d{4})-(\d{15})-(\d{15})-(\d{13})-(\d{13})-(\d)\.parquet")
+_NAME: Final = re.compile(
+    r"day=([\d-]{10})/part=(\d+)/(\d{4})-(\d{15})-(\d{15})-(\d{13})-(\d{13})-(\d+)(-late)?\.parquet"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +46,18 @@ class Position:
     stream_created_ns: int
     last_sequence: int
 
+    @property
+    def order(self) -> tuple[int, int]:
+        return self.epoch, self.last_sequence
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
     """A segment by its name."""
 
-    path: Path
+    path: str  # in its tier
+    bytes: int
+    day: str
     part: int
     epoch: int
     first: int
@@ -63,13 +65,29 @@ class Segment:
     oldest_ms: int
     newest_ms: int
     level: int
+    late: bool
 
     @property
-    def day(self) -> str:
-        return self.path.parent.parent.name
+    def order(self) -> tuple[int, int]:
+        return self.epoch, self.last
 
 
-class Footer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tier:
+    """A kind of rows, by slot and time."""
+
+    name: str  # its folder
+    schema: pa.Schema
+    encoding: Mapping[str, str]
+    compression_level: int
+    time: str  # column of UTC ms
+    span_ms: int  # a segment covers one span at most
+    group: int  # rows that stay together, in the span of the first
+    combined: Callable[[pa.Table], pa.Table]  # rows of whole slots in any order -> by slot and time
+    scales: Mapping[str, float]
+
+
+class Footer(msgspec.Struct, frozen=True, kw_only=True):
     """What a segment says of itself."""
 
     part: int
@@ -77,149 +95,287 @@ class Footer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     stream_created_ns: int
     first_sequence: int
     last_sequence: int
-    scales: dict[str, float]
-    frames: str  # base64 of uint32 triples: slot, first and last frame of each unbroken run
+    scales: dict[str, float]  # a point's count times this is its value
 
 
-def rows_of(frames: Frames) -> pa.Table:
-    """A row a sample, by site and frame."""
-    frames = frames.take(np.lexsort((frames.seq, frames.slot)))
-    columns = {
-        "slot": pa.array(np.repeat(frames.slot.astype(np.int32), SAMPLES)),
-        "seq": pa.array(np.repeat(frames.seq, SAMPLES)),
-        "t_ms": pa.array(frames.sample_ms().ravel()),
-        "interval_ms": pa.array(np.repeat(frames.interval_ms.astype(np.int32), SAMPLES)),
-    }
-    for index, point in enumerate(POINTS):
-        counts = np.ascontiguousarray(frames.counts[:, index, :]).ravel()
-        columns[point] = pa.array(counts, mask=counts == HOLE)
-    return pa.table(columns, schema=SCHEMA)
+class Segments:
+    """The segments of one tier. One process writes a part at a time; any may read. Raises HistoryError, OSError."""
 
+    def __init__(self, place: Place, tier: Tier) -> None:
+        self.place = place.folder(tier.name)
+        self.tier = tier
 
-def runs(slot: Array, seq: Array) -> Array:
-    """uint32 [n, 3] of slot, first and last: the unbroken runs of frames."""
-    order = np.lexsort((seq, slot))
-    slot, seq = slot[order], seq[order]
-    starts = np.ones(len(slot), dtype=np.bool_)
-    starts[1:] = (slot[1:] != slot[:-1]) | (seq[1:] > seq[:-1] + 1)
-    ends = np.append(starts[1:], True)[: len(slot)]
-    return np.column_stack((slot[starts], seq[starts], seq[ends])).astype("<u4")
-
-
-def write(folder: Path, part: int, position: Position, first: int, rows: pa.Table, *, level: int = 0) -> Segment:
-    """Commits rows, and the stream's sequences `first` to `position.last_sequence` as read. Raises OSError."""
-    slot, seq, t_ms = (rows.column(name).to_numpy() for name in ("slot", "seq", "t_ms"))
-    oldest, newest = int(t_ms.min()), int(t_ms.max())
-    footer = Footer(
-        part=part,
-        epoch=position.epoch,
-        stream_created_ns=position.stream_created_ns,
-        first_sequence=first,
-        last_sequence=position.last_sequence,
-        scales=dict(zip(POINTS, SCALES.tolist(), strict=True)),
-        frames=base64.b64encode(runs(slot, seq).tobytes()).decode(),
-    )
-    day = dt.datetime.fromtimestamp(oldest // 1000, dt.UTC).date()
-    name = f"{position.epoch:04}-{first:015}-{position.last_sequence:015}-{oldest:013}-{newest:013}-{level}.parquet"
-    path = folder / f"day={day}" / f"part={part}" / name
-
-    def write_rows(unfinished: Path) -> None:
-        with pq.ParquetWriter(
-            unfinished,
-            SCHEMA,
-            compression="zstd",
-            compression_level=1,
-            use_dictionary=False,
-            column_encoding=_ENCODING,
-            write_statistics=["slot", "t_ms"],
-            store_schema=False,
-        ) as writer:
-            writer.write_table(rows, row_group_size=_ROW_GROUP_ROWS)
-            writer.add_key_value_metadata({_FOOTER_KEY: msgspec.json.encode(footer)})
-
-    commit(path, write_rows)
-    return Segment(path, part, position.epoch, first, position.last_sequence, oldest, newest, level)
-
-
-def read_footer(segment: Segment) -> tuple[Footer, int]:
-    """What the segment says of itself, and its number of rows. Raises HistoryError."""
-    try:
-        metadata = pq.read_metadata(segment.path)
-        footer = msgspec.json.decode(metadata.metadata[_FOOTER_KEY], type=Footer)
-    except FileNotFoundError:
-        raise
-    except (pa.ArrowException, OSError, KeyError, TypeError, msgspec.DecodeError) as error:
-        raise HistoryError(f"history {segment.path}: not a segment ({error}): restore it from a backup") from error
-    named = (segment.part, segment.epoch, segment.first, segment.last)
-    if named != (footer.part, footer.epoch, footer.first_sequence, footer.last_sequence):
-        raise HistoryError(f"history {segment.path}: name and footer differ: give it back the name it had")
-    return footer, metadata.num_rows
-
-
-def runs_in(footer: Footer) -> Array:
-    """uint32 [n, 3] of slot, first and last frame."""
-    return np.frombuffer(base64.b64decode(footer.frames), dtype="<u4").reshape(-1, 3)
-
-
-def find(folder: Path, part: int | None = None) -> tuple[list[Segment], list[Segment]]:
-    """Segments of a part, or of all, in stream order; and the leftovers. Raises HistoryError for a strange file."""
-    found: list[Segment] = []
-    for path in folder.glob(f"day=*/part={'*' if part is None else part}/*.parquet"):
-        match = _NAME.fullmatch(path.name)
-        if match is None:
-            raise HistoryError(f"history {path}: not named like a segment: move it elsewhere")
-        epoch, first, last, oldest, newest, level = (int(group) for group in match.groups())
-        found.append(
-            Segment(path, int(path.parent.name.removeprefix("part=")), epoch, first, last, oldest, newest, level)
+    def find(
+        self, part: int | None = None, *, t0_ms: int | None = None, t1_ms: int | None = None
+    ) -> tuple[list[Segment], list[Segment]]:
+        """Segments of a part, or of all, in stream order; and the leftovers. Those alone that have rows from t0_ms up
+        to but not including t1_ms, where given. Raises HistoryError for a strange file.
+        """
+        found = [
+            segment
+            for day in self._days(t0_ms, t1_ms)
+            for file in self.place.files(day if part is None else f"{day}/part={part}")
+            if not file.path.rsplit("/", 1)[1].startswith(".")
+            for segment in [self._named(file.path, file.bytes)]
+            if (t0_ms is None or segment.newest_ms >= t0_ms) and (t1_ms is None or segment.oldest_ms < t1_ms)
+        ]
+        span_ms = self.tier.span_ms
+        found.sort(
+            key=lambda one: (one.part, one.epoch, one.oldest_ms // span_ms, one.first, -one.last, -one.level, one.path)
         )
-    found.sort(key=lambda segment: (segment.part, segment.epoch, segment.first, -segment.level))
-    current: list[Segment] = []
-    leftovers: list[Segment] = []
-    for segment in found:
-        holder = current[-1] if current else None
-        if (
-            holder is not None
-            and (holder.part, holder.epoch) == (segment.part, segment.epoch)
-            and holder.level > segment.level
-            and segment.last <= holder.last
-        ):
-            leftovers.append(segment)
-        else:
-            current.append(segment)
-    return current, leftovers
+        current: list[Segment] = []
+        leftovers: list[Segment] = []
+        for segment in found:
+            holder = current[-1] if current else None
+            if (
+                holder is not None
+                and (holder.part, holder.epoch) == (segment.part, segment.epoch)
+                and holder.oldest_ms // span_ms == segment.oldest_ms // span_ms
+                and holder.level > segment.level
+                and segment.last <= holder.last
+            ):
+                leftovers.append(segment)
+            else:
+                current.append(segment)
+        current.sort(key=lambda one: (one.part, one.epoch, one.first, one.oldest_ms))
+        return current, leftovers
+
+    def _days(self, t0_ms: int | None, t1_ms: int | None) -> list[str]:
+        """Folders that may hold rows of the time; a segment may reach into the day after its own."""
+        names = [name for name in self.place.folders() if name.startswith("day=")]
+        if t0_ms is not None:
+            names = [name for name in names if name >= f"day={_day(t0_ms - DAY_MS)}"]
+        if t1_ms is not None:
+            names = [name for name in names if name <= f"day={_day(t1_ms)}"]
+        return sorted(names)
+
+    def _named(self, path: str, size: int) -> Segment:
+        match = _NAME.fullmatch(path)
+        if match is None:
+            raise HistoryError(f"history {self.place.full(path)}: not named like a segment: move it elsewhere")
+        day, *numbers, late = match.groups()
+        part, epoch, first, last, oldest, newest, level = map(int, numbers)
+        return Segment(path, size, day, part, epoch, first, last, oldest, newest, level, late is not None)
+
+    def position(self, part: int) -> Position | None:
+        """How far the part's stream is in this tier; None before its first segment."""
+        found = [segment for segment in self.find(part)[0] if not segment.late]
+        if not found:
+            return None
+        footer, _ = self.footer(max(found, key=lambda segment: segment.order))
+        return Position(footer.epoch, footer.stream_created_ns, footer.last_sequence)
+
+    def footer(self, segment: Segment) -> tuple[Footer, int]:
+        """What the segment says of itself, and its number of rows. Raises HistoryError."""
+        path = self.place.full(segment.path)
+        try:
+            with self.place.open(segment.path) as file:
+                metadata = pq.read_metadata(file)
+            footer = msgspec.json.decode(metadata.metadata[_FOOTER_KEY], type=Footer)
+        except FileNotFoundError:
+            raise
+        except (pa.ArrowException, OSError, KeyError, TypeError, msgspec.DecodeError) as error:
+            raise HistoryError(f"history {path}: not a segment ({error}): restore it from a backup") from error
+        named = (segment.part, segment.epoch, segment.first, segment.last)
+        if named != (footer.part, footer.epoch, footer.first_sequence, footer.last_sequence):
+            raise HistoryError(f"history {path}: name and footer differ: give it back the name it had")
+        return footer, metadata.num_rows
+
+    def tidy(self, part: int) -> None:
+        """Removes what an interrupted writer of the part left behind. For the one who writes the part."""
+        found, leftovers = self.find(part)
+        committed = max((segment.order for segment in found if not segment.late), default=(-1, -1))
+        for segment in (*leftovers, *(one for one in found if one.late and one.order > committed)):
+            self.place.remove(segment.path)
+        for day in self._days(None, None):
+            for file in self.place.files(f"{day}/part={part}"):
+                if file.path.rsplit("/", 1)[1].startswith("."):
+                    self.place.remove(file.path)
+
+    def write(
+        self, part: int, position: Position, first: int, tables: Iterable[pa.Table], *, level: int = 0
+    ) -> list[Segment]:
+        """Commits rows, ascending by slot, and the stream's sequences `first` to `position.last_sequence` as read."""
+        footer = Footer(
+            part=part,
+            epoch=position.epoch,
+            stream_created_ns=position.stream_created_ns,
+            first_sequence=first,
+            last_sequence=position.last_sequence,
+            scales=dict(self.tier.scales),
+        )
+        drafts: dict[int, _Draft] = {}  # by span
+        try:
+            for table in tables:
+                for span, rows in self._by_span(table):
+                    if span not in drafts:
+                        drafts[span] = _Draft(self.place, self.tier, part, span, position.last_sequence)
+                    drafts[span].add(rows)
+            if not drafts:
+                raise ValueError("a segment has at least one frame or row")
+            for draft in drafts.values():
+                draft.close(footer)
+            *late, newest = sorted(drafts)
+            written = [drafts[span].put(footer, level, late=True) for span in late]
+            written.append(drafts[newest].put(footer, level, late=False))
+        except BaseException:
+            for draft in drafts.values():
+                draft.discard()
+            raise
+        return [self._named(*one) for one in written]
+
+    def _by_span(self, table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
+        """The rows by span, most often of one alone."""
+        group = self.tier.group
+        span = table.column(self.tier.time).to_numpy()[::group] // self.tier.span_ms
+        if not len(span):
+            return
+        first, last = int(span.min()), int(span.max())
+        if first == last:
+            yield first, table
+            return
+        for one in np.unique(span).tolist():
+            yield one, table.filter(pa.array(np.repeat(span == one, group)))
+
+    def rows(self, segments: Sequence[Segment]) -> Iterator[pa.Table]:
+        """All rows of the segments, in tables of whole slots, ascending. In bounded memory."""
+        group = self.tier.group
+        batch = max(_JOIN_ROWS // max(1, len(segments)), 4096) // group * group
+        cursors = [_Cursor(self, segment, batch) for segment in segments]
+        try:
+            while True:
+                for cursor in cursors:
+                    if not cursor.exhausted and not len(cursor.rows):
+                        cursor.fill()
+                bounds = [cursor.last_slot for cursor in cursors if not cursor.exhausted]
+                pieces = [piece for cursor in cursors if len(piece := cursor.take(min(bounds) if bounds else None))]
+                if pieces:
+                    yield self.tier.combined(pa.concat_tables(pieces))
+                elif bounds:
+                    for cursor in cursors:
+                        if not cursor.exhausted and cursor.last_slot == min(bounds):
+                            cursor.fill()
+                else:
+                    return
+        finally:
+            for cursor in cursors:
+                cursor.close()
+
+    def join(self, group: Sequence[Segment]) -> list[Segment]:
+        """One segment in place of several neighbours in one span. Raises OSError or HistoryError."""
+        last = max(group, key=lambda segment: segment.order)
+        position = Position(last.epoch, self.footer(last)[0].stream_created_ns, last.last)
+        level = max(segment.level for segment in group) + 1
+        first = min(segment.first for segment in group)
+        joined = self.write(last.part, position, first, self.rows(group), level=level)
+        for segment in group:
+            self.place.remove(segment.path)
+        return joined
 
 
-def to_compact(segments: Iterable[Segment], fanout: int) -> Sequence[Segment]:
-    """The first `fanout` neighbours of one part, epoch, day and level, or none."""
-    group: list[Segment] = []
-    for segment in segments:
-        if group and _kin(group[-1]) != _kin(segment):
-            group.clear()
-        group.append(segment)
-        if len(group) == fanout:
-            return group
-    return []
+class _Draft:
+    """A segment that is being written."""
+
+    def __init__(self, place: Place, tier: Tier, part: int, span: int, last: int) -> None:
+        self._place = place
+        self._tier = tier
+        self._folder = f"day={_day(span * tier.span_ms)}/part={part}"
+        self._path: Path | None = place.draft(self._folder, f".{last}-{span}")
+        self._writer = pq.ParquetWriter(
+            self._path,
+            tier.schema,
+            compression="zstd",
+            compression_level=tier.compression_level,
+            use_dictionary=False,
+            column_encoding=dict(tier.encoding),
+            write_statistics=["slot", tier.time],
+            data_page_size=_PAGE_BYTES,
+            store_schema=False,
+        )
+        self._rest: list[pa.Table] = []
+        self._rest_rows = 0
+        self._oldest = self._newest = -1
+
+    def add(self, rows: pa.Table) -> None:
+        time = rows.column(self._tier.time).to_numpy()
+        oldest, newest = int(time.min()), int(time.max())
+        self._oldest = oldest if self._oldest < 0 else min(oldest, self._oldest)
+        self._newest = max(newest, self._newest)
+        self._rest.append(rows)
+        self._rest_rows += len(rows)
+        if self._rest_rows >= ROW_GROUP_ROWS:
+            whole = pa.concat_tables(self._rest)
+            cut = self._rest_rows // ROW_GROUP_ROWS * ROW_GROUP_ROWS
+            self._writer.write_table(whole.slice(0, cut), row_group_size=ROW_GROUP_ROWS)
+            self._rest = [whole.slice(cut)]
+            self._rest_rows -= cut
+
+    def close(self, footer: Footer) -> None:
+        if self._rest_rows:
+            self._writer.write_table(pa.concat_tables(self._rest), row_group_size=ROW_GROUP_ROWS)
+        self._writer.add_key_value_metadata({_FOOTER_KEY: msgspec.json.encode(footer)})
+        self._writer.close()
+
+    def put(self, footer: Footer, level: int, *, late: bool) -> tuple[str, int]:
+        """Path and size of the segment, which is now there."""
+        name = (
+            f"{footer.epoch:04}-{footer.first_sequence:015}-{footer.last_sequence:015}-"
+            f"{self._oldest:013}-{self._newest:013}-{level}{'-late' if late else ''}.parquet"
+        )
+        path = f"{self._folder}/{name}"
+        assert self._path is not None  # noqa: S101 (put once)
+        size = self._path.stat().st_size
+        self._place.finish(self._path, path)
+        self._path = None
+        return path, size
+
+    def discard(self) -> None:
+        if self._path is not None:
+            self._writer.close()
+            Place.discard(self._path)
 
 
-def _kin(segment: Segment) -> tuple[int, int, str, int]:
-    return segment.part, segment.epoch, segment.day, segment.level
+class _Cursor:
+    """A segment read forward."""
+
+    def __init__(self, segments: Segments, segment: Segment, batch: int) -> None:
+        self._name = segments.place.full(segment.path)
+        self._schema = segments.tier.schema
+        self._file = segments.place.open(segment.path)
+        self.exhausted = False
+        self.rows = self._schema.empty_table()
+        try:
+            self._batches = pq.ParquetFile(self._file, pre_buffer=False).iter_batches(batch)
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged(error) from error
+
+    @property
+    def last_slot(self) -> int:
+        return int(self.rows.column("slot")[-1].as_py()) if len(self.rows) else -1
+
+    def fill(self) -> None:
+        try:
+            batch = next(self._batches, None)
+            if batch is None:
+                self.exhausted = True
+                return
+            more = pa.table(batch).cast(self._schema)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise self._damaged(error) from error
+        self.rows = pa.concat_tables([self.rows, more]) if len(self.rows) else more
+
+    def take(self, before: int | None) -> pa.Table:
+        """Rows of slots below `before`, or all; they are gone from here."""
+        cut = len(self.rows) if before is None else int(np.searchsorted(self.rows.column("slot").to_numpy(), before))
+        taken, self.rows = self.rows.slice(0, cut), self.rows.slice(cut)
+        return taken
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _damaged(self, error: Exception) -> HistoryError:
+        return HistoryError(f"history {self._name}: cannot be read ({error}): restore it from a backup")
 
 
-def _read_rows(path: Path) -> pa.Table:
-    try:
-        return pq.read_table(path, partitioning=None).cast(SCHEMA)
-    except (OSError, pa.ArrowException, ValueError) as error:
-        raise HistoryError(f"history {path}: cannot be read ({error}): restore it from a backup") from error
-
-
-def merge(folder: Path, group: Sequence[Segment]) -> Segment:
-    """One segment in place of several neighbours. Raises OSError or HistoryError."""
-    created_ns = read_footer(group[-1])[0].stream_created_ns
-    rows = pa.concat_tables([_read_rows(segment.path) for segment in group])
-    rows = rows.take(np.lexsort((rows.column("t_ms").to_numpy(), rows.column("slot").to_numpy())))
-    last = group[-1]
-    position = Position(last.epoch, created_ns, last.last)
-    merged = write(folder, last.part, position, group[0].first, rows, level=last.level + 1)
-    for segment in group:
-        segment.path.unlink(missing_ok=True)
-    return merged
+def _day(utc_ms: int) -> str:
+    return dt.datetime.fromtimestamp(utc_ms // 1000, dt.UTC).date().isoformat()

@@ -24,7 +24,7 @@ def frames_of(*sent: tuple[int, int, dict[str, float | list[float | None]]], int
         seq=np.arange(number),
         t0_ms=np.array([t0_ms for _, t0_ms, _ in sent], dtype=np.int64),
         interval_ms=np.full(number, interval_ms),
-        counts=counts,
+        blocks=counts,
     )
 
 

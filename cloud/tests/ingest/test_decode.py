@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloud.ingest.decode import Cause, decode
-from cloud.model.telemetry import Frames
+from cloud.model.telemetry import HOLE, Frames
 from protos import frame
 from protos.vpp.v1 import telemetry_pb2
 
 T0_MS = 1_790_000_000_000
+NOW_MS = T0_MS + 86_400_000
 SCALES = [scale for _, scale in frame.POINTS]
 LIMITS = [40_000, 40_000, 10_000, 70_000, 4_000, 40_000]  # counts
 
@@ -53,7 +54,7 @@ def sent(draw: st.DrawFn) -> Sent:
     interval_ms = draw(st.sampled_from(sorted(frame.NARROW)))
     return Sent(
         site=draw(st.integers(0, 0xFFFFFFFF)),
-        seq=draw(st.integers(0, 0xFFFFFFFF)),
+        seq=draw(st.integers(1, 0xFFFFFFFF)),
         t0_ms=T0_MS + interval_ms * draw(st.integers(0, 10_000)),
         interval_ms=interval_ms,
         counts=tuple(column(limit, dice) for limit in LIMITS),
@@ -108,7 +109,7 @@ def assert_holds(frames: Frames, messages: list[list[Sent]]) -> None:
     assert frames.seq.tolist() == [one.seq for _, one in expected]
     assert frames.t0_ms.tolist() == [one.t0_ms for _, one in expected]
     assert frames.interval_ms.tolist() == [one.interval_ms for _, one in expected]
-    values = frames.values()
+    values = np.where(frames.counts == HOLE, np.nan, frames.counts * np.array(SCALES)[:, None])
     for row, (_, one) in zip(values, expected, strict=True):
         for measured, counts, scale in zip(row, one.counts, SCALES, strict=True):
             wanted = [math.nan if count is None else count * scale for count in counts]
@@ -118,7 +119,7 @@ def assert_holds(frames: Frames, messages: list[list[Sent]]) -> None:
 @given(MESSAGES)
 @settings(deadline=None)
 def test_canonical_messages(messages: list[list[Sent]]) -> None:
-    frames, bad = decode([frame.batch([one.packed() for one in message]) for message in messages])
+    frames, bad = decode([frame.batch([one.packed() for one in message]) for message in messages], NOW_MS)
     assert bad == []
     assert_holds(frames, messages)
 
@@ -127,7 +128,7 @@ def test_canonical_messages(messages: list[list[Sent]]) -> None:
 @settings(deadline=None)
 def test_any_other_legal_encoding(messages: list[list[Sent]], dice: random.Random) -> None:
     encoded = [batch_otherwise([one.packed() for one in message], dice) for message in messages]
-    frames, bad = decode(encoded)
+    frames, bad = decode(encoded, NOW_MS)
     assert bad == []
     assert_holds(frames, messages)
 
@@ -135,7 +136,7 @@ def test_any_other_legal_encoding(messages: list[list[Sent]], dice: random.Rando
 @given(st.lists(st.binary(max_size=700), max_size=5), sent())
 @settings(max_examples=300, deadline=None)
 def test_garbage_never_raises_nor_touches_its_neighbours(garbage: list[bytes], good: Sent) -> None:
-    frames, _ = decode([*garbage, frame.batch([good.packed()])])
+    frames, _ = decode([*garbage, frame.batch([good.packed()])], NOW_MS)
     last = frames.take(frames.message == len(garbage))
     assert (last.slot.tolist(), last.seq.tolist()) == ([good.site], [good.seq])
 
@@ -149,7 +150,7 @@ def test_flipped_bits_never_raise(messages: list[list[Sent]], dice: random.Rando
         for _ in range(dice.randrange(4) if data else 0):
             data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
         encoded.append(bytes(data[: dice.randrange(len(data) + 1)]) if dice.random() < 0.2 else bytes(data))
-    frames, bad = decode(encoded)
+    frames, bad = decode(encoded, NOW_MS)
     assert len(frames) + len(bad) <= sum(map(len, messages)) + len(messages)
     assert (np.diff(frames.message) >= 0).all()
 
@@ -192,14 +193,15 @@ def narrow_block(base: int, offset: int) -> bytes:
 )
 def test_what_cannot_be_is_refused_by_cause(message: bytes, cause: Cause) -> None:
     good = changed()
-    frames, bad = decode([good, message, good])
+    frames, bad = decode([good, message, good], NOW_MS)
     assert frames.message.tolist() == [0, 2]
     assert [(one.cause, one.message) for one in bad] == [(cause, 1)]
 
 
 def test_the_largest_counts_are_taken() -> None:
     frames, bad = decode(
-        [changed(block=narrow_block(0x7FFFFFFF, -0x7FFF)), changed(block=narrow_block(-0x7FFFFFFF, 0))]
+        [changed(block=narrow_block(0x7FFFFFFF, -0x7FFF)), changed(block=narrow_block(-0x7FFFFFFF, 0))],
+        NOW_MS,
     )
     assert bad == []
     assert frames.counts[0, 0].tolist() == [0x7FFFFFFF, *[0x7FFFFFFF - 0x7FFF] * 9]
@@ -207,6 +209,6 @@ def test_the_largest_counts_are_taken() -> None:
 
 
 def test_nothing_and_an_empty_batch_give_no_frames() -> None:
-    assert len(decode([])[0]) == 0
-    frames, bad = decode([b""])
+    assert len(decode([], NOW_MS)[0]) == 0
+    frames, bad = decode([b""], NOW_MS)
     assert (len(frames), bad) == (0, [])

@@ -8,7 +8,7 @@ from cloud.ingest.sequences import Sequences
 from cloud.model.telemetry import FIRST_SEQ
 
 SLOTS = st.integers(0, 3)
-NUMBERS = st.integers(0, 30)
+NUMBERS = st.integers(FIRST_SEQ, 30)
 RUNS = st.lists(st.tuples(SLOTS, NUMBERS, st.integers(0, 6)), max_size=5)
 BATCHES = st.lists(st.lists(st.tuples(SLOTS, st.one_of(NUMBERS, st.none())), max_size=12), max_size=6)
 
@@ -20,10 +20,15 @@ def test_each_frame_is_admitted_once_and_what_is_missing_is_counted(
 ) -> None:
     sequences = Sequences()
     seen: dict[int, set[int]] = {slot: set() for slot in range(4)}
-    sequences.restore((slot, first, first + more) for slot, first, more in runs)
+    sequences.restore(
+        np.array([(slot, first, first + more) for slot, first, more in runs], dtype=np.int64).reshape(-1, 3)
+    )
     for slot, first, more in runs:
         seen[slot].update(range(first, first + more + 1))
     for batch in batches:
+        again = Sequences()
+        again.restore(sequences.runs())
+        sequences = again  # as after a restart
         slots, numbers, expected = [], [], []
         for slot, number in batch:
             number = max(seen[slot], default=0) + 1 if number is None else number  # None: the next one, as usual

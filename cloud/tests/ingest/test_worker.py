@@ -20,6 +20,7 @@ from cloud.ingest.worker import IngestWorker
 from cloud.model.records import Severity
 from cloud.store.history import History
 from cloud.store.ledger import LEDGER_FILE, Ledger
+from cloud.store.rejected import read as read_rejected
 from protos import frame
 
 STREAM = "TEL_0"
@@ -46,7 +47,7 @@ class Plant:
         self.connection = connection
         self.sites = Publisher(connection, STREAM)
 
-    def worker(self, **more: float) -> IngestWorker:
+    def worker(self, **more: Any) -> IngestWorker:
         return IngestWorker(
             self.connection,
             STREAM,
@@ -157,9 +158,12 @@ async def test_what_a_subject_does_not_own_and_what_does_not_parse_is_refused_an
         await plant.sites.send(SITES[0], b"\x0a\xff\xff\xff\xff\xff nothing")
         await plant.sites.send(SITES[0], a_batch(0, 1, 2))
         await plant.shown(2)
-    assert worker.refused_by_cause == {Cause.OWNER: 1, Cause.SITE: 1, Cause.NOT_A_BATCH: 1}
-    assert [refused.sequence for refused in worker.refused] == [1, 2, 3]
-    assert plant.fleet.refused[0] == 2
+    assert worker.refused_by_cause == {Cause.OWNER: 3, Cause.SITE: 1, Cause.NOT_A_BATCH: 1}
+    book = read_rejected(plant.history.place)[0]
+    assert [(one.sequence, one.times) for one in book.kept] == [(1, 3), (2, 1), (3, 1)]
+    assert book.counts == {Cause.OWNER: 3, Cause.SITE: 1, Cause.NOT_A_BATCH: 1}
+    assert book.kept[2].data.endswith(b"nothing")
+    assert plant.fleet.refused[0] == 4
     assert list(plant.history.counts()) == [0]
     told = [event for event in plant.ledger.events() if event.code == "telemetry.refused"]
     assert len(told) == 3

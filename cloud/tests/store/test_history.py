@@ -14,13 +14,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cloud.model.telemetry import HOLE, POINTS, SAMPLES, SCALES, Array, Frames
-from cloud.store import history as history_module
-from cloud.store import segments
 from cloud.store.errors import HistoryError
-from cloud.store.history import FANOUT, History
-from cloud.store.segments import Position
+from cloud.store.history import History
+from cloud.store.place import Place
+from cloud.store.raw import HOUR_MS, RAW
+from cloud.store.segments import Position, Segments
+from cloud.store.upkeep import FANOUT, Done
 
 T0_MS = 1_790_001_000_000 // 900_000 * 900_000
+NOW_MS = T0_MS + 20 * 60_000
 CREATED_NS = 1_790_000_000_000_000_000
 
 
@@ -36,7 +38,7 @@ def frames_of(slot: list[int], seq: list[int], counts: Array | None = None, inte
         seq=seqs,
         t0_ms=T0_MS + seqs * SAMPLES * interval_ms,
         interval_ms=np.full(number, interval_ms, dtype=np.int64),
-        counts=counts,
+        blocks=counts,
     )
 
 
@@ -119,12 +121,12 @@ def test_counts_come_from_the_rows(history: History) -> None:
     assert (history.next_seq(1), history.next_seq(2), history.next_seq(3)) == (7, 6, 1)
 
 
-def test_a_compaction_keeps_rows_position_and_runs(tmp_path: Path, history: History) -> None:
+def test_upkeep_joins_small_neighbours_and_keeps_rows_position_and_runs(tmp_path: Path, history: History) -> None:
     number = FANOUT * 2 + 3
     for seq in range(1, number + 1):
         history.append(0, position(10 * seq), 10 * seq - 9, frames_of([4, 7], [seq, seq]))
     before = history.read([4, 7], T0_MS, T0_MS + 100_000)
-    assert history.compact(0) == 2
+    assert history.upkeep(0, NOW_MS).joins == 2
     assert len(files(tmp_path)) == 2 + 3
     after = history.read([4, 7], T0_MS, T0_MS + 100_000)
     for point in POINTS:
@@ -134,40 +136,36 @@ def test_a_compaction_keeps_rows_position_and_runs(tmp_path: Path, history: Hist
         (number, number, 0)
     }
     assert history.next_seq(4) == number + 1
-    assert history.compact(0) == 0
+    assert history.upkeep(0, NOW_MS) == Done(summed=0, joins=0, removed=0)
     size = history.size()
     assert size.values == 2 * number * SAMPLES * len(POINTS)
     assert size.bytes == sum(path.stat().st_size for path in files(tmp_path))
 
 
-def test_a_compaction_of_everything_still_knows_the_position(history: History) -> None:
-    for seq in range(1, FANOUT + 1):
+def test_a_closed_hour_becomes_one_file_and_still_knows_the_position(tmp_path: Path, history: History) -> None:
+    for seq in range(1, 6):
         history.append(0, position(seq), seq, frames_of([0], [seq]))
-    assert history.compact(0) == 1
-    assert history.position(0) == position(FANOUT)
+    assert history.upkeep(0, NOW_MS + HOUR_MS).joins >= 1
+    assert len(files(tmp_path)) == 1
+    assert history.position(0) == position(5)
 
 
-def test_segments_of_different_days_or_lives_are_not_joined(history: History) -> None:
-    for seq in range(1, FANOUT):
+def test_segments_of_different_days_or_lives_are_not_joined(tmp_path: Path, history: History) -> None:
+    for seq in range(1, 4):
         history.append(0, position(seq), seq, frames_of([0], [seq]))
-    history.append(0, position(FANOUT), FANOUT, frames_of([0], [FANOUT + 200_000]))  # two days on
-    for seq in range(1, FANOUT):
-        history.append(0, position(seq, epoch=1), seq, frames_of([0], [FANOUT + 200_000 + seq]))
-    assert history.compact(0) == 0
-
-
-def test_what_is_too_big_is_left_as_it_is(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
-    for seq in range(1, FANOUT + 1):
-        history.append(0, position(seq), seq, frames_of([0], [seq]))
-    monkeypatch.setattr(history_module, "MAX_MERGED_BYTES", 1000)
-    assert history.compact(0) == 0
+    history.append(0, position(4), 4, frames_of([0], [200_000]))  # two days on
+    for seq in range(1, 4):
+        history.append(0, position(seq, epoch=1), seq, frames_of([0], [200_000 + seq]))
+    history.upkeep(0, NOW_MS + 90 * HOUR_MS)
+    assert len(files(tmp_path)) == 3
+    assert history.counts()[0].stored == 7
 
 
 def test_leftovers_of_an_interrupted_compaction_are_not_read_and_removed(tmp_path: Path, history: History) -> None:
     for seq in range(1, FANOUT + 1):
         history.append(0, position(seq), seq, frames_of([0], [seq]))
     kept = {path: path.read_bytes() for path in files(tmp_path)}
-    history.compact(0)
+    history.upkeep(0, NOW_MS)
     for path, content in list(kept.items())[FANOUT // 2 :]:  # as if the process had died while it removed them
         path.write_bytes(content)
     unfinished = files(tmp_path)[0].with_name(".half.parquet.1.tmp")
@@ -207,7 +205,7 @@ def test_rows_that_are_damaged_are_an_error_of_the_history(tmp_path: Path, histo
         history.counts,
         lambda: history.read([0], T0_MS, T0_MS + 60_000),
         lambda: history.quarter_hours(0, T0_MS, T0_MS + 60_000),
-        lambda: history.compact(0),
+        lambda: history.upkeep(0, NOW_MS),
     ):
         with pytest.raises(HistoryError):
             read()
@@ -228,7 +226,8 @@ def test_files_are_plain_parquet_for_others(tmp_path: Path, history: History) ->
     query = f"SELECT count(*), max(part), min(t_ms) FROM '{tmp_path}/history/raw/**/*.parquet'"
     with duckdb.connect() as connection:
         assert connection.execute(query).fetchall() == [(20, 3, T0_MS + 1000)]
-    footer, number = segments.read_footer(segments.find(tmp_path / "history" / "raw")[0][0])
+    raw = Segments(Place.at(tmp_path / "history"), RAW)
+    footer, number = raw.footer(raw.find()[0][0])
     assert (footer.part, footer.first_sequence, footer.last_sequence, number) == (3, 1, 9, 20)
     assert footer.scales["frequency_hz"] == 0.001
 
@@ -295,7 +294,7 @@ def test_another_process_reads_while_segments_are_written_and_joined(tmp_path: P
         for seq in range(1, total + 1):
             history.append(0, position(seq), seq, frames_of([0], [seq]))
             if seq % 10 == 0:
-                history.compact(0)
+                history.upkeep(0, NOW_MS)
         assert reader.wait(60) == 0
     finally:
         reader.kill()

@@ -1,0 +1,149 @@
+"""What keeps the history small and quick: sums of what is new, joins of small files, an end for what is old.
+
+Nothing here changes what a question is answered with. For the one process that writes a part.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from typing import Final
+
+import pyarrow as pa
+
+from cloud.store import rollups
+from cloud.store.rollups import MINUTE_MS, QUARTER_MS
+from cloud.store.segments import DAY_MS, MOST_JOINED, Position, Segment, Segments
+
+FANOUT: Final = 32  # so many small neighbours become one at once
+SMALL_BYTES: Final = 8 * 1024 * 1024
+LATENESS_MS: Final = 10 * MINUTE_MS  # after which a span is closed: what comes later is the exception
+_LARGE: Final = -1
+_MOST_SUMMED: Final = 128  # segments at a time
+_QUARTERS_AFTER: Final = 15  # segments of minutes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """Days that a tier is kept; None: for ever."""
+
+    raw_days: int | None = None
+    minute_days: int | None = None
+    quarter_days: int | None = None
+
+
+FOR_EVER: Final = Retention()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What an upkeep did."""
+
+    summed: int  # segments
+    joins: int
+    removed: int  # segments that were too old
+
+
+def covered(segments: Sequence[Segment]) -> dict[int, tuple[int, int]]:
+    """By part: epoch and last sequence up to which the tier has everything."""
+    reached: dict[int, tuple[int, int]] = {}
+    for segment in segments:
+        if not segment.late:
+            reached[segment.part] = max(reached.get(segment.part, (-1, -1)), segment.order)
+    return reached
+
+
+def run(raw: Segments, minutes: Segments, quarters: Segments, part: int, now_ms: int, retention: Retention) -> Done:
+    summed = _sum_up(raw, minutes, part, MINUTE_MS)
+    waiting = _waiting(minutes, quarters, part)
+    if len(waiting) >= _QUARTERS_AFTER or (waiting and now_ms - waiting[0].newest_ms >= QUARTER_MS):
+        summed += _sum_up(minutes, quarters, part, QUARTER_MS)
+    # A file never reaches across what the next tier has: the rest could not be told from it.
+    joins = _join(raw, part, now_ms, _reached(minutes, part))
+    joins += _join(minutes, part, now_ms, _reached(quarters, part))
+    joins += _join(quarters, part, now_ms, _reached(quarters, part))
+    removed = _expire(raw, part, now_ms, retention.raw_days, _reached(minutes, part))
+    removed += _expire(minutes, part, now_ms, retention.minute_days, _reached(quarters, part))
+    removed += _expire(quarters, part, now_ms, retention.quarter_days, _reached(quarters, part))
+    return Done(summed=summed, joins=joins, removed=removed)
+
+
+def _reached(tier: Segments, part: int) -> tuple[int, int]:
+    return covered(tier.find(part)[0]).get(part, (-1, -1))
+
+
+def _waiting(source: Segments, target: Segments, part: int) -> list[Segment]:
+    """Committed segments of the source that the target does not have."""
+    reached = _reached(target, part)
+    found, _ = source.find(part)
+    committed = covered(found).get(part, (-1, -1))
+    return [segment for segment in found if reached < segment.order <= committed]
+
+
+def _sum_up(source: Segments, target: Segments, part: int, bucket_ms: int) -> int:
+    """Adds to the target what it does not have, one life of the stream after the other; how many segments that were."""
+    summed = 0
+    while waiting := _waiting(source, target, part):
+        some = [segment for segment in waiting if segment.epoch == waiting[0].epoch]
+        some.sort(key=lambda segment: segment.last)
+        if len(some) > _MOST_SUMMED:  # what was committed at once stays together
+            last = some[_MOST_SUMMED - 1].last
+            some = [segment for segment in some if segment.last <= last]
+        newest = max((segment for segment in some if not segment.late), key=lambda segment: segment.last)
+        footer, _ = source.footer(newest)
+        position = Position(footer.epoch, footer.stream_created_ns, newest.last)
+        first = min(segment.first for segment in some)
+        target.write(part, position, first, _sums(source.rows(some), source, bucket_ms))
+        summed += len(some)
+    return summed
+
+
+def _sums(rows: Iterator[pa.Table], source: Segments, bucket_ms: int) -> Iterator[pa.Table]:
+    convert = partial(rollups.added if "start_ms" in source.tier.schema.names else rollups.partial, bucket_ms=bucket_ms)
+    for table in rows:
+        yield convert(table)
+
+
+def _join(tier: Segments, part: int, now_ms: int, reached: tuple[int, int]) -> int:
+    joins = 0
+    while group := _to_join(tier, part, now_ms, reached):
+        tier.join(group)
+        joins += 1
+    return joins
+
+
+def _to_join(tier: Segments, part: int, now_ms: int, reached: tuple[int, int]) -> list[Segment]:
+    """Neighbours of one span that should be one file, or none."""
+    spans: dict[tuple[int, int], list[Segment]] = defaultdict(list)
+    for segment in tier.find(part)[0]:
+        if segment.order <= reached:
+            spans[segment.epoch, segment.oldest_ms // tier.tier.span_ms].append(segment)
+    for (_, span), segments in spans.items():
+        for level, alike in groupby(segments, key=lambda one: one.level if one.bytes < SMALL_BYTES else _LARGE):
+            group = list(alike)
+            if level != _LARGE and len(group) >= FANOUT:
+                return group[:FANOUT]
+        if now_ms >= (span + 1) * tier.tier.span_ms + LATENESS_MS and len(segments) > 1:
+            # One that came late is not worth to write a large hour again: late ones are joined among themselves.
+            largest = max(range(len(segments)), key=lambda index: segments[index].bytes)
+            rest = segments[largest + 1 :]
+            if sum(segment.bytes for segment in segments) - segments[largest].bytes >= segments[largest].bytes // 8:
+                return segments[:MOST_JOINED]
+            if len(rest) > 1 and largest == 0:
+                return rest[:MOST_JOINED]
+    return []
+
+
+def _expire(tier: Segments, part: int, now_ms: int, days: int | None, reached: tuple[int, int]) -> int:
+    """Lets go what is too old and summed up. Never the last position: the next start would read all again."""
+    if days is None:
+        return 0
+    found, _ = tier.find(part)
+    position = covered(found).get(part)
+    removed = 0
+    for segment in found:
+        if segment.newest_ms < now_ms - days * DAY_MS and segment.order <= reached and segment.order != position:
+            tier.place.remove(segment.path)
+            removed += 1
+    return removed
