@@ -179,6 +179,13 @@ def test_a_trigger_that_was_armed_with_its_energy_is_delivered_to_the_end(
         assert merged.setpoint.power_w - merged.baseline_w == pytest.approx(contracted_w)
 
 
+@pytest.mark.parametrize(
+    ("service_id", "rests", "gives", "takes"),
+    [
+        pytest.param("gb-dc", 50.0, 49.4, 50.6, id="Dynamic Containment"),
+        pytest.param("pjm-regd", 0.0, 1.0, -1.0, id="RegD, by its signal"),
+    ],
+)
 @settings(max_examples=12, deadline=None)
 @given(
     contracted_w=st.floats(200, 2400),
@@ -189,21 +196,29 @@ def test_a_trigger_that_was_armed_with_its_energy_is_delivered_to_the_end(
     during=wishes,
 )
 def test_a_two_way_service_can_be_delivered_for_its_duration_either_way(
-    contracted_w: float, at_share: float, efficiency: float, low: bool, before: list[float], during: list[float]
+    service_id: str,
+    rests: float,
+    gives: float,
+    takes: float,
+    contracted_w: float,
+    at_share: float,
+    efficiency: float,
+    low: bool,
+    before: list[float],
+    during: list[float],
 ) -> None:
-    """Dynamic Containment: full power for 15 minutes, up or down, after any schedule."""
-    service = services.load("gb-dc")
-    assert service.curve is not None
-    duration_s = service.curve.sustain_s
+    """Full power for 15 minutes, up or down, after any schedule."""
+    service = services.load(service_id)
+    duration_s = service.sustain_s
     arm = ArmService(award_id="a", service=service, contracted_w=contracted_w)
     wh = contracted_w * duration_s / 3600
     lowest, highest = range_needed(STORAGE, Need(up_wh=wh, down_wh=wh))
     home = Home(arm, lowest + at_share * (highest - lowest), efficiency)
     for wish_w in before:
         for _ in range(240):
-            home.step(wish_w, 50.0)
+            home.step(wish_w, rests)
     for second in range(math.floor(duration_s)):
-        merged = home.step(during[second * len(during) // 900], 49.4 if low else 50.6)
+        merged = home.step(during[second * len(during) // 900], gives if low else takes)
         assert abs(merged.granted_w[0]) == pytest.approx(contracted_w)
         assert merged.setpoint.power_w - merged.baseline_w == pytest.approx(merged.granted_w[0])
 

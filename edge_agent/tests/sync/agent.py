@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 from edge_agent.tests.sync.counterparts import DEADLINE_S
+from protos.vpp.v1.broadcast_pb2 import Broadcast
 from protos.vpp.v1.intent_pb2 import Intent
 from protos.vpp.v1.local_pb2 import CoordinatorTime, SnapshotReport, ToControl, ToSync
 from protos.vpp.v1.report_pb2 import Acknowledgement, Event
 from protos.vpp.v1.site_pb2 import SiteDescription
+from protos.vpp.v1.supply_pb2 import SupplyFunction
 
 CONFIG = """
 site = "{site}"
@@ -93,6 +95,13 @@ class Agent:
     async def intent(self) -> Intent:
         """The next intent forwarded."""
         return (await self._next("intent")).intent
+
+    async def broadcast(self) -> Broadcast:
+        """The next broadcast forwarded."""
+        return (await self._next("broadcast")).broadcast
+
+    async def supply(self, supply: SupplyFunction) -> None:
+        await self._send(ToSync(supply=supply))
 
     async def coordinator_time(self) -> CoordinatorTime:
         """The next word about the coordinator's clock."""

@@ -32,6 +32,7 @@ from nats.aio.client import Client, RawCredentials
 from nats.js.api import StreamConfig
 
 from protos import subjects
+from protos.vpp.v1.broadcast_pb2 import Broadcast, SignedBroadcast
 from protos.vpp.v1.intent_pb2 import Intent, SignedIntent
 from protos.vpp.v1.site_pb2 import Credentials, EnrolRequest, RenewRequest, SiteConfiguration, SiteDescription
 from protos.vpp.v1.site_pb2_grpc import (
@@ -441,6 +442,13 @@ class Coordinator(EnrolmentServicer, SiteServiceServicer):
         data = intent.SerializeToString()
         key_id = hashlib.sha256(self.command_public).digest()[:8]
         return SignedIntent(intent=data, signature=self.command_key.sign(data), key_id=key_id).SerializeToString()
+
+    def sign_broadcast(self, broadcast: Broadcast) -> bytes:
+        """Bytes of a SignedBroadcast."""
+        data = broadcast.SerializeToString()
+        key_id = hashlib.sha256(self.command_public).digest()[:8]
+        signature = self.command_key.sign(b"vpp.v1.Broadcast\0" + data)
+        return SignedBroadcast(broadcast=data, signature=signature, key_id=key_id).SerializeToString()
 
     async def publish(self, kind: str, intent: Intent) -> None:
         async with self.broker.backend() as client:

@@ -19,8 +19,10 @@ from edge_agent.tests.sync.agent import Agent
 from edge_agent.tests.sync.counterparts import DEADLINE_S, Authority, Broker, Coordinator, until, utc_ms
 from protos import services, subjects
 from protos.settings import SettingsError
+from protos.vpp.v1.broadcast_pb2 import Broadcast, SignedBroadcast
 from protos.vpp.v1.intent_pb2 import ArmService, Intent
 from protos.vpp.v1.report_pb2 import Acknowledgement, Event
+from protos.vpp.v1.supply_pb2 import SupplyFunction
 
 T0_MS = 1_700_000_000_000
 TOKEN = subjects.partition_token("home-01")
@@ -106,6 +108,52 @@ async def test_snapshots_become_frames_in_the_stream(agent: Agent, broker: Broke
     assert [(f.site, f.seq, f.t0_ms) for f in frames] == [(7, 500 + i, T0_MS + 1000 * i) for i in range(3)]
     status = read_status(agent.data_dir)
     assert (status.frames_created, status.frames_acknowledged, status.frames_waiting) == (3, 3, 0)
+
+
+async def test_a_groups_broadcast_reaches_control_and_a_forged_one_is_an_event(
+    agent: Agent, broker: Broker, coordinator: Coordinator
+) -> None:
+    """The counterpart's configuration puts the site into group fast, and its credentials do, too."""
+    agent.claim_file.write_text(coordinator.claim("home-01"))
+    await configured(agent, coordinator)
+    now_ms = utc_ms()
+    said = Broadcast(group="fast", sequence=now_ms, issued_ms=now_ms, expires_ms=now_ms + 60_000)
+    said.regulation.signal_e6 = -250_000
+    forged = SignedBroadcast.FromString(coordinator.sign_broadcast(said))
+    forged.signature = bytes(64)
+    async with broker.backend() as backend:
+
+        async def say() -> None:
+            while True:  # not before it listens
+                await backend.publish("vpp.group.fast.regulation", forged.SerializeToString())
+                await backend.publish("vpp.group.fast.regulation", coordinator.sign_broadcast(said))
+                await asyncio.sleep(0.05)
+
+        saying = asyncio.create_task(say())
+        heard = await agent.broadcast()
+        saying.cancel()
+    assert heard == said
+    assert (await agent.control_goes())[0] == 0
+    events = [Event.FromString(data) for subject, data in await reports(broker) if ".evt." in subject]
+    refused = [event.text for event in events if event.code == "broadcast.refused"]
+    assert refused == ["broadcast refused: vpp.group.fast.regulation: the signature is wrong"]
+
+
+async def test_a_supply_function_gets_the_sites_slot_and_goes_out(
+    agent: Agent, broker: Broker, coordinator: Coordinator
+) -> None:
+    agent.claim_file.write_text(coordinator.claim("home-01"))
+    await configured(agent, coordinator)
+    offered = SupplyFunction(seq=3, at_ms=utc_ms(), valid_s=300, lower_w=-500, upper_w=500, ticks=[0], power_w=[100])
+    async with broker.backend() as backend:
+        seen = await backend.subscribe("vpp.sup.>")
+        await backend.flush()
+        await agent.supply(offered)
+        message = await seen.next_msg(timeout=DEADLINE_S)
+    assert message.subject == subjects.supply_function(TOKEN)
+    offered.site = 7
+    assert SupplyFunction.FromString(message.data) == offered
+    assert (await agent.control_goes())[0] == 0
 
 
 async def test_credentials_serve_the_next_start_without_a_claim_file(
