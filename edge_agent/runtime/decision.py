@@ -5,6 +5,7 @@ default. What a service has promised is held back from everything below it: powe
 of them. Under an emergency stop nobody has a wish.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 from edge_agent.control import energy, idle, price, reserve_mode, self_consumption, setpoint, supply
@@ -25,6 +26,7 @@ from edge_agent.runtime.stop import Stops
 
 PRICE_TOLERANCE_S = 2.0  # a closed loop stands above it
 SCHEDULE_TOLERANCE = 1 / 60  # of its market time unit
+OFFER_EVERY_S = 1.0  # while nobody follows a price with it, it is only told
 
 
 @dataclass(slots=True)
@@ -54,6 +56,7 @@ class Decision:
         self.energy_note = ""  # what services are short of now
         self.price_note = ""  # why the fallback price is followed now
         self.supply: SupplyFunction | None = None  # what the site would do at each price; None: not known
+        self._offered_s = -math.inf
 
     @property
     def services(self) -> list[tuple[ArmService, ResponseState]]:
@@ -64,8 +67,9 @@ class Decision:
         """The merged wish of this cycle; None: nobody has one, or what the inverter can hold is not known."""
         now_s = snapshot.at_s
         self._intents.advance(now_s)
-        self.supply = None
         self.price_note = ""
+        if storage is None or self._stops.standing is not None or snapshot.bounds is None:
+            self.supply, self._offered_s = None, -math.inf
         if storage is None:
             return None
         if self._stops.standing is not None:
@@ -80,8 +84,9 @@ class Decision:
             wishes.append((setpoint.propose(self._intents.setpoint), 0.0))
         if snapshot.bounds is not None:
             # What is left below the services is what the site can offer, and follows a price with.
-            room = left(proposals, snapshot.bounds)
-            self.supply = self._offer(snapshot, storage, room)
+            if self._intents.price is not None or now_s - self._offered_s >= OFFER_EVERY_S:
+                self.supply = self._offer(snapshot, storage, left(proposals, snapshot.bounds))
+                self._offered_s = now_s
             if self.supply is not None and self._intents.price is not None:
                 wishes.append((self._follow_price(self._intents.price, self.supply, now_s), PRICE_TOLERANCE_S))
         if (schedule := self._intents.schedule) is not None:

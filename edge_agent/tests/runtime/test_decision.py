@@ -17,7 +17,7 @@ from edge_agent.runtime.decision import Decision
 from edge_agent.runtime.intents import Intents
 from edge_agent.runtime.messages import Reporter
 from edge_agent.runtime.stop import Stops
-from edge_agent.runtime.testing import PLATE, VirtualClock
+from edge_agent.runtime.testing import PLATE, UNGUARDED, VirtualClock
 from protos import services
 
 STORAGE = Storage(nameplate=PLATE, soc_min=0.1, soc_max=0.95)
@@ -42,7 +42,7 @@ class Case:
         clock = VirtualClock()
         broadcasts, reporter = Broadcasts(), Reporter(site="s", boot_id="b", clock=clock, send=lambda data: None)
         intents = Intents(lambda *_: None, lambda *_: None, lambda _: "", lambda _: None)
-        decision = Decision(ControlConfig(), intents, broadcasts, Stops(Path("nowhere")), reporter)
+        decision = Decision(ControlConfig(guard=UNGUARDED), intents, broadcasts, Stops(Path("nowhere")), reporter)
         for kind, body in self.asked.items():
             if kind != without:
                 intents.offer(Intent(kind=kind, sequence=1, starts_s=0.0, ends_s=1e9, body=body))
