@@ -25,6 +25,7 @@ import hil
 from edge_agent.runtime.process import REAL_TIME_PRIORITY
 from hil.bench.chain import OFFERS, check_seconds, frequency_steps, response_times
 from hil.bench.outage import bench_outage
+from hil.bench.services import bench_services
 from hil.run.chain import Chain, Say, Timing, chain
 from hil.run.collect import book_keeping, machine
 from hil.run.processes import ChainError, ChainRefused, cpu_s, past, wait_until
@@ -47,6 +48,8 @@ def bench_edge(*, seconds: float, outage_hours: float, install: bool, folder: Pa
     if outage_hours:
         say(f"bench: {outage_hours:g} h without the cloud, in virtual time")
         figures |= bench_outage(folder / "outage", outage_hours)
+    say("bench: two recorded hours of PJM's RegA, in virtual time")
+    figures["pjm_score"] = bench_services(["pjm-rega"], say=say)["pjm_score"]
     if install:
         say("bench: a fresh environment with the extra `edge`")
         figures["edge_install_mb"] = edge_install_mb()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from edge_agent.control.bounds import Storage, available
 from edge_agent.model.broadcast import Broadcast, Price, Regulation
+from edge_agent.model.clock import VirtualClock
 from edge_agent.model.config import ControlConfig
 from edge_agent.model.intent import ArmService, Body, FollowPrice, Intent, PowerSetpoint, Schedule
 from edge_agent.model.values import PowerBounds, Quality, Sample, Snapshot
@@ -17,7 +18,7 @@ from edge_agent.runtime.decision import Decision
 from edge_agent.runtime.intents import Intents
 from edge_agent.runtime.messages import Reporter
 from edge_agent.runtime.stop import Stops
-from edge_agent.runtime.testing import PLATE, UNGUARDED, VirtualClock
+from edge_agent.runtime.testing import PLATE, UNGUARDED
 from protos import services
 
 STORAGE = Storage(nameplate=PLATE, soc_min=0.1, soc_max=0.95)
