@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from cloud import commands, config, people_commands
+from cloud import commands, config, people_commands, stop_commands
 from cloud.data_folder import DataFolder, DataFolderError
 from cloud.identity.keyring import KeyringError
 from cloud.model.records import Site
@@ -221,6 +221,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--json", action="store_true", help="one JSON array")
 
     people_commands.register(groups, _command)
+    stop_commands.register(groups, _command)
 
     audit = groups.add_parser("audit", help="who did what").add_subparsers(required=True, metavar="COMMAND")
     verify = _command(

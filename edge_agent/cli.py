@@ -18,7 +18,7 @@ from edge_agent.drivers import SerialLines, open_device, profile_of
 from edge_agent.model.clock import SystemClock
 from edge_agent.model.config import AgentConfig, load
 from edge_agent.model.devices import DeviceFault, DeviceRejected, DeviceTimeout
-from edge_agent.runtime import folder
+from edge_agent.runtime import folder, stop
 from edge_agent.runtime.process import ControlProcess
 from edge_agent.runtime.watchdog import Watchdog
 from protos.settings import SettingsError
@@ -75,6 +75,11 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("--show-every-s", type=float, default=60.0, metavar="S", help="a line so often (default 60)")
     replay.add_argument("--tolerance-w", type=float, default=5.0, metavar="W", help="of powers (default 5)")
 
+    halt = command("stop", _stop, "emergency stop by hand: the device is released until the stop is lifted here")
+    halt.add_argument("--local", action="store_true", required=True, help="of this gateway's site, by who stands at it")
+    halt.add_argument("--reason", required=True, metavar="TEXT", help="in words, for the coordinator's people")
+    halt.add_argument("--lift", action="store_true", help="end the stop")
+
     probe = _add(commands, "probe", _probe, "say what stands at addresses, and propose a configuration; writes nothing")
     probe.add_argument("addresses", nargs="*", metavar="ADDRESS", help="HOST, HOST:PORT or /dev/ttyUSB0, also a,b,c")
     probe.add_argument("--config", type=Path, metavar="FILE", help="instead: what stands behind the addresses in it")
@@ -124,6 +129,7 @@ def _run(parsed: argparse.Namespace) -> int:
     )
     # pymodbus repeats as errors what our drivers already turn into DeviceTimeout and DeviceRejected.
     logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until it can be answered
     with folder.held(config.data_dir, parsed.config):
         return asyncio.run(_control(config, parsed.config.absolute()))
 
@@ -236,6 +242,24 @@ def _status(parsed: argparse.Namespace) -> int:
             return 0
         print(f"\x1b[H\x1b[J{words}\n\nevery {WATCH_S:g} s, Ctrl-C ends", flush=True)
         time.sleep(WATCH_S)
+
+
+def _stop(parsed: argparse.Namespace) -> int:
+    from edge_agent.commands import status
+
+    config = load(parsed.config)
+    try:
+        stop.order_locally(config.data_dir, stop=not parsed.lift, reason=parsed.reason, now_ms=SystemClock().utc_ms())
+    except OSError as error:
+        raise SettingsError(
+            f"{config.data_dir}: cannot be written ({error.strerror}); run this as the agent's user"
+        ) from error
+    told = status.ask_control(config)
+    what = "lifted" if parsed.lift else "stopped"
+    print(
+        f"site {config.site}: {what}" if told else f"site {config.site}: {what} from the agent's next start; none runs"
+    )
+    return 0
 
 
 def _install(parsed: argparse.Namespace) -> int:

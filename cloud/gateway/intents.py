@@ -17,6 +17,7 @@ from nats.js.errors import NotFoundError
 
 from cloud.identity.signing import CommandSigner
 from cloud.model.records import IntentRecord
+from cloud.store.audit import COORDINATOR
 from cloud.store.ledger import Ledger
 from protos import subjects
 from protos.vpp.v1 import intent_pb2
@@ -62,8 +63,10 @@ class IntentSender:
         # One at a time per site and kind: the broker keeps what comes last, and that must be the highest sequence.
         self._turns: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    async def send(self, body: Body, site: str, kind: str, valid_from_ms: int, expires_ms: int) -> int:
-        """The sequence number under which the broker keeps the intent now.
+    async def send(
+        self, body: Body, site: str, kind: str, valid_from_ms: int, expires_ms: int, *, actor: str = COORDINATOR
+    ) -> int:
+        """The sequence number under which the broker keeps the intent now. actor: who asks, for the audit log.
 
         Raises ValueError for a kind that does not fit the body, LedgerError for an unknown site or times that cannot
         be, IntentNotSent when the broker does not answer.
@@ -79,6 +82,7 @@ class IntentSender:
                 expires_ms=expires_ms,
                 body=content,
                 now_ms=self._utc_ms(),
+                actor=actor,
             )
             try:
                 await self._publish(subject, self._payload(record), f"{site}.{kind}.{record.sequence}")

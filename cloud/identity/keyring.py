@@ -68,9 +68,10 @@ class Keyring:
         return certificates.certificate_pem(self.authority)
 
 
-def open_keyring(folder: Path, hosts: Sequence[str], *, now: datetime) -> Keyring:
+def open_keyring(folder: Path, hosts: Sequence[str] | None, *, now: datetime) -> Keyring:
     """The keys in `folder`, made if the folder is not there; the server's certificate fits `hosts` afterwards.
 
+    hosts: None where no server is to be run: its certificate stays as it is.
     Raises KeyringError: others may read it, a file is missing or damaged.
     """
     if not folder.exists():
@@ -97,7 +98,8 @@ def open_keyring(folder: Path, hosts: Sequence[str], *, now: datetime) -> Keyrin
         or authority.public_key() != authority_key.public_key()
     ):
         raise KeyringError(f"{folder}: a key is of the wrong kind; restore the folder from a backup")
-    _refresh_server(folder, authority, authority_key, server_key.public_key(), hosts, now)
+    if hosts is not None:
+        _refresh_server(folder, authority, authority_key, server_key.public_key(), hosts, now)
     return Keyring(
         operator=pairs["operator.nk"],
         system=pairs["system.nk"],

@@ -23,7 +23,15 @@ class Journal(AuditLog):
     """Intents, events and stream offsets."""
 
     def record_intent(
-        self, site: str, kind: str, *, valid_from_ms: int, expires_ms: int, body: str, now_ms: int
+        self,
+        site: str,
+        kind: str,
+        *,
+        valid_from_ms: int,
+        expires_ms: int,
+        body: str,
+        now_ms: int,
+        actor: str = COORDINATOR,
     ) -> IntentRecord:
         """The intent under the next sequence number of its site and kind, recorded before it is sent.
 
@@ -53,7 +61,7 @@ class Journal(AuditLog):
             self._insert("intents", record)
             self.audit(
                 "intent.issued",
-                actor=COORDINATOR,
+                actor=actor,
                 subject=site,
                 at_ms=now_ms,
                 kind=kind,

@@ -38,15 +38,17 @@ def in_words(config: AgentConfig, clock: Clock) -> str:
     return "\n".join([f"site {config.site}", *(f"  {about:10} {words}" for about, words in lines)])
 
 
-def ask_control(config: AgentConfig) -> None:
-    """Has a running control write how it is now, rather than in its next turn."""
+def ask_control(config: AgentConfig) -> bool:
+    """Has a running control read what was left for it and write how it is now; whether one runs."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, SettingsError):
         if _runs(config.data_dir / CONTROL_LOCK):
-            pid = int(read(config)["control"]["pid"])
+            pid = int((config.data_dir / CONTROL_LOCK).read_text())
             # The number may be another process's by now: only what says that it is the agent is sent a signal.
             if b"agent" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(pid, signal.SIGUSR1)
                 time.sleep(WRITES_WITHIN_S)
+                return True
+    return False
 
 
 def _runs(lock: Path) -> bool:

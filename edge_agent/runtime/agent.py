@@ -211,9 +211,15 @@ class Agent:
             text = f"the emergency stop cannot be kept for the agent's next start: {error}"
             log.error("%s", text)
             self.reporter.event("stop.not_kept", Severity.ALARM, text)
-        if not changed:
-            return
-        whom = f"group {addressee}" if addressee else "this site"
+        if changed:
+            self._obey(f"group {addressee}" if addressee else "this site", order)
+
+    def read_local_stop(self) -> None:
+        """Acts on what was ordered at the gateway itself."""
+        if (order := self._stops.read_local()) is not None:
+            self._obey("this site, at its gateway", order)
+
+    def _obey(self, whom: str, order: StopOrder) -> None:
         if self._stops.standing is not None:
             log.warning("emergency stop: %s: %s", whom, order.reason)
             self._intents.end_all("emergency stop")

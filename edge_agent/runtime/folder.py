@@ -30,6 +30,8 @@ def held(folder: Path, config_file: Path) -> Iterator[None]:
                 f"{config_file}: $.data_dir: another agent runs on {folder}; stop it, or give this one a folder of its "
                 "own"
             ) from error
+        os.ftruncate(lock, 0)
+        os.write(lock, f"{os.getpid()}\n".encode())  # whom to ask, for who finds it locked
         yield
     finally:
         os.close(lock)

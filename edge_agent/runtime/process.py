@@ -99,6 +99,11 @@ class ControlProcess:
         finally:
             self.write_statistics()
 
+    def _asked(self) -> None:
+        """Somebody at the gateway wants to know how it is, or has left an order."""
+        self._agent.read_local_stop()
+        self.write_statistics()
+
     def write_statistics(self) -> None:
         """Replaces the statistics file; a full disk costs the figures, not the control."""
         try:
@@ -112,11 +117,12 @@ class ControlProcess:
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGUSR1, self.write_statistics)
+        loop.add_signal_handler(signal.SIGUSR1, self._asked)
         try:
             yield
         finally:
             loop.remove_signal_handler(signal.SIGUSR1)
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
     async def _supervise(self, stop: asyncio.Event) -> None:
         try:

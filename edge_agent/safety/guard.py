@@ -90,7 +90,7 @@ def step(
 
 def _used(guard: Guard, storage_w: float | None, elapsed_s: float, now_s: float) -> tuple[tuple[int, float], ...]:
     """Energy by the hour of the last day, with what was used on somebody else's behalf since the last cycle."""
-    hour = int(now_s // HOUR_S)
+    hour = int(now_s / HOUR_S)
     used = {at: wh for at, wh in guard.used_wh if hour - at < DAY_HOURS}
     if guard.allowed_w is not None and storage_w is not None and isfinite(storage_w):
         used[hour] = used.get(hour, 0.0) + abs(storage_w) * elapsed_s / HOUR_S
@@ -117,10 +117,9 @@ def _moved(limits: GuardLimits, guard: Guard, from_w: float, wish_w: float, elap
     to_w = max(from_w - most_w, min(from_w + most_w, wish_w))
     limited = RAMP if to_w != wish_w else ""
     farther_w = to_w - guard.farthest_w if guard.upwards else guard.farthest_w - to_w
-    if farther_w >= 0.0:
-        return replace(guard, allowed_w=to_w, farthest_w=to_w, limited=limited)
     if farther_w >= -limits.turn_w:
-        return replace(guard, allowed_w=to_w, limited=limited)
+        farthest_w = max(to_w, guard.farthest_w) if guard.upwards else min(to_w, guard.farthest_w)
+        return replace(guard, allowed_w=to_w, farthest_w=farthest_w, limited=limited)
     if len(guard.turns_s) < limits.turns_per_hour:
         turns_s = (*guard.turns_s, guard.at_s)
         return replace(

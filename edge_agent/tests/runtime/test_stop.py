@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.model.intent import StopOrder
-from edge_agent.runtime.stop import FILE, SITE, Stops
+from edge_agent.runtime.stop import FILE, LOCAL_FILE, SITE, Stops, order_locally
 from edge_agent.runtime.testing import Bench
 from protos.vpp.v1 import broadcast_pb2, intent_pb2
 
@@ -115,3 +115,39 @@ async def test_a_device_that_comes_back_under_a_stop_is_released_once_it_answers
     await bench.run_for(60.0)
     assert bench.home.releases == 1
     assert math.isclose(bench.home.power_w, bench.home.own_default_w)
+
+
+async def test_who_stands_at_the_gateway_stops_it_and_nobody_else_lifts_that(bench: Bench) -> None:
+    await bench.agent.site.open_all()
+    bench.schedule([2000])
+    await bench.run_for(1.0)
+    assert bench.home.power_w == 2000.0
+    folder = bench.config.data_dir
+    order_locally(folder, stop=True, reason="smoke", now_ms=bench.clock.utc_ms())
+    bench.agent.read_local_stop()
+    await bench.run_for(0.2)
+    assert not bench.home.holds_setpoint
+    bench.send(0.0, 60.0, stop_intent(False))
+    await bench.run_for(1.0)
+    assert bench.agent.summary()["stopped"] == "at the gateway: smoke"
+    standing = Stops(folder).standing
+    assert standing is not None, "after a restart, too"
+    order_locally(folder, stop=False, reason="no fire", now_ms=bench.clock.utc_ms())
+    bench.agent.read_local_stop()
+    bench.agent.read_local_stop()
+    await bench.run_for(0.1)
+    assert bench.agent.summary()["stopped"] is None
+    assert bench.codes().count("stop.ordered") == bench.codes().count("stop.lifted") == 1
+
+
+def test_a_local_stop_does_not_lift_the_coordinators(tmp_path: Path) -> None:
+    stops = Stops(tmp_path)
+    stops.take(SITE, order(True, 1))
+    order_locally(tmp_path, stop=False, reason="", now_ms=2)
+    assert stops.read_local() is not None
+    assert stops.standing is not None
+
+
+def test_a_local_order_that_cannot_be_read_stops_the_site(tmp_path: Path) -> None:
+    (tmp_path / LOCAL_FILE).write_bytes(b"{")
+    assert Stops(tmp_path).standing is not None

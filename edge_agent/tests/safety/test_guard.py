@@ -60,6 +60,36 @@ def test_says_what_limits_it() -> None:
     assert site.guard.limited == ""
 
 
+def test_a_short_way_back_is_ramped_and_says_so() -> None:
+    site = Site(replace(LIMITS, ramp_w_per_s=10.0), power_w=1000.0)
+    site.ask(1000.0)
+    assert site.ask(950.0) == 995.0
+    assert (site.guard.limited, site.guard.farthest_w) == (RAMP, 1000.0)
+
+
+def test_a_turn_is_the_new_farthest_at_once() -> None:
+    site = Site(power_w=1000.0)
+    site.ask(1000.0)
+    assert site.ask(-1000.0) == 750.0
+    assert (site.guard.farthest_w, site.guard.upwards) == (750.0, False)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_the_farthest_moves_with_the_smallest_steps(sign: float) -> None:
+    site = Site()
+    for count in range(500):
+        site.ask(sign * 0.5 * count)
+    assert site.guard.farthest_w == sign * 249.5
+
+
+def test_what_limited_it_before_is_forgotten() -> None:
+    site = Site()
+    site.ask(1000.0, spread_s=1.0)
+    site.power_w = None
+    site.settle(1000.0)
+    assert site.guard.limited == ""
+
+
 def test_a_pause_is_not_ramped_after() -> None:
     site = Site()
     site.settle(0.0)
@@ -223,6 +253,13 @@ def test_a_change_waits_for_a_moment_of_its_own() -> None:
     site.settle(1000.0)
     assert site.ask(-1000.0, spread_s=2.0) == 1000.0, "what was followed goes on meanwhile"
     assert site.guard.limited == WAITS
+
+
+def test_also_less_than_a_second_is_waited() -> None:
+    site = Site()
+    assert site.ask(1000.0, spread_s=0.6) is None
+    assert site.ask(1000.0) is None
+    assert site.ask(1000.0) is not None
 
 
 def test_wishes_that_change_while_one_waits_do_not_put_it_off() -> None:

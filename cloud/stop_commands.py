@@ -1,0 +1,120 @@
+"""`vpp-cloud stop`: the emergency stop, sent straight to the broker with the data folder's keys.
+
+It needs no coordinator that runs and no console: the ledger, the keys and a broker that can be reached are enough.
+"""
+
+import argparse
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from cloud import commands, config
+from cloud.commands import CommandError, actor, now_ms
+from cloud.data_folder import DataFolder
+from cloud.model.records import Site
+
+if TYPE_CHECKING:
+    from cloud.gateway.stopping import Told
+
+Register = Callable[..., argparse.ArgumentParser]
+
+
+def register(groups: "argparse._SubParsersAction[argparse.ArgumentParser]", command: Register) -> None:
+    """Adds the command. command: makes it, with --data."""
+    stop = command(groups, "stop", _stop, "emergency stop: release the devices of sites, until it is lifted")
+    stop.add_argument("sites", nargs="*", metavar="SITE")
+    whom = stop.add_mutually_exclusive_group()
+    whom.add_argument("--group", action="append", default=[], metavar="G", help="every site of it; may be repeated")
+    whom.add_argument("--all", action="store_true", help="every site there is")
+    stop.add_argument("--reason", required=True, metavar="TEXT", help="for the sites' owners and the audit log")
+    stop.add_argument("--lift", action="store_true", help="end the stop")
+    where = stop.add_mutually_exclusive_group()
+    where.add_argument(
+        "--broker", action="append", default=[], metavar="URL", help="tls://HOST:PORT; else as the coordinator says"
+    )
+    where.add_argument("--config", metavar="FILE", help="the coordinator's, where it names [messaging] urls")
+
+
+def _stop(options: argparse.Namespace) -> int:
+    from cloud.gateway.nats_server import BrokerError
+
+    if not options.reason.strip():
+        raise CommandError("--reason is empty: say why, the sites' owners read it")
+    if not (options.sites or options.group or options.all):
+        raise CommandError("stop: whom? name sites, or give --group G, or --all")
+    data = DataFolder(options.data)
+    known = {site.site: site for site in commands.list_sites(data)}
+    if unknown := [site for site in options.sites if site not in known]:
+        raise CommandError(f"site {unknown[0]!r} is unknown: see vpp-cloud site list; nothing was stopped")
+    sites, groups = _meant(options, list(known.values()))
+    try:
+        told = asyncio.run(_send(data, _urls(options, data), options, sites, groups))
+    except BrokerError as error:
+        raise CommandError(
+            f"NOTHING WAS SENT: {error}; give a broker that can be reached with --broker, or stop a site on its own "
+            "gateway: vpp-agent stop --config FILE --local --reason TEXT"
+        ) from error
+    what = "lifted" if options.lift else "stopped"
+    print(f"{what}: {len(told.sites)} sites by an order that the broker keeps, {len(told.groups)} groups by broadcast")
+    for failure in told.failures:
+        print(f"NOT {what}: {failure}")
+    return 1 if told.failures else 0
+
+
+def _meant(options: argparse.Namespace, known: Sequence[Site]) -> tuple[list[str], list[str]]:
+    """Sites and groups that the order goes to."""
+    if options.all:
+        return [site.site for site in known], sorted({group for site in known for group in site.groups})
+    members = [site.site for site in known if set(site.groups) & set(options.group)]
+    for group in options.group:
+        if not any(group in site.groups for site in known):
+            raise CommandError(f"group {group!r} has no site: see vpp-cloud site list; nothing was stopped")
+    return [*options.sites, *members], list(dict.fromkeys(options.group))
+
+
+def _urls(options: argparse.Namespace, data: DataFolder) -> list[str]:
+    """The broker's addresses: as given, as configured, as the running coordinator says, or where it last was."""
+    if options.broker:
+        return list(options.broker)
+    if options.config:
+        if urls := config.load(options.config).messaging.urls:
+            return list(urls)
+        raise CommandError(f"{options.config}: names no [messaging] urls; leave out --config, or give --broker")
+    for path, key in ((data.run, "broker"), (data.ports, "broker_port")):
+        try:
+            found = json.loads(path.read_text())[key]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        return [found if key == "broker" else f"tls://127.0.0.1:{found}"]
+    raise CommandError(f"{data.path}: does not tell where the broker is; give --broker tls://HOST:PORT")
+
+
+async def _send(
+    data: DataFolder, urls: Sequence[str], options: argparse.Namespace, sites: Sequence[str], groups: Sequence[str]
+) -> "Told":
+    from cloud.gateway import stopping
+    from cloud.gateway.broadcasts import BroadcastSender
+    from cloud.gateway.intents import IntentSender
+    from cloud.gateway.link import Link, own_credentials
+    from cloud.identity.keyring import open_keyring
+    from cloud.store.ledger import Ledger
+
+    keyring = open_keyring(data.keys, None, now=datetime.now(UTC))
+    link = Link(urls, lambda: own_credentials(keyring, lambda: datetime.now(UTC)), keyring.authority_file)
+    nc = await link.open(own_credentials(keyring, lambda: datetime.now(UTC)), "stop", reconnect=False)
+    try:
+        with Ledger(data.ledger) as ledger:
+            return await stopping.order(
+                IntentSender(nc, keyring.signer, ledger, now_ms),
+                BroadcastSender(nc, keyring.signer, ledger, now_ms),
+                stop=not options.lift,
+                reason=options.reason,
+                sites=sites,
+                groups=groups,
+                actor=actor(),
+                now_ms=now_ms(),
+            )
+    finally:
+        await nc.close()
