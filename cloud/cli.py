@@ -21,6 +21,7 @@ from cloud.identity.keyring import KeyringError
 from cloud.model.records import Site
 from cloud.model.role import Role
 from cloud.store.errors import StoreError
+from protos import subjects
 from protos.settings import SettingsError
 
 REFUSED: Final = 2
@@ -50,7 +51,8 @@ def _run(options: argparse.Namespace) -> int:
     settings = config.load(options.config) if options.config else config.CoordinatorConfig()
     _log_to_stderr()
     try:
-        coordinator.run(settings, options.data, options.role or tuple(Role), lambda line: print(line, flush=True))
+        roles = options.role or tuple(Role)
+        coordinator.run(settings, options.data, roles, options.partitions, lambda line: print(line, flush=True))
     except coordinator.REFUSALS as error:
         return _refuse(error)
     except PartFailed:
@@ -190,6 +192,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="ROLE",
         help=f"only this one of {', '.join(Role)}; may be repeated; all unless given",
     )
+    run.add_argument(
+        "--partitions",
+        type=_partitions,
+        default=range(subjects.PARTITIONS),
+        metavar="FIRST-LAST",
+        help=f"of the role ingest: only these, of 0-{subjects.PARTITIONS - 1}",
+    )
 
     site = groups.add_parser("site", help="the registry of sites").add_subparsers(required=True, metavar="COMMAND")
     add = _command(site, "add", _site_add, "add a site, and write the claim by which its agent enrols")
@@ -247,6 +256,13 @@ def _command(
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the coordinator's data folder")
     parser.set_defaults(command=command)
     return parser
+
+
+def _partitions(text: str) -> range:
+    first, _, last = text.partition("-")
+    if not first.isdecimal() or not last.isdecimal() or not int(first) <= int(last) < subjects.PARTITIONS:
+        raise argparse.ArgumentTypeError(f"{text!r}: give FIRST-LAST within 0-{subjects.PARTITIONS - 1}")
+    return range(int(first), int(last) + 1)
 
 
 def _anchor(text: str) -> tuple[int, str]:

@@ -78,12 +78,17 @@ class MarketConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class MessagingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A broker, or a cluster of them, that is not this process's own."""
+    """The broker: this process's own, or a cluster of them."""
 
     urls: Annotated[
         tuple[Annotated[str, Meta(pattern=r"^tls://[^/\s]+:\d+$")], ...],
         Meta(description='every node of the cluster, e.g. urls = ["tls://nats-1.example.org:4222"]'),
     ] = ()
+    # What one worker reads is a stream: a divisor of the 64 partitions, which may grow and never shrink.
+    telemetry_streams: Annotated[
+        Literal[1, 2, 4, 8, 16, 32, 64], Meta(description="how many streams share the 64 partitions, a power of two")
+    ] = 1
+    replicas: Annotated[Literal[1, 3, 5], Meta(description="of every stream, on as many nodes of the cluster")] = 1
 
 
 class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -20,13 +20,30 @@ from cloud.parts import PartFailed, Parts
 from cloud.roles import broker, console, coordinator, foundation, gateway, ingest
 from cloud.roles.foundation import Foundation
 from cloud.store.errors import StoreError
+from protos import subjects
 
 log = logging.getLogger(__name__)
 
+_ALL: Final = range(subjects.PARTITIONS)
+
 _FORCED_EXIT_CODE: Final = 1
 
+
+class RoleError(Exception):
+    """Roles or partitions that cannot be had; one line with the remedy."""
+
+
 # What keeps a coordinator from starting and can be mended by whoever starts it: each is one line with its remedy.
-REFUSALS: Final = (BrokerError, DataFolderError, KeyringError, ListenError, PortError, SealError, StoreError)
+REFUSALS: Final = (
+    BrokerError,
+    DataFolderError,
+    KeyringError,
+    ListenError,
+    PortError,
+    RoleError,
+    SealError,
+    StoreError,
+)
 
 _START: Final[dict[Role, Callable[[Foundation], Awaitable[None]]]] = {
     Role.BROKER: broker.start,
@@ -40,10 +57,19 @@ _START: Final[dict[Role, Callable[[Foundation], Awaitable[None]]]] = {
 class Coordinator:
     """Some or all roles in one process, on one data folder."""
 
-    def __init__(self, config: CoordinatorConfig, data: DataFolder, roles: Collection[Role] = tuple(Role)) -> None:
+    def __init__(
+        self,
+        config: CoordinatorConfig,
+        data: DataFolder,
+        roles: Collection[Role] = tuple(Role),
+        partitions: range = _ALL,
+    ) -> None:
+        """partitions: what it ingests, if that is a role of it. Raises RoleError where those make no whole streams."""
         self._config = config
         self._data = data
         self._roles = tuple(role for role in Role if role in roles)
+        self._telemetry_parts = telemetry_parts(partitions, config.messaging.telemetry_streams)
+        self._run_file = foundation.run_file(data, self._roles)
         self._parts = Parts()
 
     async def run(self, stop: asyncio.Event, say: Callable[[str], None]) -> None:
@@ -52,8 +78,8 @@ class Coordinator:
         Raises what the parts raise while they start (each error is one line with a remedy), and PartFailed when one
         of them ends later.
         """
-        with self._data.owned():
-            self._data.run.unlink(missing_ok=True)
+        with self._data.owned(self._duties()):
+            self._run_file.unlink(missing_ok=True)
             try:
                 try:
                     await self._start(say)
@@ -68,13 +94,18 @@ class Coordinator:
                     raise PartFailed(f"a part of the coordinator failed: {error!r}") from error
                 log.info("stops")
             finally:
-                self._data.run.unlink(missing_ok=True)
+                self._run_file.unlink(missing_ok=True)
                 await self._parts.stop()
+
+    def _duties(self) -> list[str]:
+        """What no two processes on one data folder may both do."""
+        parts = [f"{Role.INGEST}-{part}" for part in self._telemetry_parts if Role.INGEST in self._roles]
+        return [role for role in self._roles if role is not Role.INGEST] + parts
 
     async def _start(self, say: Callable[[str], None]) -> None:
         """Start every role. What was started before an error is stopped by the caller."""
         told: list[str] = []
-        on = foundation.lay(self._config, self._data, self._roles, self._parts, told.append)
+        on = foundation.lay(self._config, self._data, self._roles, self._telemetry_parts, self._parts, told.append)
         for role in self._roles:
             await _START[role](on)
         on.announce()
@@ -83,9 +114,22 @@ class Coordinator:
             say(line)
 
 
-def run(config: CoordinatorConfig, data: Path, roles: Collection[Role], say: Callable[[str], None]) -> None:
+def telemetry_parts(partitions: range, streams: int) -> range:
+    """Which telemetry streams hold these partitions and no others. Raises RoleError."""
+    width = subjects.PARTITIONS // streams
+    if partitions.start % width or partitions.stop % width:
+        raise RoleError(
+            f"--partitions {partitions.start}-{partitions.stop - 1}: a worker reads whole streams, and messaging."
+            f"telemetry_streams = {streams} makes them {width} partitions wide; give multiples of {width}"
+        )
+    return range(partitions.start // width, partitions.stop // width)
+
+
+def run(
+    config: CoordinatorConfig, data: Path, roles: Collection[Role], partitions: range, say: Callable[[str], None]
+) -> None:
     """Serve until SIGTERM or SIGINT; a second one ends the process at once, and with it the broker."""
-    asyncio.run(_until_signal(Coordinator(config, DataFolder(data.absolute()), roles), say))
+    asyncio.run(_until_signal(Coordinator(config, DataFolder(data.absolute()), roles, partitions), say))
 
 
 async def _until_signal(process: Coordinator, say: Callable[[str], None]) -> None:

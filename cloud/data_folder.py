@@ -3,8 +3,8 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -52,7 +52,11 @@ class DataFolder:
     @property
     def run(self) -> Path:
         """There while the coordinator serves: process ids and addresses."""
-        return self.path / "run.json"
+        return self.run_of(())
+
+    def run_of(self, roles: Iterable[str]) -> Path:
+        """The same of a process that has some of the roles only."""
+        return self.path / f"{'-'.join(('run', *roles))}.json"
 
     @property
     def version(self) -> Path:
@@ -77,28 +81,42 @@ class DataFolder:
             )
 
     @contextmanager
-    def owned(self) -> Iterator[None]:
-        """Make the folder where there is none, check it, and hold it alone. Raises DataFolderError."""
-        try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise DataFolderError(f"{self.path}: cannot be used ({error.strerror}); check --data") from error
-        try:
+    def owned(self, duties: Iterable[str] = ("all",)) -> Iterator[None]:
+        """Make the folder where there is none, check it, and be the one process that has these duties on it.
+
+        Raises DataFolderError.
+        """
+        with ExitStack() as held:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                with _locked(self.path / "lock", wait=True):
+                    if not self.version.exists():
+                        if any(not entry.name.startswith("lock") for entry in self.path.iterdir()):
+                            raise DataFolderError(
+                                f"{self.path}: is neither empty nor a coordinator's; use another folder"
+                            )
+                        write_atomically(self.version, f"{VERSION}\n")
+                    for duty in duties:
+                        held.enter_context(_locked(self.path / f"lock.{duty}", wait=False))
             except BlockingIOError as error:
                 raise DataFolderError(
                     f"{self.path}: another coordinator runs on it; stop that one, or use another folder"
                 ) from error
-            if not self.version.exists():
-                if any(entry.name != "lock" for entry in self.path.iterdir()):
-                    raise DataFolderError(f"{self.path}: is neither empty nor a coordinator's; use another folder")
-                write_atomically(self.version, f"{VERSION}\n")
+            except OSError as error:
+                raise DataFolderError(f"{self.path}: cannot be used ({error.strerror}); check --data") from error
             self.check()
             yield
-        finally:
-            os.close(lock)
+
+
+@contextmanager
+def _locked(path: Path, *, wait: bool) -> Iterator[None]:
+    """Holds a lock file. Raises BlockingIOError where somebody else does and it is not to be waited for, OSError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

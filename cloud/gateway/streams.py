@@ -9,34 +9,38 @@ from nats.js.errors import NotFoundError
 
 from protos import subjects
 
-TELEMETRY_GROUPS: Final = 1
 _GIB: Final = 1 << 30
 _DAY_S: Final = 86_400.0
 _DUPLICATE_WINDOW_S: Final = 120.0
 
 
-def stream_configs() -> list[StreamConfig]:
-    """Every stream. Agents retry a message under the same id: inside two minutes the second copy is dropped.
+def stream_configs(telemetry_streams: int = 1, replicas: int = 1) -> list[StreamConfig]:
+    """Every stream. The partitions are dealt to so many of telemetry; replicas: of each, on as many nodes.
 
+    Agents retry a message under the same id: inside two minutes the second copy is dropped.
     Telemetry and reports wait here for ingest, which commits within seconds; age and size bound what an ingest that
     stands still may cost. Of intents only the last of each kind is of use, and a site reads it by direct get.
     """
     telemetry = [
-        _stream(subjects.telemetry_stream(group), subjects.telemetry_stream_subjects(group, TELEMETRY_GROUPS)).evolve(
-            max_bytes=8 * _GIB, max_age=3 * _DAY_S
+        _stream(subjects.telemetry_stream(group), subjects.telemetry_stream_subjects(group, telemetry_streams)).evolve(
+            max_bytes=8 * _GIB // telemetry_streams, max_age=3 * _DAY_S
         )
-        for group in range(TELEMETRY_GROUPS)
+        for group in range(telemetry_streams)
     ]
     reports = _stream(subjects.REPORT_STREAM, subjects.REPORT_SUBJECTS).evolve(max_bytes=_GIB, max_age=30 * _DAY_S)
     intents = _stream(subjects.INTENT_STREAM, subjects.INTENT_SUBJECTS).evolve(
         max_bytes=2 * _GIB, max_msgs_per_subject=1, allow_direct=True
     )
-    return [*telemetry, reports, intents]
+    return [stream.evolve(num_replicas=replicas) for stream in (*telemetry, reports, intents)]
 
 
-async def ensure_streams(js: JetStreamContext) -> None:
-    """Create the streams that are missing and bring the others to what stands above."""
-    for config in stream_configs():
+async def ensure_streams(js: JetStreamContext, telemetry_streams: int = 1, replicas: int = 1) -> None:
+    """Create the streams that are missing and bring the others to what stands above.
+
+    The number of telemetry streams may grow, not shrink: two streams would hold the same partitions. In ascending
+    order a stream gives partitions away before the next one takes them.
+    """
+    for config in stream_configs(telemetry_streams, replicas):
         try:
             await js.update_stream(config)
         except NotFoundError:
@@ -50,6 +54,5 @@ def _stream(name: str, on: Sequence[str]) -> StreamConfig:
         storage=StorageType.FILE,
         retention=RetentionPolicy.LIMITS,
         discard=DiscardPolicy.OLD,
-        num_replicas=1,
         duplicate_window=_DUPLICATE_WINDOW_S,
     )

@@ -334,3 +334,14 @@ class StreamOffset:
     stream: str
     created_ns: int  # the stream's creation: a stream made anew begins at 1 again
     last_sequence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    """A time in which one process led."""
+
+    term: int  # from 1
+    holder: str
+    bucket_created_ms: int  # of the leases' bucket, and the lease's revision in it when it was taken: the fence
+    revision: int
+    began_ms: int

@@ -15,7 +15,7 @@ from cloud.roles.foundation import START_S, Foundation, utc_ms, utc_now
 async def start(on: Foundation) -> None:
     """Returns when it answers."""
     listen = on.config.listen
-    port = on.ports.resolve("console_port", listen.console_port)
+    port = on.ports["console_port"]
     url = f"http://{bracketed(reachable(listen.host))}:{port}"
     log_in = first_log_in_link(on.ledger, url, utc_now())
     nc = await on.connect("console", on.parts)

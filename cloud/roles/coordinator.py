@@ -1,25 +1,64 @@
 """The coordinator proper: what must be done by one process alone. Commands, trade, audit checkpoints, reports."""
 
 import asyncio
+import socket
+import time
+from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Final
 
+import nats.errors
+from nats.js import JetStreamContext
+from nats.js.errors import Error as JetStreamError
+
+from cloud.config import MessagingConfig
 from cloud.gateway.guard import IntentGuard
 from cloud.gateway.intents import IntentSender
+from cloud.gateway.lease import Lease, ensure_bucket
+from cloud.gateway.nats_server import BrokerError
 from cloud.gateway.notary import Notary
 from cloud.gateway.revoker import Revoker
 from cloud.gateway.streams import ensure_streams
 from cloud.ingest.reports import ReportWorker
 from cloud.markets.client import MarketClient
 from cloud.markets.desk import PARTICIPANT, Desk
+from cloud.model.role import Role
 from cloud.parts import Parts
-from cloud.roles.foundation import Foundation, utc_ms
+from cloud.roles.foundation import START_S, Foundation, utc_ms
+from cloud.roles.leadership import Leadership
+
+_ANSWER_S: Final = 10.0
+_RETRY_S: Final = 0.5
+_STEP_DOWN_S: Final = 20.0
 
 
 async def start(on: Foundation) -> None:
     """Returns when it leads or stands by."""
-    nc = await on.connect("streams", on.parts)
-    await ensure_streams(nc.jetstream(timeout=10.0))
-    await lead(on, on.parts)
+    nc = await on.connect("lease", on.parts)
+    await _patiently(partial(_ensure, nc.jetstream(timeout=_ANSWER_S), on.config.messaging))
+    holder = f"{socket.gethostname()}:{on.data.path}"
+    lease = Lease(nc, Role.COORDINATOR, holder, time.monotonic)
+    leadership = Leadership(lease, on.ledger, holder, partial(lead, on), utc_ms)
+    on.parts.run("leadership", leadership.run(), within_s=_STEP_DOWN_S)
+    await on.parts.until(leadership.decided, within_s=START_S)
+
+
+async def _ensure(js: JetStreamContext, messaging: MessagingConfig) -> None:
+    await ensure_streams(js, messaging.telemetry_streams, messaging.replicas)
+    await ensure_bucket(js, messaging.replicas)
+
+
+async def _patiently(make: Callable[[], Awaitable[None]]) -> None:
+    """A cluster that has just started has no leader yet, and takes nothing."""
+    deadline_s = time.monotonic() + START_S
+    while True:
+        try:
+            await make()
+            return
+        except (TimeoutError, nats.errors.Error, JetStreamError) as error:
+            if time.monotonic() > deadline_s:
+                raise BrokerError(f"the broker does not take our streams ({error!r}); see its log") from error
+            await asyncio.sleep(_RETRY_S)
 
 
 async def lead(on: Foundation, parts: Parts) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -26,6 +26,11 @@ from cloud.store.history import History
 from cloud.store.ledger import Ledger
 
 START_S: Final = 30.0
+_PORTS: Final = {
+    Role.BROKER: ("broker_port",),
+    Role.GATEWAY: ("enrolment_port", "site_port"),
+    Role.CONSOLE: ("console_port",),
+}
 
 
 def utc_now() -> datetime:
@@ -43,9 +48,10 @@ class Foundation:
     config: CoordinatorConfig
     data: DataFolder
     roles: Collection[Role]
+    telemetry_parts: Collection[int]  # which telemetry streams this process ingests
     parts: Parts
     say: Callable[[str], None]  # to the person who started the process
-    ports: Ports
+    ports: Mapping[str, int]  # that this process listens on, by their key in [listen]
     keyring: Keyring
     ledger: Ledger
     history: History
@@ -55,6 +61,10 @@ class Foundation:
     link: Link  # to the broker
     served: dict[str, object] = field(default_factory=dict)  # what run.json says beside the process id
 
+    @property
+    def run_file(self) -> Path:
+        return run_file(self.data, self.roles)
+
     async def connect(self, role: str, parts: Parts, on_return: Callable[[], None] | None = None) -> Client:
         """A connection to the broker, closed when what is later in `parts` has stopped."""
         nc = await self.link.connect(role, on_return)
@@ -63,20 +73,25 @@ class Foundation:
 
     def announce(self) -> None:
         """Writes run.json."""
-        write_json(self.data.run, {"pid": os.getpid(), **self.served})
+        write_json(self.run_file, {"pid": os.getpid(), **self.served})
+
+
+def run_file(data: DataFolder, roles: Collection[Role]) -> Path:
+    return data.run if set(roles) == set(Role) else data.run_of(roles)
 
 
 def lay(
     config: CoordinatorConfig,
     data: DataFolder,
     roles: Collection[Role],
+    telemetry_parts: Collection[int],
     parts: Parts,
     say: Callable[[str], None],
 ) -> Foundation:
     """Opens keys, ledger and history. Raises what they raise, each error one line with its remedy."""
     listen = config.listen
-    ports = Ports(data.ports, listen.host)
-    broker_port = ports.resolve("broker_port", listen.broker_port) if Role.BROKER in roles else None
+    chosen = Ports(data.ports, listen.host)
+    ports = {key: chosen.resolve(key, getattr(listen, key)) for role in roles for key in _PORTS.get(role, ())}
     own_names = (listen.advertised_host, reachable(listen.host), "localhost", "127.0.0.1")
     keyring = open_keyring(data.keys, own_names, now=utc_now())
     ledger = Ledger(data.ledger)
@@ -86,12 +101,12 @@ def lay(
         return ledger.revocations(utc_ms())
 
     broker = None
-    if broker_port is not None:
+    if Role.BROKER in roles:
         broker = Broker(
             data.broker,
             keyring,
             host=listen.host,
-            port=broker_port,
+            port=ports["broker_port"],
             public_host=listen.advertised_host,
             now=utc_now,
             revocations=revocations,
@@ -109,6 +124,7 @@ def lay(
         config=config,
         data=data,
         roles=roles,
+        telemetry_parts=telemetry_parts,
         parts=parts,
         say=say,
         ports=ports,

@@ -16,8 +16,7 @@ async def start(on: Foundation) -> None:
     """Returns when both serve."""
     listen = on.config.listen
     public = bracketed(listen.advertised_host)
-    enrolment_port = on.ports.resolve("enrolment_port", listen.enrolment_port)
-    site_port = on.ports.resolve("site_port", listen.site_port)
+    enrolment_port, site_port = on.ports["enrolment_port"], on.ports["site_port"]
     urls = on.config.messaging.urls or ((on.broker.url,) if on.broker is not None else ())
     service = f"{public}:{site_port}"
     issuer = CredentialIssuer(on.keyring, on.ledger, nats_urls=urls, site_service=service, next_seq=on.history.next_seq)

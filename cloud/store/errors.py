@@ -15,6 +15,10 @@ class LedgerUnavailable(LedgerError):
     """The ledger's database is away: nothing was kept, and the same may be tried again later."""
 
 
+class Deposed(LedgerError):
+    """A command of a process that leads no more: nothing was recorded, nothing may be sent."""
+
+
 class HistoryError(StoreError):
     """The history refuses."""
 

@@ -3,9 +3,10 @@
 import hashlib
 
 from cloud.model.records import NOT_SENT, EventRecord, IntentRecord, IntentState, Severity, StreamOffset
-from cloud.store.audit import COORDINATOR, AuditLog
+from cloud.store.audit import COORDINATOR
 from cloud.store.errors import LedgerError
 from cloud.store.rows import to_row
+from cloud.store.terms import Terms
 from protos import subjects
 
 # Acknowledgements of the agent's two processes may cross: a state is only ever replaced by a later one.
@@ -19,7 +20,7 @@ _RANK = {
 }
 
 
-class Journal(AuditLog):
+class Journal(Terms):
     """Intents, events and stream offsets."""
 
     def record_intent(
@@ -36,13 +37,14 @@ class Journal(AuditLog):
         """The intent under the next sequence number of its site and kind, recorded before it is sent.
 
         body: the intent's body as protobuf JSON. Raises LedgerError for an unknown site or kind, or one that would
-        be over before it begins.
+        be over before it begins; Deposed in a process that leads no more.
         """
         if kind not in subjects.INTENT_KINDS:
             raise LedgerError(f"intent kind {kind!r}: one of {', '.join(subjects.INTENT_KINDS)}")
         if expires_ms <= valid_from_ms:
             raise LedgerError(f"intent {kind} for {site!r}: expires before it is valid")
         with self.transaction():
+            self._check_term()
             if self._execute("SELECT 1 FROM sites WHERE site = ?", (site,)).fetchone() is None:
                 raise LedgerError(f"site {site!r} is unknown: add it with vpp-cloud site add")
             (sequence,) = self._execute(
@@ -109,8 +111,10 @@ class Journal(AuditLog):
         """Sequence numbers of a group that nobody else was ever given, nor will be: higher than all before them.
 
         They follow the clock in milliseconds, so that a ledger that came from a backup does not repeat any.
+        Raises Deposed in a process that leads no more.
         """
         with self.transaction():
+            self._check_term()
             row = self._execute('SELECT bound FROM broadcast_sequences WHERE "group" = ?', (group,)).fetchone()
             first = max(now_ms, row[0] if row else 0)
             self._execute(

@@ -297,6 +297,15 @@ def _concentrators(db: Tables) -> None:
     db.table("sites").create_index(["concentrator"])
 
 
+def _terms(db: Tables) -> None:
+    _create(
+        db,
+        "terms",
+        {"term": int, "holder": str, "bucket_created_ms": int, "revision": int, "began_ms": int},
+        pk="term",
+    )
+
+
 MIGRATIONS: Final[tuple[Callable[[Tables], None], ...]] = (
     _registry_and_trades,
     _claims_name_their_user,
@@ -305,5 +314,6 @@ MIGRATIONS: Final[tuple[Callable[[Tables], None], ...]] = (
     _broadcast_sequences,
     _accounts,
     _concentrators,
+    _terms,
 )
 """Migration i brings schema i to i + 1; the database holds the number of those applied."""
