@@ -37,11 +37,15 @@ async def arm(
 ) -> dict[str, str]:
     """Sends every site its schedule and its service; the sites that could not be told, and why."""
     version = services.parse(award.service_toml).version
-    powers = {planned.site: planned.inverter_power_w for planned in plan.sites}
+    plans = {planned.site: planned for planned in plan.sites}
 
     async def tell(share: AwardShare) -> str:
         schedule = intent_pb2.Schedule(
-            start_ms=plan.start_ms, mtu_s=plan.mtu_s, inverter_power_w=powers[share.site], plan_id=plan.plan_id
+            start_ms=plan.start_ms,
+            mtu_s=plan.mtu_s,
+            inverter_power_w=plans[share.site].inverter_power_w,
+            plan_id=plan.plan_id,
+            stored_value_ticks=plans[share.site].stored_value_ticks,
         )
         service = intent_pb2.ArmService(
             award_id=award.award_id,

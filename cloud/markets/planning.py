@@ -64,6 +64,10 @@ class Window:
         return (begin < self.delivery_end_ms) & (begin + MTU_S * 1000 > self.delivery_start_ms)
 
 
+TICKS_PER_KWH = 100_000
+"""A tick is 0.01 currency/MWh."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prices:
     """Per unit [currency/kWh], and what reserve is expected to clear at [currency per MW and hour]."""
@@ -84,6 +88,7 @@ class PlannedSite:
 
     def record(self, reserve_w: int) -> SitePlan:
         """As the ledger keeps it, `reserve_w` whole watts held in the delivery period's units."""
+        values = self.plan.stored_value_per_kwh
         return SitePlan(
             site=self.site,
             inverter_power_w=tuple(round(power) for power in self.plan.inverter_power_w.tolist()),
@@ -91,6 +96,7 @@ class PlannedSite:
             pv_w=tuple(self.horizon.pv_w.tolist()),
             soc=tuple(self.plan.soc.tolist()),
             reserve_w=tuple(reserve_w if unit else 0 for unit in self.units.tolist()),
+            stored_value_ticks=tuple(round(TICKS_PER_KWH * value) for value in values) if values is not None else (),
         )
 
 

@@ -158,6 +158,8 @@ class SitePlan:
     pv_w: tuple[float, ...]  # forecast PV generation, magnitude
     soc: tuple[float, ...]  # expected, 0..1, at the beginning of each unit and at the end of the last
     reserve_w: tuple[int, ...]  # held back for reserve, magnitude
+    # Of energy in the storage at each unit's end [0.01 currency/MWh]; empty: not known.
+    stored_value_ticks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

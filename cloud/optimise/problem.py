@@ -86,4 +86,5 @@ class Plan:
     cost: float  # [currency] energy and wear, less the value of what is left in the storage; reserve income excluded
     reserve_w: float
     shortfall_w: float
+    stored_value_per_kwh: Array | None = None  # of a kWh more in the storage at each unit's end; None: not known
     status: str  # "optimal", "time limit" (feasible, perhaps not the best) or "at rest" (no solution in time)

@@ -76,6 +76,15 @@ def run(solver: highspy.Highs, cost: Array, lower: Array, upper: Array, rows: Ro
     return np.asarray(solver.getSolution().col_value, dtype=np.float64)
 
 
+def duals(solver: highspy.Highs, rows: slice) -> Array | None:
+    """What a unit more on the right-hand side of each of these rows would have cost; None where the run cannot say.
+
+    A programme with binaries has none.
+    """
+    solution = solver.getSolution()
+    return np.asarray(solution.row_dual, dtype=np.float64)[rows] if solution.dual_valid else None
+
+
 def infeasible(solver: highspy.Highs) -> bool:
     """Whether the last run proved that there is no solution."""
     return bool(solver.getModelStatus() == highspy.HighsModelStatus.kInfeasible)

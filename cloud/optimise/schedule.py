@@ -108,6 +108,7 @@ def _solve(solver: programme.Solver, problem: Problem) -> Plan:
         (charge, -hours * storage.charge_efficiency),
         (discharge, hours / storage.discharge_efficiency),
     ]
+    balances = slice(rows.count, rows.count + n)
     rows.add([(a[:1], v) for a, v in balance], np.array([start]), np.array([start]))
     if n > 1:
         steps = [(a[1:], v) for a, v in balance]
@@ -145,9 +146,25 @@ def _solve(solver: programme.Solver, problem: Problem) -> Plan:
         return _at_rest(problem, reserve_limit)
     power = np.clip(values[sun] + values[discharge] - values[charge], -rating, rating)
     stored = np.concatenate(([start], np.clip(values[energy], floor, ceiling)))
-    return _plan(
+    plan = _plan(
         problem, power, stored, float(values[held]), values[charge] + values[discharge], programme.status(solver)
     )
+    return replace(plan, stored_value_per_kwh=_stored_value(problem, programme.duals(solver, balances)))
+
+
+def _stored_value(problem: Problem, costs: Array | None) -> Array | None:
+    """What a kWh more in the storage at the end of each unit is worth to the plan [currency/kWh].
+
+    The dual of the storage's balance, kept within what energy can be bought and sold for here: where an award binds, it
+    would be the price of the award and not of energy. None where the solver cannot say.
+    """
+    if costs is None:
+        return None
+    storage, horizon = problem.storage, problem.horizon
+    highest = max(horizon.import_price.max() * storage.discharge_efficiency, horizon.terminal_value)
+    lowest = min(horizon.export_price.min() * storage.discharge_efficiency, horizon.terminal_value, highest)
+    value: Array = np.clip(-costs, lowest, highest)
+    return value
 
 
 def _burning_pays(horizon: Horizon, reserve: ReserveTerms | None) -> npt.NDArray[np.int64]:

@@ -34,7 +34,15 @@ PLAN = PlanRecord(
     start_ms=START_MS,
     mtu_s=900,
     sites=tuple(
-        SitePlan(site=site, inverter_power_w=(100, -200), load_w=(0, 0), pv_w=(0, 0), soc=(0, 0, 0), reserve_w=(1, 1))
+        SitePlan(
+            site=site,
+            inverter_power_w=(100, -200),
+            load_w=(0, 0),
+            pv_w=(0, 0),
+            soc=(0, 0, 0),
+            reserve_w=(1, 1),
+            stored_value_ticks=(21_500, -300),
+        )
         for site in ("a", "b")
     ),
 )
@@ -75,7 +83,13 @@ async def test_each_site_gets_its_schedule_and_its_service() -> None:
     assert await arm(sender, AWARD, SHARES, PLAN, now_ms) == {}
     sent = {(site, kind): (body, begins, ends) for site, kind, body, begins, ends in sender.sent}
     schedule, begins, ends = sent["a", "schedule"]
-    assert schedule == intent_pb2.Schedule(start_ms=START_MS, mtu_s=900, inverter_power_w=[100, -200], plan_id="plan-1")
+    assert schedule == intent_pb2.Schedule(
+        start_ms=START_MS,
+        mtu_s=900,
+        inverter_power_w=[100, -200],
+        plan_id="plan-1",
+        stored_value_ticks=[21_500, -300],
+    )
     assert (begins, ends) == (now_ms, DELIVERY[1] + SCHEDULE_GRACE_MS)
     service, begins, ends = sent["b", "service"]
     assert isinstance(service, intent_pb2.ArmService)

@@ -58,6 +58,8 @@ def test_what_is_offered_can_be_held_whatever_the_charge(soc: float, storage_wh:
         again = plan_award(state(soc, storage_wh), WINDOW, PRICES, service, load_product(name), reserve.reserve_w)
         assert again.plan.shortfall_w == 0
         record = plan_record("p", 1, WINDOW, [again], {"home-01": reserve.reserve_w}).sites[0]
+        assert len(record.stored_value_ticks) in (0, UNITS)
+        assert all(0 <= ticks <= 54_000 for ticks in record.stored_value_ticks), "0.54 a kWh are 540 a MWh"
         assert record.reserve_w[:3] == (reserve.reserve_w, reserve.reserve_w, 0)
         assert max(record.inverter_power_w[:2]) + reserve.reserve_w <= 5_000
         if reserve.reserve_w:

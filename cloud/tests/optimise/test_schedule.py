@@ -69,6 +69,53 @@ def test_buys_cheap_and_sells_dear() -> None:
     assert plan.status == "optimal"
 
 
+@settings(deadline=None, max_examples=25)
+@given(
+    prices=st.lists(st.floats(0.01, 1.0), min_size=2, max_size=12),
+    soc=st.floats(0.05, 0.9),
+    load_w=st.floats(0, 3_000),
+    pv_w=st.floats(0, 3_000),
+)
+def test_stored_energy_is_worth_what_a_little_more_of_it_would_save(
+    prices: list[float], soc: float, load_w: float, pv_w: float
+) -> None:
+    """The dual against a finite difference: between what a little less costs and a little more saves."""
+    problem = Problem(
+        storage=storage(charge_efficiency=0.95, discharge_efficiency=0.9, wear_per_kwh=0.01),
+        horizon=horizon(prices, load_w=load_w, pv_w=pv_w, terminal_value=0.2),
+        soc=soc,
+    )
+    plan, step = solve(problem), 1e-4
+    less, more = (solve(replace(problem, soc=soc + by)).cost for by in (-step, step))
+    assert plan.stored_value_per_kwh is not None
+    kwh = step * 10.0
+    saved, lost = (plan.cost - more) / kwh, (less - plan.cost) / kwh
+    assert saved - 1e-3 <= plan.stored_value_per_kwh[0] <= lost + 1e-3
+
+
+def test_stored_energy_is_worth_what_it_saves_buying_or_what_is_left_of_it() -> None:
+    """Room is filled at 0.1, so that more at first saves that; later both limits bind and more is left over, at 0.2."""
+    plan = solve(
+        Problem(
+            storage=storage(discharge_efficiency=0.9),
+            horizon=horizon([0.1, 0.1, 0.5, 0.1], terminal_value=0.2),
+            soc=0.3,
+        )
+    )
+    assert plan.soc == pytest.approx([0.3, 0.5, 1.0, 1.0 - 0.5 / 0.9, 1.5 - 0.5 / 0.9])
+    assert plan.stored_value_per_kwh == pytest.approx([0.1, 0.1, 0.2, 0.2])
+
+
+def test_an_award_that_binds_is_no_price_of_energy() -> None:
+    """Where every kWh more would mean more reserve held, it is still worth no more than energy costs."""
+    prices = [0.3, 0.3, 0.3]
+    held = terms([1], 3, awarded_w=5_000.0)
+    plan = solve(Problem(storage=storage(max_charge_w=100.0), horizon=horizon(prices), soc=0.2, reserve=held))
+    assert plan.shortfall_w > 0
+    assert plan.stored_value_per_kwh is not None
+    assert plan.stored_value_per_kwh.max() <= 0.3 + 1e-9
+
+
 def test_wear_keeps_a_spread_that_does_not_pay_untouched() -> None:
     plan = solve(Problem(storage=storage(wear_per_kwh=0.1), horizon=horizon([0.20, 0.29]), soc=0.0))
     assert plan.inverter_power_w == pytest.approx([0, 0])
