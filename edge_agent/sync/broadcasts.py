@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 
 from edge_agent.model.clock import Clock
-from edge_agent.sync.intents import CLOCK_TOLERANCE_MS, CommandKeys
+from edge_agent.sync.intents import CLOCK_TOLERANCE_MS, MOST_CLOCK_ERROR_MS, CommandKeys
 from protos import subjects
 from protos.vpp.v1.broadcast_pb2 import Broadcast, SignedBroadcast
 
@@ -62,6 +62,8 @@ def judge(data: bytes, subject: str, *, keys: CommandKeys, newest: int, now_ms: 
         return Repeated()
     if broadcast.sequence < newest:
         return Refuse(f"its sequence {broadcast.sequence} is not newer than {newest}")
+    if clock_error_ms > MOST_CLOCK_ERROR_MS and body != "stop":
+        return Refuse(f"this gateway's clock is too uncertain: known to within {clock_error_ms / 1000:.0f} s only")
     if now_ms + clock_error_ms >= broadcast.expires_ms:
         return Refuse(f"it had expired at {broadcast.expires_ms} ms UTC")
     ahead_ms = broadcast.issued_ms - now_ms

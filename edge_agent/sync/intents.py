@@ -24,6 +24,7 @@ from protos.vpp.v1.report_pb2 import Acknowledgement
 log = logging.getLogger(__name__)
 
 FARTHEST_VALID_FROM_MS = 7 * 24 * 3600 * 1000
+MOST_CLOCK_ERROR_MS = 60_000.0  # of a clock by which anything can be said to begin or to end
 CLOCK_TOLERANCE_MS = 2_000.0  # a clock that is off by more than this says so
 MAX_SCHEDULE_MTUS = 7 * 24 * 60
 MAX_MTU_S = 24 * 3600
@@ -123,6 +124,9 @@ def _implausible(intent: Intent, now_ms: int, clock_error_ms: float) -> str | No
         return "it ends before it begins"
     if intent.valid_from_ms > now_ms + FARTHEST_VALID_FROM_MS:
         return f"it begins more than 7 days ahead, at {intent.valid_from_ms} ms UTC"
+    # A stop is obeyed by any clock.
+    if clock_error_ms > MOST_CLOCK_ERROR_MS and not intent.HasField("stop"):
+        return f"this gateway's clock is too uncertain: known to within {clock_error_ms / 1000:.0f} s only"
     ahead_ms = intent.issued_ms - now_ms
     if ahead_ms > clock_error_ms + CLOCK_TOLERANCE_MS:
         return f"it was issued {ahead_ms / 1000:.1f} s in the future: this gateway's clock is slow"

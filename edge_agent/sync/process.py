@@ -16,6 +16,7 @@ from edge_agent.model.config import AgentConfig
 from edge_agent.sync.backoff import Backoff
 from edge_agent.sync.broadcasts import BroadcastDoor
 from edge_agent.sync.clock import CoordinatorClock, Measurement
+from edge_agent.sync.command_keys import CommandKeyStore
 from edge_agent.sync.coordinator import CoordinatorClient, Refused, Unreachable
 from edge_agent.sync.credentials import CredentialStore, HeldCredentials
 from edge_agent.sync.enrolment import Identity
@@ -116,6 +117,7 @@ class SyncProcess:
         self._state = state
         self._keys = keys
         self._store = CredentialStore(folder)
+        self._command_keys = CommandKeyStore(folder)
         self._client = CoordinatorClient(self._config.site, keys, self._clock, agent_version())
         page = await self._open_page()
         identity = Identity(self._config, self._store, keys, state, self._client, self._clock, self._pace.grpc)
@@ -262,7 +264,7 @@ class SyncProcess:
             drain_frames_per_s=self._config.journal.drain_frames_per_s,
         )
         session.follow(self._groups)
-        keys = CommandKeys(held.message.command_keys)
+        keys = self._believed(held)
         self._group_door = BroadcastDoor(
             keys=keys,
             clock=self._time,
@@ -299,12 +301,20 @@ class SyncProcess:
     def _use(self, held: HeldCredentials) -> None:
         self._held = held
         self._journal.start_at(held.message.first_seq)
-        keys = CommandKeys(held.message.command_keys)
+        keys = self._believed(held)
         for door in (self._door, self._group_door):
             if door is not None:
                 door.keys = keys
         if self._session is not None:
             self._session.use(held.message)
+
+    def _believed(self, held: HeldCredentials) -> CommandKeys:
+        """The command keys that these credentials leave us with."""
+        raw_keys, trouble = self._command_keys.take(held.message, self._state.claim_used)
+        if trouble:
+            log.error("%s", trouble)
+            self._tell(Event.SEVERITY_ALARM, "command_key.refused", trouble)
+        return CommandKeys(raw_keys)
 
     def _tell_credentials(self, text: str) -> None:
         self._tell(Event.SEVERITY_ALARM, "credentials.trouble", text)

@@ -12,7 +12,7 @@ from edge_agent.sync.intents import MAX_REFUSALS_A_MINUTE, CommandKeys, IntentDo
 from edge_agent.sync.journal import Journal
 from edge_agent.sync.state import State
 from protos import services
-from protos.vpp.v1.intent_pb2 import ArmService, Intent, Release, Schedule, SignedIntent
+from protos.vpp.v1.intent_pb2 import ArmService, Intent, Release, Schedule, SignedIntent, StopOrder
 from protos.vpp.v1.report_pb2 import Acknowledgement
 
 NOW_MS = 1_700_000_000_000
@@ -41,7 +41,7 @@ def intent(**changed: object) -> Intent:
         "expires_ms": NOW_MS + 60_000,
     }
     fields.update(changed)
-    if not {"schedule", "arm", "release"} & fields.keys():
+    if not {"schedule", "arm", "release", "stop"} & fields.keys():
         fields["arm"] = arm()
     return Intent(**fields)  # type: ignore[arg-type]
 
@@ -174,6 +174,28 @@ def test_bad_intents_are_refused_with_the_reason_once(site: Site, kind: str, dat
     assert site.forwarded == []
     [(_, said)] = site.said()
     assert reason in said
+
+
+def test_nothing_is_timed_by_a_clock_that_is_too_uncertain_but_a_stop_is_obeyed(site: Site) -> None:
+    site.door.clock_error_ms = 61_000.0
+    site.door.receive("service", signed(intent(expires_ms=NOW_MS + 3_600_000)), live=True)
+    stop = intent(expires_ms=NOW_MS + 3_600_000, stop=StopOrder(stop=True, reason="smoke"))
+    site.door.receive("stop", signed(stop), live=True)
+    assert site.forwarded == [("stop", 5)]
+    [(_, refused), (_, accepted)] = site.said()
+    assert "clock is too uncertain" in refused
+    assert accepted == "accepted"
+
+
+def test_an_accepted_intent_that_is_replayed_moves_nothing(site: Site) -> None:
+    first, second = signed(intent(sequence=5)), signed(intent(sequence=6))
+    for data in (first, second, first, first, second):
+        site.door.receive("service", data, live=True)
+    assert site.forwarded == [("service", 5), ("service", 6)]
+    again = site.restarted()
+    again.door.receive("service", first, live=True)
+    assert again.forwarded == []
+    assert [(sequence, "newer" in text) for sequence, text in again.said()] == [(5, False), (6, False), (5, True)]
 
 
 def test_a_tampered_intent_is_refused(site: Site) -> None:
