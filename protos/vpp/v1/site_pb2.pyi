@@ -1,10 +1,65 @@
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class DownloadRequest(_message.Message):
+    __slots__ = ("sha256", "offset")
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    sha256: str
+    offset: int
+    def __init__(self, sha256: _Optional[str] = ..., offset: _Optional[int] = ...) -> None: ...
+
+class DownloadChunk(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
+
+class SignedManifest(_message.Message):
+    __slots__ = ("manifest", "signature", "key_id")
+    MANIFEST_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    manifest: bytes
+    signature: bytes
+    key_id: bytes
+    def __init__(self, manifest: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., key_id: _Optional[bytes] = ...) -> None: ...
+
+class UpdateStatus(_message.Message):
+    __slots__ = ("kind", "name", "version", "state", "reason")
+    class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STATE_UNSPECIFIED: _ClassVar[UpdateStatus.State]
+        STATE_FETCHING: _ClassVar[UpdateStatus.State]
+        STATE_STAGED: _ClassVar[UpdateStatus.State]
+        STATE_SWITCHED: _ClassVar[UpdateStatus.State]
+        STATE_HEALTHY: _ClassVar[UpdateStatus.State]
+        STATE_ROLLED_BACK: _ClassVar[UpdateStatus.State]
+        STATE_REFUSED: _ClassVar[UpdateStatus.State]
+    STATE_UNSPECIFIED: UpdateStatus.State
+    STATE_FETCHING: UpdateStatus.State
+    STATE_STAGED: UpdateStatus.State
+    STATE_SWITCHED: UpdateStatus.State
+    STATE_HEALTHY: UpdateStatus.State
+    STATE_ROLLED_BACK: UpdateStatus.State
+    STATE_REFUSED: UpdateStatus.State
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    name: str
+    version: str
+    state: UpdateStatus.State
+    reason: str
+    def __init__(self, kind: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[_Union[UpdateStatus.State, str]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class EnrolRequest(_message.Message):
     __slots__ = ("claim_token", "certificate_request", "nats_public_key", "agent_version")
@@ -71,7 +126,7 @@ class CommandKeyRotation(_message.Message):
     def __init__(self, public_key: _Optional[bytes] = ..., previous_key_id: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class SiteDescription(_message.Message):
-    __slots__ = ("devices", "agent_version", "rated_power_w", "max_charge_w", "max_discharge_w", "storage_capacity_wh", "soc_min", "soc_max")
+    __slots__ = ("devices", "agent_version", "rated_power_w", "max_charge_w", "max_discharge_w", "storage_capacity_wh", "soc_min", "soc_max", "updates")
     DEVICES_FIELD_NUMBER: _ClassVar[int]
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     RATED_POWER_W_FIELD_NUMBER: _ClassVar[int]
@@ -80,6 +135,7 @@ class SiteDescription(_message.Message):
     STORAGE_CAPACITY_WH_FIELD_NUMBER: _ClassVar[int]
     SOC_MIN_FIELD_NUMBER: _ClassVar[int]
     SOC_MAX_FIELD_NUMBER: _ClassVar[int]
+    UPDATES_FIELD_NUMBER: _ClassVar[int]
     devices: _containers.RepeatedCompositeFieldContainer[Device]
     agent_version: str
     rated_power_w: float
@@ -88,7 +144,8 @@ class SiteDescription(_message.Message):
     storage_capacity_wh: float
     soc_min: float
     soc_max: float
-    def __init__(self, devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., agent_version: _Optional[str] = ..., rated_power_w: _Optional[float] = ..., max_charge_w: _Optional[float] = ..., max_discharge_w: _Optional[float] = ..., storage_capacity_wh: _Optional[float] = ..., soc_min: _Optional[float] = ..., soc_max: _Optional[float] = ...) -> None: ...
+    updates: _containers.RepeatedCompositeFieldContainer[UpdateStatus]
+    def __init__(self, devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., agent_version: _Optional[str] = ..., rated_power_w: _Optional[float] = ..., max_charge_w: _Optional[float] = ..., max_discharge_w: _Optional[float] = ..., storage_capacity_wh: _Optional[float] = ..., soc_min: _Optional[float] = ..., soc_max: _Optional[float] = ..., updates: _Optional[_Iterable[_Union[UpdateStatus, _Mapping]]] = ...) -> None: ...
 
 class Device(_message.Message):
     __slots__ = ("name", "manufacturer", "model", "serial", "sunspec_models")
@@ -105,11 +162,13 @@ class Device(_message.Message):
     def __init__(self, name: _Optional[str] = ..., manufacturer: _Optional[str] = ..., model: _Optional[str] = ..., serial: _Optional[str] = ..., sunspec_models: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class SiteConfiguration(_message.Message):
-    __slots__ = ("telemetry_interval_ms", "groups", "coordinator_time_ms")
+    __slots__ = ("telemetry_interval_ms", "groups", "updates", "coordinator_time_ms")
     TELEMETRY_INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
     GROUPS_FIELD_NUMBER: _ClassVar[int]
+    UPDATES_FIELD_NUMBER: _ClassVar[int]
     COORDINATOR_TIME_MS_FIELD_NUMBER: _ClassVar[int]
     telemetry_interval_ms: int
     groups: _containers.RepeatedScalarFieldContainer[str]
+    updates: _containers.RepeatedCompositeFieldContainer[SignedManifest]
     coordinator_time_ms: int
-    def __init__(self, telemetry_interval_ms: _Optional[int] = ..., groups: _Optional[_Iterable[str]] = ..., coordinator_time_ms: _Optional[int] = ...) -> None: ...
+    def __init__(self, telemetry_interval_ms: _Optional[int] = ..., groups: _Optional[_Iterable[str]] = ..., updates: _Optional[_Iterable[_Union[SignedManifest, _Mapping]]] = ..., coordinator_time_ms: _Optional[int] = ...) -> None: ...

@@ -123,6 +123,11 @@ class SiteServiceStub:
                 request_serializer=protos_dot_vpp_dot_v1_dot_site__pb2.RenewRequest.SerializeToString,
                 response_deserializer=protos_dot_vpp_dot_v1_dot_site__pb2.Credentials.FromString,
                 _registered_method=True)
+        self.Download = channel.unary_stream(
+                '/vpp.v1.SiteService/Download',
+                request_serializer=protos_dot_vpp_dot_v1_dot_site__pb2.DownloadRequest.SerializeToString,
+                response_deserializer=protos_dot_vpp_dot_v1_dot_site__pb2.DownloadChunk.FromString,
+                _registered_method=True)
 
 
 class SiteServiceServicer:
@@ -143,6 +148,14 @@ class SiteServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Download(self, request, context):
+        """A file of an update that the site was told to install, from an offset on. Errors: NOT_FOUND (none of the site's
+        updates has it), OUT_OF_RANGE (an offset beyond its end).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SiteServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -155,6 +168,11 @@ def add_SiteServiceServicer_to_server(servicer, server):
                     servicer.Renew,
                     request_deserializer=protos_dot_vpp_dot_v1_dot_site__pb2.RenewRequest.FromString,
                     response_serializer=protos_dot_vpp_dot_v1_dot_site__pb2.Credentials.SerializeToString,
+            ),
+            'Download': grpc.unary_stream_rpc_method_handler(
+                    servicer.Download,
+                    request_deserializer=protos_dot_vpp_dot_v1_dot_site__pb2.DownloadRequest.FromString,
+                    response_serializer=protos_dot_vpp_dot_v1_dot_site__pb2.DownloadChunk.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -212,6 +230,33 @@ class SiteService:
             '/vpp.v1.SiteService/Renew',
             protos_dot_vpp_dot_v1_dot_site__pb2.RenewRequest.SerializeToString,
             protos_dot_vpp_dot_v1_dot_site__pb2.Credentials.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Download(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/vpp.v1.SiteService/Download',
+            protos_dot_vpp_dot_v1_dot_site__pb2.DownloadRequest.SerializeToString,
+            protos_dot_vpp_dot_v1_dot_site__pb2.DownloadChunk.FromString,
             options,
             channel_credentials,
             insecure,
