@@ -24,6 +24,7 @@ from edge_agent.runtime.watchdog import Watchdog
 from protos.settings import SettingsError
 
 WATCH_S = 2.0
+BOARDS = ("rp2040", "rp2350", "esp32-s3", "esp32-c3", "unix")
 REFUSED = 2  # the configuration, or what it names, has to be mended first
 
 
@@ -90,6 +91,21 @@ def _parser() -> argparse.ArgumentParser:
     dump.add_argument("address", metavar="ADDRESS", help="HOST, HOST:PORT or /dev/ttyUSB0")
     dump.add_argument("--unit-id", type=int, default=1, metavar="N", help="Modbus unit (default 1)")
     dump.add_argument("--output", type=Path, metavar="FILE", help="default: standard output")
+
+    firmware = commands.add_parser("firmware", help="pack or install firmware of a microcontroller")
+    which = firmware.add_subparsers(required=True, metavar="COMMAND")
+    packing = _add(which, "pack", _firmware_pack, "sign a firmware and put it into one file")
+    packing.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="modules; default: this version's own")
+    packing.add_argument("--key", type=Path, required=True, metavar="FILE", help="Ed25519 private key, PEM")
+    packing.add_argument("--name", choices=("meter", "relay"), required=True, help="the program it is for")
+    packing.add_argument("--board", choices=BOARDS, required=True, help="the board it is for")
+    packing.add_argument("--version", required=True, metavar="1.2.3", help="of this firmware")
+    packing.add_argument("--minimum-version", default="0.0.0", metavar="1.2.3", help="nothing below it is taken then")
+    packing.add_argument("--output", type=Path, required=True, metavar="FILE", help="the image")
+    update = _add(which, "update", _firmware_update, "install an image in a device; stop the agent first")
+    update.add_argument("--config", type=Path, required=True, metavar="FILE", help="the agent's TOML file")
+    update.add_argument("device", metavar="DEVICE", help="its name in the configuration")
+    update.add_argument("image", type=Path, metavar="FILE", help="the image")
 
     install = _add(commands, "install", _install, "set up user, folders and systemd unit on this gateway")
     install.add_argument("--dry-run", action="store_true", help="only print what would be done")
@@ -259,6 +275,40 @@ def _stop(parsed: argparse.Namespace) -> int:
     print(
         f"site {config.site}: {what}" if told else f"site {config.site}: {what} from the agent's next start; none runs"
     )
+    return 0
+
+
+def _firmware_pack(parsed: argparse.Namespace) -> int:
+    from edge_agent.commands import firmware
+
+    try:
+        image, public_key = firmware.pack(
+            parsed.key,
+            parsed.folder,
+            name=parsed.name,
+            board=parsed.board,
+            version=parsed.version,
+            minimum_version=parsed.minimum_version,
+            issued_ms=SystemClock().utc_ms(),
+        )
+        parsed.output.write_bytes(image)
+    except (firmware.FirmwareCommandError, OSError) as error:
+        print(f"vpp-agent: {error}", file=sys.stderr)
+        return REFUSED
+    print(f"{parsed.output}: {len(image)} bytes; taken by nodes with update_key {public_key}")
+    return 0
+
+
+def _firmware_update(parsed: argparse.Namespace) -> int:
+    from edge_agent.commands import firmware
+
+    config = load(parsed.config)
+    try:
+        image = parsed.image.read_bytes()
+        asyncio.run(firmware.install(config, parsed.device, image, SystemClock(), print))
+    except (firmware.FirmwareCommandError, OSError) as error:
+        print(f"vpp-agent: {error}", file=sys.stderr)
+        return REFUSED
     return 0
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hil.rigs.firmware_node import FIRMWARE, HEAP, PROGRAMS, micropython
+from hil.rigs.firmware_node import FIRMWARE, HEAP, MODULES, PROGRAMS, micropython
 
 HERE = Path(__file__).parent
 Run = Callable[..., Any]
@@ -22,10 +22,10 @@ def run_program(vm: str, name: str, *arguments: object) -> list[Any]:
     program = [str(ours if ours.exists() else PROGRAMS / name), *map(str, arguments)]
     if vm == "micropython":
         command = [micropython(), "-X", f"heapsize={HEAP}", *program]
-        environment = {"MICROPYPATH": str(FIRMWARE)}
+        environment = {"MICROPYPATH": MODULES}
     else:
         command = [sys.executable, *program]
-        environment = {"PYTHONPATH": os.pathsep.join((str(HERE / "cpython"), str(FIRMWARE)))}
+        environment = {"PYTHONPATH": os.pathsep.join((str(HERE / "cpython"), MODULES))}
     run = subprocess.run(
         command, env=os.environ | environment, capture_output=True, text=True, timeout=60, check=False, cwd=FIRMWARE
     )

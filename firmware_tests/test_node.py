@@ -266,7 +266,7 @@ async def test_exceptions_and_broadcast(tmp_path: Path) -> None:
     async with node_and_client(tmp_path, {**SETTINGS, "program": "relay"}, steady(50.0)) as (node, client):
         assert (await client.read_coils(0, count=1, device_id=UNIT)).exception_code == 1
         assert (await client.read_holding_registers(39999, count=1, device_id=UNIT)).exception_code == 2
-        assert (await client.read_holding_registers(RELAY, count=40, device_id=UNIT)).exception_code == 2
+        assert (await client.read_holding_registers(RELAY, count=120, device_id=UNIT)).exception_code == 2
         assert (await client.write_register(FAST + 6, 1, device_id=UNIT)).exception_code == 2
         assert (await client.write_register(RELAY + 3, 3, device_id=UNIT)).exception_code == 3
         assert (await client.write_registers(RELAY + 3, [2, 0], device_id=UNIT)).exception_code == 3
@@ -358,9 +358,9 @@ async def test_starts_that_do_not_last_lead_to_safe_mode_and_one_that_can_be_rea
             values = await until(told)
             assert (values["Boots"], values["Safe"]) == (start, 1 if start > 3 else 0)
             assert node.relay is True
-    # In safe mode there is no law, and no model of one.
+    # In safe mode there is no law, and no model of one; an update is taken.
     async with node_and_client(tmp_path, settings, steady(50.0)) as (_, client):
-        assert (await client.read_holding_registers(RELAY, count=2, device_id=UNIT)).registers == [0xFFFF, 0]
+        assert (await client.read_holding_registers(RELAY, count=2, device_id=UNIT)).registers == [64912, 87]
 
 
 async def test_a_starved_watchdog_restarts_the_node(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from edge_agent.drivers.sunspec.discovery import BASES, MARKER, DeviceMap, NoSun
 from edge_agent.drivers.sunspec.kept import KeptFunctions
 from edge_agent.drivers.sunspec.layout import Field, ModelMap
 from edge_agent.drivers.sunspec.legacy_control import LegacyPowerControl
-from edge_agent.drivers.sunspec.microcontroller import SunSpecMicrocontroller
+from edge_agent.drivers.sunspec.microcontroller import UPDATE_MODEL, SunSpecMicrocontroller
 from edge_agent.drivers.sunspec.points import FAST_METER, METER_MODELS, Points, choose_points
 from edge_agent.drivers.sunspec.poll import Poller
 from edge_agent.drivers.transaction import Connection
@@ -143,7 +143,7 @@ async def open_sunspec(config: DeviceConfig, connection: Connection, clock: Cloc
         device.control = _control(config.name, connection, found, poller, points, clock)
     fast = found.first(FAST_METER)
     if fast is not None and not config.read_only:
-        device.microcontroller = SunSpecMicrocontroller(connection, fast)
+        device.microcontroller = SunSpecMicrocontroller(config.name, connection, fast, found.first(UPDATE_MODEL))
     return device
 
 

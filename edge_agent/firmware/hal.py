@@ -1,9 +1,10 @@
 """The board: the only file that knows one. RP2040 and RP2350, ESP32 (S3, C3), and the unix VM as a simulated board.
 
-A Board has an `adc`, a `uart`, a relay, a temperature sensor, a watchdog and random numbers.
+A Board has an `adc`, a `uart`, a relay, a push-button, a temperature sensor, a watchdog and random numbers; NAME is
+what an update's manifest calls it, and `restart` starts it again.
 Wiring of the boards is in README.md. The unix VM's board is described by `board.json` in its folder: "uart" (path of a
 pty), "adc" ("tcp:PORT" of 127.0.0.1, or "file:PATH", played at its own rate; 16-bit samples), and optionally "relay",
-"temperature" and "watchdog" (paths of files) and "restart_code".
+"button", "temperature" and "watchdog" (paths of files).
 """
 
 import os
@@ -11,6 +12,7 @@ import sys
 import time
 
 import micropython
+from thermistor import temperature_dc
 
 RP2 = sys.platform == "rp2"
 ESP32 = sys.platform == "esp32"
@@ -20,71 +22,39 @@ WATCHDOG_MS = 2000
 
 
 @micropython.viper
-def widen(source, begin: int, wrap: int, target, at: int, count: int, shift: int):
-    """Copies `count` little-endian samples from `begin` of a ring of `wrap` samples, as 16-bit ones."""
+def widen(source, begin: int, wrap: int, target, at: int, count: int, how: int):
+    """Copies `count` little-endian samples from `begin` of a ring of `wrap` samples, as 16-bit ones.
+
+    how: the samples' shift to the left, plus 16 * (the samples from one to the next, less one).
+    """
     source_ = ptr8(source)
     target_ = ptr16(target)
+    shift = how & 15
+    stride = (how >> 4) + 1
+    j = begin
     for i in range(count):
-        j = begin + i
         if j >= wrap:
             j = j - wrap
         target_[at + i] = (int(source_[j + j]) | (int(source_[j + j + 1]) << 8)) << shift
+        j = j + stride
 
 
-if RP2:
+if RP2 or ESP32:
     import machine
-    import rp2
-    import uctypes
 
-    class _Adc:
-        """The converter free-runs from its own 48 MHz clock; DMA carries its results into a ring by itself."""
-
-        RING = 512  # samples; 1024 bytes, which the DMA wraps at
-
-        def __init__(self, rate_hz):
-            wide = machine.ADC(26)  # sets the pin up
-            wide.read_u16()
-            rp2350 = "RP2350" in str(sys.implementation)
-            base = 0x400A0000 if rp2350 else 0x4004C000
-            memory = bytearray(4 * self.RING)
-            first = -uctypes.addressof(memory) % (2 * self.RING)
-            self._ring = memoryview(memory)[first : first + 2 * self.RING]
-            machine.mem32[base + 0x10] = (48_000_000 // rate_hz - 1) << 8
-            machine.mem32[base + 0x08] = 1 << 24 | 1 << 3 | 1  # request DMA from one sample up
-            self._dma = rp2.DMA()
-            # A channel prints as DMA(n), and tells its number in no other way; its count stands at 8 of its registers.
-            self._left = 0x50000000 + 0x40 * int(str(self._dma)[4:-1]) + 8
-            self._control = self._dma.pack_ctrl(
-                size=1, inc_read=False, inc_write=True, ring_sel=True, ring_size=10, treq_sel=48 if rp2350 else 36
-            )
-            self._fifo = base + 0x0C
-            self._arm()
-            machine.mem32[base] = 1 << 3 | 1  # go on for ever, on channel 0 (GP26)
-
-        def _arm(self):
-            self._dma.config(read=self._fifo, write=self._ring, count=0x0FFFFE00, ctrl=self._control, trigger=True)
-            self._taken = 0
-
-        def poll(self, estimator):
-            """1: a hop was put at the estimator's place, 0: not yet, -1: samples were lost."""
-            waiting = 0x0FFFFE00 - (machine.mem32[self._left] & 0x0FFFFFFF) - self._taken
-            if waiting > self.RING - estimator.hop or self._taken > 0x0FFFF000:
-                self._dma.active(0)
-                self._arm()
-                return -1
-            if waiting < estimator.hop:
-                return 0
-            widen(self._ring, self._taken % self.RING, self.RING, estimator.samples, estimator.at, estimator.hop, 4)
-            self._taken += estimator.hop
-            return 1
+    def restart():
+        machine.reset()
 
     class _Uart:
+        """RS-485: the driver is on while the board speaks."""
+
         latency_us = 0
 
-        def __init__(self, baud):
-            # Pins and driver-enable of the RS-485 transceiver are in README.md.
-            self._uart = machine.UART(0, baud, tx=machine.Pin(0), rx=machine.Pin(1), rxbuf=512, timeout=0)
-            self._enable = machine.Pin(2, machine.Pin.OUT, value=0)
+        def __init__(self, number, baud, tx, rx, enable):
+            self._uart = machine.UART(
+                number, baud, tx=machine.Pin(tx), rx=machine.Pin(rx), rxbuf=512, txbuf=512, timeout=0
+            )
+            self._enable = machine.Pin(enable, machine.Pin.OUT, value=0)
 
         def receive(self, buffer):
             return (self._uart.readinto(buffer) or 0) if self._uart.any() else 0
@@ -95,18 +65,64 @@ if RP2:
             self._uart.flush()
             self._enable.value(0)
 
+    class _OneWire:
+        """A DS18B20. A reading is that of the conversion which the last one began: asked once a second, it is done."""
+
+        def __init__(self, pin):
+            import ds18x20
+            import onewire
+
+            self._bus = ds18x20.DS18X20(onewire.OneWire(machine.Pin(pin)))
+            self._address = None
+
+        def temperature_dc(self):
+            try:
+                if self._address is None:
+                    found = self._bus.scan()
+                    self._address = found[0] if found else None
+                    value = None
+                else:
+                    value = self._bus.read_temp(self._address)
+                if self._address is not None:
+                    self._bus.convert_temp()
+            except Exception:  # what a bus without an answer raises differs from port to port
+                self._address = None
+                return None
+            # 85.0 is what the sensor shows before its first conversion
+            return None if value is None or value == 85.0 else round(10 * value)
+
+    class _Thermistor:
+        def __init__(self, read_u16, settings):
+            self._read_u16 = read_u16
+            self._settings = settings
+
+        def temperature_dc(self):
+            s = self._settings
+            return temperature_dc(self._read_u16(), s["series_ohm"], s["r25_ohm"], s["beta_k"])
+
     class Board:
-        def __init__(self, folder, rate_hz, baud):
-            self.adc = _Adc(rate_hz)
-            self.uart = _Uart(baud)
-            self._relay = machine.Pin(3, machine.Pin.OUT, value=0)
+        def __init__(self, folder, settings):
+            sensor = settings["sensor"]
+            self.adc = _Adc(settings["rate_hz"], sensor["kind"] == "thermistor")
+            self.uart = _Uart(UART, settings["baud"], PIN_TX, PIN_RX, PIN_ENABLE)
+            self._relay = machine.Pin(PIN_RELAY, machine.Pin.OUT, value=0)
+            self._button = machine.Pin(PIN_BUTTON, machine.Pin.IN, machine.Pin.PULL_UP)
+            self._sensor = None
+            if sensor["kind"] == "ds18b20":
+                self._sensor = _OneWire(PIN_ONE_WIRE)
+            elif sensor["kind"] == "thermistor":
+                self._sensor = _Thermistor(self.adc.thermistor_u16, sensor)
             self._watchdog = machine.WDT(timeout=WATCHDOG_MS)
 
         def relay(self, on):
             self._relay.value(1 if on else 0)
 
+        def pressed(self):
+            return self._button.value() == 0
+
         def temperature_dc(self):
-            return None
+            """Tenths of a degree; None without a sensor that answers."""
+            return self._sensor.temperature_dc() if self._sensor is not None else None
 
         def feed(self):
             self._watchdog.feed()
@@ -114,26 +130,102 @@ if RP2:
         def rest(self, milliseconds):
             machine.idle()
 
-        def restart(self):
-            machine.reset()
-
         def seed(self):
             return int.from_bytes(os.urandom(3), "little")
+
+
+if RP2:
+    import rp2
+    import uctypes
+
+    NAME = "rp2350" if "RP2350" in str(sys.implementation) else "rp2040"
+    UART, PIN_TX, PIN_RX, PIN_ENABLE, PIN_RELAY, PIN_ONE_WIRE, PIN_BUTTON = 0, 0, 1, 2, 3, 4, 5
+    PIN_MAINS, PIN_THERMISTOR = 26, 27
+
+    class _Adc:
+        """The converter free-runs from its own 48 MHz clock; DMA carries its results into a ring by itself.
+
+        With a thermistor it takes mains and thermistor in turns, at twice the rate.
+        """
+
+        RING = 1024  # samples; 2048 bytes, which the DMA wraps at
+        COUNT = 0x0FFFFC00
+
+        def __init__(self, rate_hz, thermistor):
+            machine.ADC(PIN_MAINS)  # sets the pin up
+            self._inputs = 1
+            if thermistor:
+                machine.ADC(PIN_THERMISTOR)
+                self._inputs = 2
+            rp2350 = NAME == "rp2350"
+            self._base = base = 0x400A0000 if rp2350 else 0x4004C000
+            memory = bytearray(4 * self.RING)
+            first = -uctypes.addressof(memory) % (2 * self.RING)
+            self._ring = memoryview(memory)[first : first + 2 * self.RING]
+            self._how = 4 | (self._inputs - 1) << 4
+            machine.mem32[base + 0x10] = (48_000_000 // (rate_hz * self._inputs) - 1) << 8
+            machine.mem32[base + 0x08] = 1 << 24 | 1 << 3 | 1  # request DMA from one sample up
+            self._dma = rp2.DMA()
+            # A channel prints as DMA(n), and tells its number in no other way; its count stands at 8 of its registers.
+            self._left = 0x50000000 + 0x40 * int(str(self._dma)[4:-1]) + 8
+            self._control = self._dma.pack_ctrl(
+                size=1, inc_read=False, inc_write=True, ring_sel=True, ring_size=11, treq_sel=48 if rp2350 else 36
+            )
+            self._fifo = base + 0x0C
+            self._arm()
+
+        def _arm(self):
+            """From an empty queue and with the mains first, so that each input's samples are known by their places."""
+            base = self._base
+            machine.mem32[base] = 1
+            while not machine.mem32[base] >> 8 & 1:
+                pass
+            while machine.mem32[base + 0x08] >> 16 & 15:
+                machine.mem32[self._fifo]
+            self._dma.config(read=self._fifo, write=self._ring, count=self.COUNT, ctrl=self._control, trigger=True)
+            self._taken = 0
+            machine.mem32[base] = (3 << 16 if self._inputs == 2 else 0) | 1 << 3 | 1
+
+        def poll(self, estimator):
+            """1: a hop was put at the estimator's place, 0: not yet, -1: samples were lost."""
+            hop = estimator.hop * self._inputs
+            waiting = self.COUNT - (machine.mem32[self._left] & 0x0FFFFFFF) - self._taken
+            if waiting > self.RING - hop or self._taken > 0x0FFFF000:
+                self._dma.active(0)
+                self._arm()
+                return -1
+            if waiting < hop:
+                return 0
+            begin = self._taken % self.RING
+            widen(self._ring, begin, self.RING, estimator.samples, estimator.at, estimator.hop, self._how)
+            self._taken += hop
+            return 1
+
+        def thermistor_u16(self):
+            at = 2 * ((self._taken - 1) % self.RING)
+            return (self._ring[at] | self._ring[at + 1] << 8) << 4
 
 
 if ESP32:
     import array
 
-    import machine
+    C3 = "C3" in str(sys.implementation)
+    NAME = "esp32-c3" if C3 else "esp32-s3"
+    UART = 1
+    PIN_TX, PIN_RX, PIN_ENABLE = (6, 7, 5) if C3 else (17, 18, 8)
+    PIN_RELAY, PIN_ONE_WIRE, PIN_BUTTON = (10, 4, 3) if C3 else (10, 4, 5)
+    PIN_MAINS, PIN_THERMISTOR = (1, 0) if C3 else (1, 2)
 
     class _Adc:
         """A hardware timer takes a sample; what the port's scheduler cannot keep up with counts as lost."""
 
         RING = 1024
 
-        def __init__(self, rate_hz):
+        def __init__(self, rate_hz, thermistor):
             self._ring = array.array("H", [0] * self.RING)
-            self._adc = machine.ADC(machine.Pin(1), atten=machine.ADC.ATTN_11DB)
+            self._adc = machine.ADC(machine.Pin(PIN_MAINS), atten=machine.ADC.ATTN_11DB)
+            if thermistor:
+                self.thermistor_u16 = machine.ADC(machine.Pin(PIN_THERMISTOR), atten=machine.ADC.ATTN_11DB).read_u16
             self._written = 0
             self._taken = 0
             self._period_us = 1_000_000 // rate_hz
@@ -162,47 +254,6 @@ if ESP32:
             widen(self._ring, self._taken % self.RING, self.RING, estimator.samples, estimator.at, estimator.hop, 0)
             self._taken = self._taken + estimator.hop & 0xFFFFFF
             return 1
-
-    class _Uart:
-        latency_us = 0
-
-        def __init__(self, baud):
-            self._uart = machine.UART(1, baud, tx=17, rx=18, rxbuf=512, timeout=0)
-            self._enable = machine.Pin(8, machine.Pin.OUT, value=0)
-
-        def receive(self, buffer):
-            return (self._uart.readinto(buffer) or 0) if self._uart.any() else 0
-
-        def send(self, data):
-            self._enable.value(1)
-            self._uart.write(data)
-            self._uart.flush()
-            self._enable.value(0)
-
-    class Board:
-        def __init__(self, folder, rate_hz, baud):
-            self.adc = _Adc(rate_hz)
-            self.uart = _Uart(baud)
-            self._relay = machine.Pin(10, machine.Pin.OUT, value=0)
-            self._watchdog = machine.WDT(timeout=WATCHDOG_MS)
-
-        def relay(self, on):
-            self._relay.value(1 if on else 0)
-
-        def temperature_dc(self):
-            return None
-
-        def feed(self):
-            self._watchdog.feed()
-
-        def rest(self, milliseconds):
-            machine.idle()
-
-        def restart(self):
-            machine.reset()
-
-        def seed(self):
-            return int.from_bytes(os.urandom(3), "little")
 
 
 if UNIX:
@@ -291,25 +342,38 @@ if UNIX:
         def send(self, data):
             self._file.write(data)
 
+    NAME = "unix"
+    RESTART_CODE = 75  # of a process that is to be started again
+
+    def restart():
+        sys.exit(RESTART_CODE)
+
     class Board:
-        def __init__(self, folder, rate_hz, baud):
+        def __init__(self, folder, settings):
             with open(folder + "/board.json") as file:
                 wiring = json.load(file)
             self._poller = select.poll()
-            self.adc = _Adc(wiring["adc"], rate_hz, self._poller)
+            self.adc = _Adc(wiring["adc"], settings["rate_hz"], self._poller)
             self.uart = _Uart(wiring["uart"], self._poller)
             self._relay = open(wiring["relay"], "wb") if "relay" in wiring else None
             self._thermometer = open(wiring["temperature"], "rb") if "temperature" in wiring else None
             self._watchdog = open(wiring["watchdog"], "wb") if "watchdog" in wiring else None
             self._text = bytearray(8)
             self._fed_ms = time.ticks_ms()
-            self._restart_code = wiring.get("restart_code", 75)
+            self._button = open(wiring["button"], "rb") if "button" in wiring else None
 
         def relay(self, on):
             if self._relay is not None:
                 self._relay.seek(0)
                 self._relay.write(b"1" if on else b"0")
                 self._relay.flush()
+
+        def pressed(self):
+            """Whether the file begins with "1"."""
+            if self._button is None:
+                return False
+            self._button.seek(0)
+            return self._button.readinto(self._text) > 0 and self._text[0] == 49
 
         def temperature_dc(self):
             """Tenths of a degree as text in the file; None without one."""
@@ -331,7 +395,7 @@ if UNIX:
             """A watchdog that was starved bites at the next feeding: later than a real one, but it bites."""
             now_ms = time.ticks_ms()
             if time.ticks_diff(now_ms, self._fed_ms) > WATCHDOG_MS:
-                self.restart()
+                restart()
             self._fed_ms = now_ms
             if self._watchdog is not None:
                 self._watchdog.seek(0)
@@ -342,9 +406,6 @@ if UNIX:
             """Until something has come, or so long."""
             for _ in self._poller.ipoll(milliseconds):
                 return
-
-        def restart(self):
-            sys.exit(self._restart_code)
 
         def seed(self):
             return int.from_bytes(os.urandom(3), "little")

@@ -3,5 +3,5 @@
 from node import Node
 
 
-def run(folder):
-    Node(folder).run()
+def run(folder, slots):
+    Node(folder, slots).run()

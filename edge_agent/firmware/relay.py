@@ -8,5 +8,5 @@ def make_law(settings, seed):
     return RelayLaw(settings["relay"], settings["nominal_hz"], seed)
 
 
-def run(folder):
-    Node(folder, make_law).run()
+def run(folder, slots):
+    Node(folder, slots, make_law).run()

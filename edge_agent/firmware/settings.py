@@ -13,6 +13,9 @@ DEFAULT = {
     "nominal_v": 230,
     "microvolt_per_count": 19_000,
     "rate_ppb": 0,
+    "update_key": "",  # whose firmware is taken: an Ed25519 public key in 64 hex digits; none: nobody's
+    "button_s": 3600,  # for how long the push-button's word holds
+    "sensor": {"kind": "none", "series_ohm": 10_000, "r25_ohm": 10_000, "beta_k": 3950},
     "relay": {
         "service": "stages",
         "knots_uhz_ppm": [-1_000_000, 1_000_000, -200_000, 0, 200_000, 0, 1_000_000, -1_000_000],
@@ -38,6 +41,10 @@ _RANGES = {
     "nominal_v": (80, 300),
     "microvolt_per_count": (1, 500_000),
     "rate_ppb": (-500_000, 500_000),
+    "button_s": (1, 65534),
+    "series_ohm": (100, 1_000_000),
+    "r25_ohm": (100, 1_000_000),
+    "beta_k": (1000, 10_000),
     "under_uhz": (45_000_000, 65_000_000),
     "return_uhz": (45_000_000, 65_000_000),
     "delay_ms": (0, 600_000),
@@ -50,7 +57,7 @@ _RANGES = {
     "coldest_dc": (-500, 3000),
     "most_switched_an_hour": (2, 3600),
 }
-_CHOICES = {"program": ("meter", "relay"), "service": ("curve", "stages")}
+_CHOICES = {"program": ("meter", "relay"), "service": ("curve", "stages"), "kind": ("none", "ds18b20", "thermistor")}
 
 
 class SettingsError(ValueError):
@@ -99,6 +106,9 @@ def _check(key, value, name):
     elif key in _CHOICES:
         if value not in _CHOICES[key]:
             raise SettingsError(name + " is not one of " + ", ".join(_CHOICES[key]))
+    elif key == "update_key":
+        if not isinstance(value, str) or len(value) not in (0, 64) or value.strip("0123456789abcdef"):
+            raise SettingsError(name + " is no Ed25519 public key in 64 hex digits")
     elif key == "knots_uhz_ppm":
         _check_knots(value, name)
     elif key == "rest_on":

@@ -1,6 +1,7 @@
-"""The SunSpec register map: common model, single-phase float meter (211), 64910 for fast values, 64911 for the relay.
+"""The SunSpec register map: common model, single-phase float meter (211), and three models of our own: 64910 for fast
+values, 64911 for the relay (on a relay), 64912 for updates.
 
-`models/*.json` define the two vendor models in SunSpec's own form. Numbers are written as integers; what is not known
+`models/*.json` define the vendor models in SunSpec's own form. Numbers are written as integers; what is not known
 is written as SunSpec's "not implemented". A request is answered between two cycles, so it never sees half an update.
 """
 
@@ -18,6 +19,7 @@ COMMON_LENGTH = 66
 METER_LENGTH = 124
 FAST_LENGTH = 24
 RELAY_LENGTH = 12
+UPDATE_LENGTH = 87
 
 # Offsets from a model's ID register
 METER_A, METER_VOLTAGE, METER_HZ, METER_W = 2, 10, 26, 28
@@ -27,17 +29,22 @@ FAST_RESIDUAL, FAST_NOMINAL, FAST_PPB, FAST_LOST, FAST_BOOTS, FAST_SAFE, FAST_HO
 FAST_CLOCK, FAST_SPAN = 22, 24
 RELAY_MODE, RELAY_MANUAL_S, RELAY_ON, RELAY_WHY, RELAY_TEMPERATURE, RELAY_SHARE = 3, 4, 5, 6, 7, 8
 RELAY_STATE_S, RELAY_SWITCHED, RELAY_LOCKED_S = 9, 10, 12
+UPDATE_STATE, UPDATE_WHY, UPDATE_COMMAND, UPDATE_SIZE, UPDATE_CRC, UPDATE_HAVE, UPDATE_VERSION = 3, 4, 5, 6, 8, 10, 12
+UPDATE_FLOOR, UPDATE_SLOT, UPDATE_TRIAL_S, UPDATE_VERIFY_MS = 15, 18, 19, 20
+UPDATE_OFFSET, UPDATE_BYTES, UPDATE_DATA, UPDATE_END = 22, 24, 25, 89
 
 WINDOW_MIDDLE_MS = 50  # a frequency is that of the middle of its window
 
 
 class Bank:
     """The registers. `listener` is told what a gateway writes: `clock(high, low)` its milliseconds in two words,
-    `manual(mode, seconds)` a manual override."""
+    `manual(mode, seconds)` a manual override, `update_begin(size, crc)`, `update_chunk(offset, data)` and
+    `update_command(number)` what an update consists of."""
 
     def __init__(self, model, serial, version, unit, nominal_hz, relay, listener):
         self.base = BASE
-        self.words = array.array("H", [0] * ((RELAY + 2 + RELAY_LENGTH if relay else RELAY) + 2))
+        self._update = RELAY + 2 + RELAY_LENGTH if relay else RELAY
+        self.words = array.array("H", [0] * (self._update + 2 + UPDATE_LENGTH + 2))
         self._relay = relay
         self._measured_ms = time.ticks_ms()
         self._listener = listener
@@ -63,6 +70,8 @@ class Bank:
             words[RELAY + 2] = 1
             words[RELAY + RELAY_MANUAL_S] = 3600
             words[RELAY + 13] = 0x8000
+        self._head(self._update, 64912, UPDATE_LENGTH)
+        words[self._update + 2] = 1
         words[len(words) - 2] = 0xFFFF
         self.settle()
 
@@ -121,6 +130,20 @@ class Bank:
         self._put(RELAY + RELAY_SWITCHED, law.switched)
         words[RELAY + RELAY_LOCKED_S] = min(law.locked_ms // 1000, 65534)
 
+    def show_update(self, updater, slots, trial_s, verify_ms):
+        """What a gateway that updates the node asks for."""
+        words = self.words
+        at = self._update
+        words[at + UPDATE_STATE] = updater.state
+        words[at + UPDATE_WHY] = updater.why
+        self._put(at + UPDATE_HAVE, updater.have)
+        for i in range(3):
+            words[at + UPDATE_VERSION + i] = updater.version[i]
+            words[at + UPDATE_FLOOR + i] = slots.floor[i]
+        words[at + UPDATE_SLOT] = 0 if not slots.active else ord(slots.active) - 96
+        words[at + UPDATE_TRIAL_S] = trial_s
+        self._put(at + UPDATE_VERIFY_MS, verify_ms)
+
     # ---- what the Modbus server asks
 
     def refresh(self):
@@ -133,6 +156,9 @@ class Bank:
         offset = address - BASE
         if offset == FAST + FAST_CLOCK or offset == FAST + FAST_CLOCK + 1:
             return True
+        at = offset - self._update
+        if UPDATE_COMMAND <= at < UPDATE_HAVE or UPDATE_OFFSET <= at < UPDATE_END:
+            return True
         return self._relay and (offset == RELAY + RELAY_MODE or offset == RELAY + RELAY_MANUAL_S)
 
     def check(self, address, value):
@@ -141,6 +167,10 @@ class Bank:
             return value <= 2
         if offset == RELAY + RELAY_MANUAL_S:
             return 1 <= value <= 65534
+        if offset == self._update + UPDATE_COMMAND:
+            return 1 <= value <= 4
+        if offset == self._update + UPDATE_BYTES:
+            return 1 <= value <= 2 * (UPDATE_END - UPDATE_DATA)
         return True
 
     def write(self, address, value):
@@ -154,6 +184,22 @@ class Bank:
             self._listener.clock(words[FAST + FAST_CLOCK], words[FAST + FAST_CLOCK + 1])
         if self._relay and first <= RELAY + RELAY_MODE <= last:
             self._listener.manual(words[RELAY + RELAY_MODE], words[RELAY + RELAY_MANUAL_S])
+        if last >= self._update:
+            self._written_update(first - self._update, last - self._update)
+
+    def _written_update(self, first, last):
+        """A size is taken with its checksum, a chunk with all that it consists of; less than that moves nothing."""
+        words = self.words
+        at = self._update
+        if first <= UPDATE_SIZE and last >= UPDATE_CRC + 1:
+            self._listener.update_begin(self._get(at + UPDATE_SIZE), self._get(at + UPDATE_CRC))
+        if first <= UPDATE_OFFSET and last == UPDATE_END - 1:
+            data = bytearray(2 * (UPDATE_END - UPDATE_DATA))
+            for i in range(len(data)):
+                data[i] = words[at + UPDATE_DATA + i // 2] >> (0 if i & 1 else 8) & 0xFF
+            self._listener.update_chunk(self._get(at + UPDATE_OFFSET), data[: words[at + UPDATE_BYTES]])
+        if first <= UPDATE_COMMAND <= last:
+            self._listener.update_command(words[at + UPDATE_COMMAND])
 
     # ---- registers
 
@@ -165,6 +211,9 @@ class Bank:
         raw = text.encode()[: 2 * registers]
         for i in range(len(raw)):
             self.words[at + i // 2] |= raw[i] << (0 if i & 1 else 8)
+
+    def _get(self, at):
+        return self.words[at] << 16 | self.words[at + 1]
 
     def _put(self, at, value):
         self.words[at] = value >> 16 & 0xFFFF

@@ -1,6 +1,7 @@
 """What a device can do, as small protocols. A driver offers those it has; a read-only device has no writable half."""
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Protocol
 
 from edge_agent.model.values import MISSING, Admitted, Nameplate, Sample
@@ -164,14 +165,65 @@ class LocalDroop(Protocol):
         ...
 
 
+class UpdateState(IntEnum):
+    """Where a microcontroller stands with a new firmware; numbers of model 64912 St."""
+
+    IDLE = 0
+    RECEIVING = 1
+    RECEIVED = 2
+    VERIFYING = 3
+    VERIFIED = 4
+    SWITCHING = 5
+    TRIAL = 6
+    HEALTHY = 7
+    REFUSED = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateStatus:
+    """What a microcontroller says of its firmware and of the next one."""
+
+    state: UpdateState
+    why: str  # in words, where it was refused
+    rolled_back: bool  # the last one was
+    have: int  # bytes of the next one's image
+    version: tuple[int, int, int]  # of what runs
+    verify_s: float  # how long the last verification took
+
+
 class Microcontroller(Protocol):
-    """The writable half of a microcontroller that runs our firmware. Nothing in it moves power."""
+    """The writable half of a microcontroller that runs our firmware. Nothing in it moves power.
+
+    All raise DeviceTimeout, DeviceRejected.
+    """
+
+    @property
+    def update_chunk_bytes(self) -> int:
+        """The longest chunk that `write_update` takes."""
+        ...
 
     async def write_clock(self, clock_ms: int) -> None:
-        """Tells what a monotonic clock shows now [ms], for it to calibrate its crystal by.
+        """Tells what a monotonic clock shows now [ms], for it to calibrate its crystal by."""
+        ...
 
-        Raises DeviceTimeout, DeviceRejected.
-        """
+    async def read_update(self) -> UpdateStatus: ...
+
+    async def begin_update(self, image: bytes) -> None:
+        """Announces an image; the device goes on with the one that it has begun, if it is the same."""
+        ...
+
+    async def write_update(self, offset: int, data: bytes) -> None:
+        """A chunk of it. One that does not begin where the last one ended is left out: `have` tells."""
+        ...
+
+    async def verify_update(self) -> None: ...
+
+    async def switch_update(self) -> None:
+        """The device starts again with what was verified, on trial."""
+        ...
+
+    async def confirm_update(self) -> None:
+        """What is on trial stays; taken once the device calls itself healthy."""
         ...
 
 

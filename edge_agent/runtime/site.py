@@ -17,6 +17,7 @@ from edge_agent.model.devices import (
     MeterReading,
 )
 from edge_agent.model.values import Nameplate
+from edge_agent.runtime.firmware_update import UpdateFailed, update_firmware
 from edge_agent.runtime.frequency import FrequencySource
 from edge_agent.runtime.loop import Plant
 from edge_agent.runtime.messages import Reporter, Severity
@@ -122,6 +123,18 @@ class Site:
                     async with asyncio.timeout(GUARD_S):
                         await device.microcontroller.write_clock(round(self._clock.monotonic_s() * 1e3))
             await self._sleep(_CLOCK_PERIOD_S)
+
+    async def update_firmware(self, name: str, image: bytes) -> tuple[int, int, int]:
+        """Installs a firmware in a microcontroller of the site beside the loop; the version that runs then.
+
+        Raises UpdateFailed, ImageError.
+        """
+        device = self._devices.get(name)
+        if device is None:
+            raise UpdateFailed(f"device {name} has not been found")
+        if device.microcontroller is None:
+            raise UpdateFailed(f"device {name} does not run our firmware, or is read_only")
+        return await update_firmware(device.microcontroller, image, clock=self._clock, sleep=self._sleep)
 
     async def close(self) -> None:
         """Closes every connection."""

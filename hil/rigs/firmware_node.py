@@ -29,6 +29,9 @@ _log = logging.getLogger(__name__)
 HOP_S = 0.02
 HEAP = "200k"
 FIRMWARE = Path(str(files("edge_agent"))) / "firmware"
+PROTOS = Path(str(files("protos")))  # of which a node takes manifest.py
+MODULES = os.pathsep.join((str(FIRMWARE), str(PROTOS)))  # where the VM finds the firmware's
+RESTART_CODE = 75  # of a node that wants to be started again; a board does it by itself
 PROGRAMS = Path(str(files("hil"))) / "bench" / "vm"  # for the VM, for benches and tests
 
 # Times [s] since the start -> samples as counts of 16 bits, unsigned
@@ -51,7 +54,7 @@ def run_program(program: Path, *arguments: object) -> list[Any]:
     """What a program printed on the VM, a JSON value a line. Raises FirmwareError where it failed."""
     run = subprocess.run(
         [micropython(), "-X", f"heapsize={HEAP}", str(program), *map(str, arguments)],
-        env=os.environ | {"MICROPYPATH": str(FIRMWARE)},
+        env=os.environ | {"MICROPYPATH": MODULES},
         capture_output=True,
         text=True,
         timeout=600,
@@ -62,12 +65,12 @@ def run_program(program: Path, *arguments: object) -> list[Any]:
     return [json.loads(line) for line in run.stdout.splitlines()]
 
 
-def write_settings(folder: Path, settings: dict[str, Any]) -> None:
-    """Settings as the node itself keeps them in flash."""
-    content = json.dumps(settings).encode()
+def write_record(path: Path, values: dict[str, Any]) -> None:
+    """Settings, or another record, as the node itself keeps them in flash."""
+    content = json.dumps(values).encode()
     head = struct.pack("<4sII", b"MUR1", 1, len(content))
     record = head + struct.pack("<I", zlib.crc32(head)) + content + struct.pack("<I", zlib.crc32(content))
-    (folder / "settings.0").write_bytes(record)
+    path.write_bytes(record)
 
 
 @dataclass(slots=True)
@@ -78,15 +81,18 @@ class FirmwareNode:
     settings: dict[str, Any]
     waveform: Waveform
     uart_path: str | None = None
+    restarts: bool = False  # whether a node that asks for it is started again, as a board is
 
     path: str = ""
     started_s: float = 0.0  # of the event loop's clock: the waveform's time zero
     process: asyncio.subprocess.Process | None = None
+    starts: int = 1
     _stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
     _fds: list[int] = field(default_factory=list)
     _connected: asyncio.Event = field(default_factory=asyncio.Event)
     _plugged: bool = True
     _feeding: asyncio.Task[None] | None = None
+    _watching: asyncio.Task[None] | None = None
 
     @property
     def rate_hz(self) -> int:
@@ -106,13 +112,27 @@ class FirmwareNode:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self.process is not None and self.process.returncode is None:
-            self.process.kill()
-            await self.process.wait()
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+        await self._kill()
         await self._stack.aclose()
         for fd in self._fds:
             os.close(fd)
         self._fds.clear()
+
+    async def power_cut(self) -> None:
+        """The power fails, and comes back."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+        await self._kill()
+        await self._run()
+
+    async def _kill(self) -> None:
+        if self.process is not None and self.process.returncode is None:
+            self.process.kill()
+            await self.process.wait()
 
     def unplug_mains(self) -> None:
         """The converter falls silent from now on."""
@@ -121,22 +141,35 @@ class FirmwareNode:
     async def _start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not any((self.folder / f"settings.{slot}").exists() for slot in (0, 1)):
-            write_settings(self.folder, self.settings)
+            write_record(self.folder / "settings.0", self.settings)
         server = await asyncio.start_server(self._plug_in, "127.0.0.1", 0)
         self._stack.push_async_callback(self._close, server)
         uart = self.uart_path
         if uart is None:
             uart, self.path = self._cable()
         board = {"adc": f"tcp:{server.sockets[0].getsockname()[1]}", "uart": uart}
-        for name in ("relay", "temperature", "watchdog"):
+        for name in ("relay", "button", "temperature", "watchdog"):
             if not (self.folder / name).exists():
                 (self.folder / name).write_bytes(b"")
             board[name] = str(self.folder / name)
         (self.folder / "board.json").write_text(json.dumps(board))
-        self.process = await asyncio.create_subprocess_exec(
+        await self._run()
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        self._connected.clear()
+        return await asyncio.create_subprocess_exec(
             micropython(), "-X", f"heapsize={HEAP}", str(FIRMWARE / "main.py"), str(self.folder),
+            env=os.environ | {"MICROPYPATH": str(PROTOS)},
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
+
+    async def _start_again(self) -> None:
+        while self.process is not None and await self.process.wait() == RESTART_CODE:
+            self.starts += 1
+            self.process = await self._spawn()
+
+    async def _run(self) -> None:
+        self.process = await self._spawn()
         connected = asyncio.create_task(self._connected.wait())
         ended = asyncio.create_task(self.process.wait())
         try:
@@ -146,6 +179,8 @@ class FirmwareNode:
         finally:
             connected.cancel()
             ended.cancel()
+        if self.restarts:
+            self._watching = asyncio.create_task(self._start_again())
 
     async def _said(self) -> str:
         assert self.process is not None  # noqa: S101

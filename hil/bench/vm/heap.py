@@ -46,6 +46,15 @@ class Listener:
     def manual(self, mode, seconds):
         pass
 
+    def update_begin(self, size, crc):
+        pass
+
+    def update_chunk(self, offset, data):
+        pass
+
+    def update_command(self, number):
+        pass
+
 
 request = bytearray(8)
 for i, byte in enumerate((1, 3, (BASE + FAST) >> 8, (BASE + FAST) & 255, 0, 26)):
