@@ -161,6 +161,11 @@ def _audit_export(options: argparse.Namespace) -> int:
     return 0
 
 
+def _migrate(options: argparse.Namespace) -> int:
+    print(commands.migrate_ledger(_data(options), options.to))
+    return 0
+
+
 def _data(options: argparse.Namespace) -> DataFolder:
     return DataFolder(options.data)
 
@@ -243,6 +248,10 @@ def _parser() -> argparse.ArgumentParser:
         help='an entry as the coordinator\'s own log has it ("audit checkpoint"): finds an end that was cut off',
     )
     _command(audit, "export", _audit_export, "the log as JSON lines, with its checkpoints")
+    migrate = _command(groups, "migrate", _migrate, "move the ledger to another database, also while everything runs")
+    migrate.add_argument(
+        "--to", required=True, metavar="PLACE", help="postgresql://... of an empty database, or sqlite"
+    )
     return parser
 
 

@@ -127,6 +127,37 @@ def export_audit(data: DataFolder) -> Iterator[str]:
                 yield json.dumps({"type": "checkpoint", **dataclasses.asdict(checkpoint)}, sort_keys=True)
 
 
+def migrate_ledger(data: DataFolder, to: str) -> str:
+    """Move the ledger to an empty PostgreSQL database, or to the data folder's own file ("sqlite"); what to tell.
+
+    Processes that have it open follow by themselves. Raises CommandError, DataFolderError, KeyringError, LedgerError.
+    """
+    from cloud.store.moves import move
+
+    public_key = read_audit_public_key(data.keys)
+
+    def check(ledger: Ledger) -> list[Finding]:
+        return verify(ledger.audit_entries(), ledger.audit_checkpoints(), public_key)
+
+    with _ledger(data) as source:
+        if to == "sqlite":
+            if source.place.startswith("sqlite:"):
+                raise CommandError(f"the ledger is an SQLite file already: {source.name}")
+            data.ledger.rename(data.ledger.with_name(f"{data.ledger.name}.moved-{now_ms()}"))
+            target = Ledger(data.ledger)
+        else:
+            target = Ledger(to)
+            if target.place == source.place:
+                target.close()
+                raise CommandError(f"the ledger is there already: {source.name}")
+        with target:
+            moved = move(source, target, now_ms(), check)
+            return (
+                f"moved the ledger to {target.name}: {moved.rows} rows of {moved.tables} tables, compared row by row, "
+                f"the audit log verified; writers waited {moved.pause_s:.2f} s"
+            )
+
+
 def actor() -> str:
     """Who runs this command, for the audit log."""
     try:

@@ -91,6 +91,15 @@ class MessagingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     replicas: Annotated[Literal[1, 3, 5], Meta(description="of every stream, on as many nodes of the cluster")] = 1
 
 
+class LedgerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The database of registry, intents, trades and audit; SQLite in the data folder unless told."""
+
+    url: Annotated[
+        Annotated[str, Meta(pattern=r"^postgresql://")] | None,
+        Meta(description='e.g. url = "postgresql://vpp@db.example.org/ledger?passfile=/etc/murmuration/pgpass"'),
+    ] = None
+
+
 class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where telemetry is kept; in the data folder unless told."""
 
@@ -103,6 +112,7 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     listen: Annotated[ListenConfig, Meta(description="a table [listen]")] = ListenConfig()
     telemetry: Annotated[TelemetryConfig, Meta(description="a table [telemetry]")] = TelemetryConfig()
     messaging: Annotated[MessagingConfig, Meta(description="a table [messaging]")] = MessagingConfig()
+    ledger: Annotated[LedgerConfig, Meta(description="a table [ledger]")] = LedgerConfig()
     history: Annotated[HistoryConfig, Meta(description="a table [history]")] = HistoryConfig()
     console: Annotated[ConsoleConfig, Meta(description="a table [console]")] = ConsoleConfig()
     market: Annotated[MarketConfig | None, Meta(description="a table [market]")] = None

@@ -347,3 +347,12 @@ class Term:
     bucket_created_ms: int  # of the leases' bucket, and the lease's revision in it when it was taken: the fence
     revision: int
     began_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """Left behind in a ledger that was moved: what it holds is the past, the present is there."""
+
+    number: int  # always 1
+    place: str  # a postgresql:// address, or sqlite: and a path
+    at_ms: int

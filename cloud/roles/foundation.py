@@ -20,10 +20,13 @@ from cloud.gateway.link import Account, Link, own_credentials
 from cloud.gateway.nats_server import BrokerError
 from cloud.gateway.ports import Ports
 from cloud.identity.keyring import Keyring, open_keyring
+from cloud.model.records import Move
 from cloud.model.role import Role
 from cloud.parts import Parts
+from cloud.store.errors import LedgerError
 from cloud.store.history import History
 from cloud.store.ledger import Ledger
+from cloud.store.postgres import without_password
 
 START_S: Final = 30.0
 _PORTS: Final = {
@@ -94,7 +97,7 @@ def lay(
     ports = {key: chosen.resolve(key, getattr(listen, key)) for role in roles for key in _PORTS.get(role, ())}
     own_names = (listen.advertised_host, reachable(listen.host), "localhost", "127.0.0.1")
     keyring = open_keyring(data.keys, own_names, now=utc_now())
-    ledger = Ledger(data.ledger)
+    ledger = _open_ledger(config.ledger.url, data)
     parts.on_stop("ledger", partial(asyncio.to_thread, ledger.close))
 
     def revocations() -> dict[str, int]:
@@ -136,3 +139,21 @@ def lay(
         account=broker.account if broker is not None else Account(keyring, revocations, utc_now),
         link=link,
     )
+
+
+def _open_ledger(url: str | None, data: DataFolder) -> Ledger:
+    """The ledger that the configuration names or the data folder leads to, so that every command finds the same one.
+
+    Raises LedgerError where the two differ.
+    """
+    if url is not None and not data.ledger.exists():
+        with Ledger(url) as there, Ledger(data.ledger) as signpost:
+            signpost.mark_moved(Move(number=1, place=there.place, at_ms=utc_ms()))
+    ledger = Ledger(data.ledger)
+    if url is not None and ledger.place != url:
+        ledger.close()
+        raise LedgerError(
+            f"[ledger] url is {without_password(url)}, but {data.path} leads to {ledger.name}: move it with `vpp-cloud "
+            "migrate`, or correct the configuration"
+        )
+    return ledger

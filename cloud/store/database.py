@@ -1,17 +1,25 @@
 """One database, shared by threads and processes, brought to the current schema when it is opened."""
 
+import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
+from cloud.model.records import Move
 from cloud.store.engine import Cursor, Engine, Tables, Values
 from cloud.store.errors import LedgerError
 from cloud.store.rows import Record, from_row, to_row
 from cloud.store.schema import MIGRATIONS
+from cloud.store.sqlite import SCHEME as SQLITE
 from cloud.store.sqlite import SqliteEngine
+
+log = logging.getLogger(__name__)
+
+_LOOK_S: Final = 1.0  # so old may be what a process reads of a ledger that was moved
 
 Migration = Callable[[Tables], None]
 
@@ -19,15 +27,26 @@ Migration = Callable[[Tables], None]
 class LedgerDatabase:
     """The connection, its lock and transactions; what the ledger's parts stand on.
 
-    where: an SQLite file, or the address of a PostgreSQL database. Raises LedgerError for a ledger of a newer version,
-    a database that is no ledger, or one that cannot be used; LedgerUnavailable, also later, where a server is away.
+    where: an SQLite file, or the address of a PostgreSQL database. One that was moved is followed to where it is now,
+    also by those who had it open. Raises LedgerError for a ledger of a newer version, a database that is no ledger, or
+    one that cannot be used; LedgerUnavailable, also later, where a server is away.
     """
 
     def __init__(self, where: Path | str, migrations: Sequence[Migration] = MIGRATIONS) -> None:
         self._lock = threading.RLock()
+        self._migrations = migrations
+        self._migrated = False
+        self._looked_s = time.monotonic()
+        self._engine = self._open(where)
+
+    def _open(self, where: Path | str) -> Engine:
+        """The engine of where the ledger is now, at the current schema."""
         self._engine = open_engine(where)
         try:
-            self._migrate(migrations)
+            self._migrated = False
+            self._migrate(self._migrations)
+            self._migrated = True
+            moved = self._moved_to()
         except sqlite3.Error as error:
             self._engine.close()
             assert isinstance(self._engine, SqliteEngine), "its errors are its own"  # noqa: S101
@@ -35,6 +54,31 @@ class LedgerDatabase:
         except BaseException:
             self._engine.close()
             raise
+        if moved is None:
+            return self._engine
+        self._engine.close()
+        return self._open(moved)
+
+    def _moved_to(self) -> Path | str | None:
+        if len(self._migrations) < len(MIGRATIONS):  # of a time before ledgers moved
+            return None
+        row = self._engine.execute("SELECT place FROM moves").fetchone()
+        if row is None:
+            return None
+        return Path(row[0].removeprefix(SQLITE)) if row[0].startswith(SQLITE) else str(row[0])
+
+    def _follow(self) -> None:
+        """To where the ledger was moved meanwhile, if it was."""
+        self._looked_s = time.monotonic()
+        if (place := self._moved_to()) is not None:
+            before = self._engine
+            try:
+                self._engine = self._open(place)
+            except BaseException:
+                self._engine = before  # to try again from
+                raise
+            before.close()
+            log.info("ledger %s was moved and is %s now", before.name, self.name)
 
     def _migrate(self, migrations: Sequence[Migration]) -> None:
         engine, known = self._engine, len(migrations)
@@ -58,6 +102,30 @@ class LedgerDatabase:
         """Where it is, for messages."""
         return self._engine.name
 
+    @property
+    def place(self) -> str:
+        """Where it is, for who opens it: a postgresql:// address, or sqlite: and a path."""
+        return self._engine.place
+
+    def count_rows(self, table: str) -> int:
+        return int(self._execute(f'SELECT count(*) FROM "{table}"').fetchone()[0])
+
+    def table_rows(self, table: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
+        """Columns and rows as the database has them. To be called in a transaction."""
+        return self._engine.table_rows(table)
+
+    def add_rows(self, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+        """Rows as another database had them. To be called in a transaction."""
+        self._engine.add_rows(table, columns, rows)
+
+    def settle_numbers(self) -> None:
+        """After `add_rows`: numbers that the database gives go on after the highest."""
+        self._engine.settle_numbers()
+
+    def mark_moved(self, move: Move) -> None:
+        """From now on whoever opens this ledger, or has it open, goes on there."""
+        self._insert("moves", move)
+
     def close(self) -> None:
         with self._lock:
             self._engine.close()
@@ -75,7 +143,7 @@ class LedgerDatabase:
             if self._engine.in_transaction:  # a part of a bigger one
                 yield
                 return
-            self._engine.begin()
+            self._begin()
             try:
                 yield
                 self._engine.commit()
@@ -83,10 +151,21 @@ class LedgerDatabase:
                 self._engine.rollback()
                 raise
 
+    def _begin(self) -> None:
+        """Begins a transaction where the ledger is: the mark of a move was left in one."""
+        while True:
+            self._engine.begin()
+            if not self._migrated or self._moved_to() is None:
+                return
+            self._engine.rollback()
+            self._follow()
+
     def _execute(self, sql: str, values: Values = ()) -> Cursor:
         """A statement that changes something is a transaction of its own, or a part of the one it is in."""
         with self._lock:
             if sql.startswith("SELECT"):
+                if not self._engine.in_transaction and time.monotonic() - self._looked_s > _LOOK_S:
+                    self._follow()
                 return self._engine.execute(sql, values)
             with self.transaction():
                 return self._engine.execute(sql, values)

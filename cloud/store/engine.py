@@ -3,7 +3,7 @@
 SQL is written as SQLite takes it: `?` or `:name` for values, and nothing that PostgreSQL does not know.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 Values = Mapping[str, Any] | Sequence[Any]
@@ -34,7 +34,7 @@ class Table(Protocol):
 class Tables(Protocol):
     """Of sqlite-utils' Database what migrations use, and one thing more."""
 
-    def execute(self, sql: str) -> Any: ...
+    def execute(self, text: str, /) -> Any: ...
 
     def table(self, name: str, /) -> Table: ...
 
@@ -61,8 +61,9 @@ class Engine(Protocol):
     """One connection. Not for two threads at once: its owner locks."""
 
     name: str  # for messages; without a password
+    place: str  # a postgresql:// address, or sqlite: and a path
 
-    def execute(self, sql: str, values: Values = ()) -> Cursor:
+    def execute(self, text: str, values: Values = (), /) -> Cursor:
         """Raises LedgerUnavailable where the database is away."""
         ...
 
@@ -86,5 +87,15 @@ class Engine(Protocol):
         ...
 
     def write_version(self, version: int) -> None: ...
+
+    def table_rows(self, table: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
+        """The columns of a table, and its rows as they are read. In a transaction."""
+        ...
+
+    def add_rows(self, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None: ...
+
+    def settle_numbers(self) -> None:
+        """After rows came in with numbers that the database did not give: it goes on after the highest."""
+        ...
 
     def close(self) -> None: ...

@@ -1,13 +1,13 @@
 """The ledger in a PostgreSQL database, shared by processes of several machines."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
-from psycopg import ClientCursor
+from psycopg import ClientCursor, sql
 
 from cloud.store.engine import Tables, Values
 from cloud.store.errors import LedgerError, LedgerUnavailable
@@ -29,6 +29,7 @@ class PostgresEngine:
 
     def __init__(self, url: str) -> None:
         self.name = without_password(url)
+        self.place = url
         self._url = url
         self._connection = self._open()
 
@@ -50,11 +51,11 @@ class PostgresEngine:
         except psycopg.Error as error:
             raise LedgerError(f"ledger {self.name}: is no address of a PostgreSQL database ({_line(error)})") from error
 
-    def execute(self, sql: str, values: Values = ()) -> psycopg.Cursor[Any]:
+    def execute(self, text: str, values: Values = ()) -> psycopg.Cursor[Any]:
         if self._connection.closed and not self.in_transaction:
             self._connection = self._open()
         try:
-            return self._connection.execute(_translated(sql), values)
+            return self._connection.execute(_translated(text), values)
         except psycopg.OperationalError as error:
             raise self._away(error) from error
 
@@ -103,6 +104,29 @@ class PostgresEngine:
         self.execute("DELETE FROM schema_version")
         self.execute("INSERT INTO schema_version VALUES (?)", (version,))
 
+    def table_rows(self, table: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
+        cursor = self._connection.cursor(name=f"rows_of_{table}")  # stays at the server and is read by and by
+        cursor.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(table)))
+        return [column.name for column in cursor.description or ()], iter(cursor)
+
+    def add_rows(self, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+        names = sql.SQL(", ").join(map(sql.Identifier, columns))
+        statement = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(table), names)
+        with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
+            for row in rows:
+                copy.write_row(row)
+
+    def settle_numbers(self) -> None:
+        counted = self.execute(
+            "SELECT table_name, column_name FROM information_schema.columns "
+            "WHERE table_schema = current_schema() AND is_identity = 'YES'"
+        ).fetchall()
+        for table, column in counted:
+            self.execute(
+                f"SELECT setval(pg_get_serial_sequence('{table}', '{column}'), "
+                f'coalesce(max("{column}"), 0) + 1, false) FROM "{table}"'
+            )
+
     def close(self) -> None:
         self._connection.close()
 
@@ -116,8 +140,8 @@ class PostgresTables:
     def __init__(self, engine: PostgresEngine) -> None:
         self._engine = engine
 
-    def execute(self, sql: str) -> Any:
-        return self._engine.execute(sql)
+    def execute(self, text: str, /) -> Any:
+        return self._engine.execute(text)
 
     def table(self, name: str) -> "_PostgresTable":
         return _PostgresTable(self._engine, name)
@@ -183,9 +207,9 @@ def _quoted(names: Sequence[str]) -> str:
 
 
 @lru_cache(maxsize=512)
-def _translated(sql: str) -> str:
+def _translated(text: str) -> str:
     """`?` and `:name` as psycopg wants them. Our SQL has neither in a literal."""
-    return _MARK.sub(lambda mark: f"%({mark[1]})s" if mark[1] else "%s", sql.replace("%", "%%"))
+    return _MARK.sub(lambda mark: f"%({mark[1]})s" if mark[1] else "%s", text.replace("%", "%%"))
 
 
 def _line(error: psycopg.Error) -> str:

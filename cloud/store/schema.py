@@ -1,6 +1,6 @@
 """The ledger's tables as numbered migrations. A migration that was released is never changed; add the next one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from cloud.store.engine import Tables
@@ -306,6 +306,10 @@ def _terms(db: Tables) -> None:
     )
 
 
+def _moves(db: Tables) -> None:
+    _create(db, "moves", {"number": int, "place": str, "at_ms": int}, pk="number")
+
+
 MIGRATIONS: Final[tuple[Callable[[Tables], None], ...]] = (
     _registry_and_trades,
     _claims_name_their_user,
@@ -315,5 +319,44 @@ MIGRATIONS: Final[tuple[Callable[[Tables], None], ...]] = (
     _accounts,
     _concentrators,
     _terms,
+    _moves,
 )
 """Migration i brings schema i to i + 1; the database holds the number of those applied."""
+
+
+class _Names:
+    """Takes a migration's tables for their names."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+
+    def execute(self, sql: str) -> None: ...
+
+    def table(self, name: str, /) -> "_Names":
+        return self
+
+    def add_column(self, name: str, kind: type, /) -> None: ...
+
+    def create_index(self, columns: Sequence[str], *, unique: bool = False) -> None: ...
+
+    def create_table(
+        self,
+        name: str,
+        columns: dict[str, Any],
+        pk: str | tuple[str, ...],
+        *,
+        not_null: set[str],
+        foreign_keys: Sequence[tuple[str, str, str]],
+        strict: bool,
+    ) -> None:
+        self.made.append(name)
+
+    def append_only(self, table: str) -> None: ...
+
+
+def table_names() -> list[str]:
+    """Every table, each after those that its keys refer to."""
+    names = _Names()
+    for migration in MIGRATIONS:
+        migration(names)
+    return names.made

@@ -1,15 +1,17 @@
 """The ledger in one SQLite file, shared by threads and processes of one machine."""
 
 import sqlite3
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import sqlite_utils
 
 from cloud.store.engine import Tables, Values
 from cloud.store.errors import LedgerError
 
-BUSY_TIMEOUT_S: Final = 10.0
+SCHEME: Final = "sqlite:"
+BUSY_TIMEOUT_S: Final = 60.0  # a writer waits so long for another one; a ledger that moves takes a while
 
 _REMEDIES: Final = {
     sqlite3.SQLITE_FULL: "make room on its disk",
@@ -27,6 +29,7 @@ class SqliteEngine:
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
+        self.place = f"{SCHEME}{path.absolute()}"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(
@@ -73,6 +76,17 @@ class SqliteEngine:
 
     def write_version(self, version: int) -> None:
         self._connection.execute(f"PRAGMA user_version = {version}")
+
+    def table_rows(self, table: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
+        cursor = self._connection.execute(f'SELECT * FROM "{table}"')
+        return [column[0] for column in cursor.description], iter(cursor)
+
+    def add_rows(self, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+        names, marks = ", ".join(f'"{name}"' for name in columns), ", ".join("?" for _ in columns)
+        self._connection.executemany(f'INSERT INTO "{table}" ({names}) VALUES ({marks})', rows)
+
+    def settle_numbers(self) -> None:
+        """SQLite goes on after the highest by itself."""
 
     def close(self) -> None:
         self._connection.close()
