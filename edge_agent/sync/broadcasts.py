@@ -6,7 +6,7 @@ moves nothing there either.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
@@ -96,12 +96,21 @@ class BroadcastDoor:
         self,
         *,
         keys: CommandKeys,
+        groups: Collection[str],
         clock: Clock,
         forward: Callable[[str, Broadcast], None],
         refused: Callable[[str], None],
     ) -> None:
-        """forward: takes kind and broadcast to control. refused: told why one was not believed, once a minute."""
+        """
+        Args:
+            keys: whose signature is believed.
+            groups: the site's own; what is said to others is not for it, whatever the broker sends here.
+            clock: for expiries.
+            forward: takes kind and broadcast to control.
+            refused: told why one was not believed, once a minute.
+        """
         self.keys = keys
+        self.groups = groups
         self.clock_error_ms = CLOCK_TOLERANCE_MS
         self._clock = clock
         self._forward = forward
@@ -113,6 +122,9 @@ class BroadcastDoor:
     def receive(self, subject: str, data: bytes) -> None:
         """Takes the bytes that came on a subject of a group."""
         group = subject.split(".")[2]
+        if group not in self.groups:
+            self._refuse(f"{subject}: this site is not in group {group}")
+            return
         verdict = judge(
             data,
             subject,

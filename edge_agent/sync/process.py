@@ -267,6 +267,7 @@ class SyncProcess:
         keys = self._believed(held)
         self._group_door = BroadcastDoor(
             keys=keys,
+            groups=self._groups,
             clock=self._time,
             forward=self._control.put_broadcast,
             refused=partial(self._tell, Event.SEVERITY_WARNING, "broadcast.refused"),
@@ -375,6 +376,8 @@ class SyncProcess:
         self._groups = tuple(configuration.groups)
         if self._session is not None:
             self._session.follow(self._groups)
+        if self._group_door is not None:
+            self._group_door.groups = self._groups
         interval_ms = configuration.telemetry_interval_ms
         if interval_ms not in NARROW:
             known = " or ".join(str(ms) for ms in sorted(NARROW))

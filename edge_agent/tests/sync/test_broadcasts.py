@@ -57,6 +57,7 @@ class Site:
     def __post_init__(self) -> None:
         self.door = BroadcastDoor(
             keys=CommandKeys([PUBLIC]),
+            groups=["north", "south"],
             clock=self.clock,
             forward=lambda kind, message: self.forwarded.append((kind, message.sequence)),
             refused=self.refused.append,
@@ -124,6 +125,18 @@ def test_each_group_has_an_order_of_its_own_over_all_kinds() -> None:
     site.door.receive("vpp.group.north.price", signed(said(sequence=8, price=Price(ticks=1))))
     assert site.forwarded == [("regulation", 9), ("regulation", 1)]
     assert "not newer than 9" in site.refused[0]
+
+
+def test_what_is_signed_for_another_group_is_not_for_this_site() -> None:
+    """A broker that sends it here could stop a site with another's stop."""
+    site = Site()
+    stop = said(group="east", stop=StopOrder(stop=True))
+    site.door.receive("vpp.group.east.stop", signed(stop))
+    assert site.forwarded == []
+    assert "not in group east" in site.refused[0]
+    site.door.groups = ["east"]
+    site.door.receive("vpp.group.east.stop", signed(stop))
+    assert site.forwarded == [("stop", 5)]
 
 
 def test_a_flood_of_refusals_is_told_once_a_minute_with_its_number() -> None:
