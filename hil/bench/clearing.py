@@ -65,7 +65,7 @@ def bench_clearing(*, sites: int, say: Say) -> dict[str, Any]:
 
 def _measured(sites: int) -> dict[str, float]:
     rng = np.random.default_rng(sites)
-    rows, changed = _functions(rng, sites), rng.choice(sites, max(1, sites // 100), replace=False)
+    rows, changed = functions(rng, sites), rng.choice(sites, max(1, sites // 100), replace=False)
     found: dict[str, float] = {}
     curve = _timed(found, "build", lambda: Curve.of(rows, _GRID))
     low_w, high_w = curve.range_w
@@ -76,7 +76,7 @@ def _measured(sites: int) -> dict[str, float]:
     watts = _timed(found, "whole_watts", lambda: whole_watts(powers_w, 1))
     found["whole_watts_residual_w"] = abs(int(watts.sum()) - target_w)
     _timed(found, "bisection", lambda: _by_bisection(rows, target_w), runs=1)
-    fresh = _functions(rng, len(changed))
+    fresh = functions(rng, len(changed))
     updating = curve.copy()
     old = rows.take(changed)
     _timed(found, "update_1pct", lambda: updating.update(old, fresh), runs=1)
@@ -109,7 +109,8 @@ def _nested(rng: np.random.Generator, rows: Rows, target_w: float) -> dict[str, 
     return found
 
 
-def _functions(rng: np.random.Generator, sites: int) -> Rows:
+def functions(rng: np.random.Generator, sites: int) -> Rows:
+    """Random supply functions, usable on the whole grid."""
     ticks = rng.integers(_LOW - _GRID.first, _HIGH - _GRID.first, (BREAKPOINTS, sites), dtype=np.int32)
     power_w = rng.integers(-5_000, 5_000, (BREAKPOINTS, sites), dtype=np.int32)
     return Rows(np.sort(ticks, axis=0), np.sort(power_w, axis=0))

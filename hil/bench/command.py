@@ -10,6 +10,7 @@ from hil.bench.clearing import bench_clearing
 from hil.bench.driver import bench_driver
 from hil.bench.edge import bench_edge
 from hil.bench.firmware import bench_firmware
+from hil.bench.fleet import bench_fleet
 from hil.bench.services import bench_services
 from hil.rigs.firmware_node import FirmwareError
 from hil.run.processes import ChainError
@@ -64,6 +65,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     clearing.add_argument("--sites", type=int, default=1_000_000, help="at most; 1k, 10k and 100k as well")
     clearing.set_defaults(measure=lambda given, say: bench_clearing(sites=given.sites, say=say))
+    fleet = benches.add_parser(
+        "fleet",
+        help="a target held over a fleet with silent and lying sites; a cycle's cost; a broadcast to 2,000 gateways",
+    )
+    fleet.add_argument("--sites", type=int, default=1_000_000, help="at most; 1k, 10k and 100k as well")
+    fleet.set_defaults(measure=lambda given, say: bench_fleet(sites=given.sites, say=say))
     for bench in benches.choices.values():
         bench.add_argument("--json", action="store_true", help="one JSON object on standard output, nothing else")
 
