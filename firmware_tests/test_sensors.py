@@ -1,0 +1,55 @@
+"""What a relay senses beside the mains: a thermistor, and a person's finger."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hil.rigs.firmware_node import FirmwareNode
+
+
+def test_a_thermistor_by_its_own_equation(on_both: Any, tmp_path: Path) -> None:
+    """R = R25 exp(B (1/T - 1/T25)) forwards, through the divider; what comes back is the temperature."""
+    program = tmp_path / "thermistors.py"
+    celsius = np.arange(-30, 111, 10)
+    ohm = 10_000 * np.exp(3950 * (1 / (celsius + 273.15) - 1 / 298.15))
+    counts = [round(n) for n in 65536 * ohm / (ohm + 4700)]
+    program.write_text(
+        "import json\nfrom thermistor import temperature_dc\n"
+        f"print(json.dumps([temperature_dc(n, 4700, 10000, 3950) for n in {[*counts, 0, 65535]}]))\n"
+    )
+    (told,) = on_both(program)
+    assert told[-2:] == [None, None]  # shorted, broken
+    assert [tenths / 10 for tenths in told[:-2]] == pytest.approx(celsius.tolist(), abs=0.11)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.01)
+
+
+async def test_a_finger_overrides_the_relay_and_ends_that(tmp_path: Path) -> None:
+    relay = {"least_on_ms": 0, "least_off_ms": 0}
+    settings = {"unit": 1, "program": "relay", "relay": relay}
+    async with FirmwareNode(tmp_path, settings, lambda t: 32768 + 17_000 * np.cos(2 * np.pi * 50 * t)) as node:
+        await until(lambda: node.relay is True)
+        for state in (False, True):
+            (tmp_path / "button").write_bytes(b"1")
+            await until(lambda state=state: node.relay is state)
+            (tmp_path / "button").write_bytes(b"0")
+            await asyncio.sleep(0.2)  # as long as a finger is away
+
+
+async def test_water_that_is_cold_is_heated_and_hot_water_is_not(tmp_path: Path) -> None:
+    relay = {"least_on_ms": 0, "least_off_ms": 0, "rest_on": False}
+    settings = {"unit": 1, "program": "relay", "relay": relay}
+    async with FirmwareNode(tmp_path, settings, lambda t: 32768 + 17_000 * np.cos(2 * np.pi * 50 * t)) as node:
+        for tenths, state in ((b"600", False), (b"-050", True), (b"805", False)):
+            (tmp_path / "temperature").write_bytes(tenths)
+            await until(lambda state=state: node.relay is state)
