@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     dump.add_argument("--unit-id", type=int, default=1, metavar="N", help="Modbus unit (default 1)")
     dump.add_argument("--output", type=Path, metavar="FILE", help="default: standard output")
 
-    firmware = commands.add_parser("firmware", help="pack or install firmware of a microcontroller")
+    firmware = commands.add_parser("firmware", help="pack, set up or install firmware of a microcontroller")
     which = firmware.add_subparsers(required=True, metavar="COMMAND")
     packing = _add(which, "pack", _firmware_pack, "sign a firmware and put it into one file")
     packing.add_argument("folder", nargs="?", type=Path, metavar="FOLDER", help="modules; default: this version's own")
@@ -102,6 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     packing.add_argument("--version", required=True, metavar="1.2.3", help="of this firmware")
     packing.add_argument("--minimum-version", default="0.0.0", metavar="1.2.3", help="nothing below it is taken then")
     packing.add_argument("--output", type=Path, required=True, metavar="FILE", help="the image")
+    settings = _add(which, "settings", _firmware_settings, "check a node's settings and write them for its flash")
+    settings.add_argument("settings", type=Path, metavar="FILE", help="JSON, over the defaults")
+    settings.add_argument("--output", type=Path, required=True, metavar="FILE", help="to be copied to /settings.0")
     update = _add(which, "update", _firmware_update, "install an image in a device; stop the agent first")
     update.add_argument("--config", type=Path, required=True, metavar="FILE", help="the agent's TOML file")
     update.add_argument("device", metavar="DEVICE", help="its name in the configuration")
@@ -296,6 +299,18 @@ def _firmware_pack(parsed: argparse.Namespace) -> int:
         print(f"vpp-agent: {error}", file=sys.stderr)
         return REFUSED
     print(f"{parsed.output}: {len(image)} bytes; taken by nodes with update_key {public_key}")
+    return 0
+
+
+def _firmware_settings(parsed: argparse.Namespace) -> int:
+    from edge_agent.commands import firmware
+
+    try:
+        parsed.output.write_bytes(firmware.settings_record(parsed.settings.read_text()))
+    except (firmware.FirmwareCommandError, OSError, UnicodeDecodeError) as error:
+        print(f"vpp-agent: {parsed.settings}: {error}", file=sys.stderr)
+        return REFUSED
+    print(f"{parsed.output}: good; remove /settings.1 from the node's flash when you copy it there")
     return 0
 
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from edge_agent import cli
+
 
 def test_power_may_fail_at_any_byte(on_both: Any, tmp_path: Path) -> None:
     before, found = on_both("power_cut.py", tmp_path)
@@ -41,6 +43,22 @@ def test_wrong_settings_are_refused_by_name(on_both: Any, tmp_path: Path, text: 
         "    print(json.dumps(str(error)))\n"
     )
     assert on_both(program)[0].startswith(complaint)
+
+
+def test_settings_are_checked_and_written_as_the_node_reads_them(on_both: Any, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "mine.json").write_text('{"unit": 9, "sensor": {"kind": "ds18b20"}}')
+    output = tmp_path / "settings.0"
+    assert cli.main(["firmware", "settings", str(tmp_path / "mine.json"), "--output", str(output)]) == 0
+    program = tmp_path / "load.py"
+    program.write_text(
+        "import json, settings\nfrom store import Store\n"
+        f"found = settings.load(Store({str(tmp_path)!r}, 'settings').load())\n"
+        "print(json.dumps([found['unit'], found['sensor']['kind'], found['sensor']['beta_k']]))\n"
+    )
+    assert on_both(program) == [[9, "ds18b20", 3950]]
+    (tmp_path / "mine.json").write_text('{"update_key": "ABC"}')
+    assert cli.main(["firmware", "settings", str(tmp_path / "mine.json"), "--output", str(output)]) == 2
+    assert "update_key is no Ed25519 public key in 64 hex digits" in capsys.readouterr().err
 
 
 def test_defaults_are_themselves_valid(on_both: Any, tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
-"""Firmware for microcontrollers: packed and signed where it is made, installed where it runs."""
+"""Firmware for microcontrollers: packed and signed where it is made, set up and installed where it runs."""
 
+import importlib
+import struct
+import zlib
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -52,6 +55,25 @@ def pack(
         raise FirmwareCommandError(str(error)) from error
     image = firmware_image.pack(described, key.sign(manifest.CONTEXT + described), modules)
     return image, key.public_key().public_bytes_raw().hex()
+
+
+def settings_record(text: str) -> bytes:
+    """Settings of a node (JSON, over the defaults of `firmware/settings.py`) as its flash holds them: `settings.0`.
+
+    Raises FirmwareCommandError.
+    """
+    own = importlib.import_module("edge_agent.firmware.settings")
+    try:
+        own.load(text)
+    except own.SettingsError as error:
+        raise FirmwareCommandError(str(error)) from error
+    return record(text.encode())
+
+
+def record(content: bytes) -> bytes:
+    """The first copy of a record, as `firmware/store.py` reads it."""
+    head = struct.pack("<4sII", b"MUR1", 1, len(content))
+    return head + struct.pack("<I", zlib.crc32(head)) + content + struct.pack("<I", zlib.crc32(content))
 
 
 def _modules(folder: Path | None) -> dict[str, bytes]:

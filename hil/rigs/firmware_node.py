@@ -10,11 +10,9 @@ import json
 import logging
 import os
 import shutil
-import struct
 import subprocess
 import sys
 import tty
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -23,6 +21,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edge_agent.commands.firmware import record
 
 _log = logging.getLogger(__name__)
 
@@ -67,10 +67,7 @@ def run_program(program: Path, *arguments: object) -> list[Any]:
 
 def write_record(path: Path, values: dict[str, Any]) -> None:
     """Settings, or another record, as the node itself keeps them in flash."""
-    content = json.dumps(values).encode()
-    head = struct.pack("<4sII", b"MUR1", 1, len(content))
-    record = head + struct.pack("<I", zlib.crc32(head)) + content + struct.pack("<I", zlib.crc32(content))
-    path.write_bytes(record)
+    path.write_bytes(record(json.dumps(values).encode()))
 
 
 @dataclass(slots=True)
