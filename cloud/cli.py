@@ -80,6 +80,11 @@ def _site_revoke(options: argparse.Namespace) -> int:
     return 0
 
 
+def _site_configure(options: argparse.Namespace) -> int:
+    print(commands.configure_site(_data(options), options.site, options.file))
+    return 0
+
+
 def _site_list(options: argparse.Namespace) -> int:
     rows = [("slot", "site", "groups", "enrolled (UTC)", "rated W", "storage Wh")]
     commands.print_table(rows + [_site_row(site) for site in commands.list_sites(_data(options))])
@@ -221,6 +226,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     revoke.add_argument("sites", metavar="SITE", nargs="+")
     revoke.add_argument("--reason", required=True, metavar="TEXT", help="for the audit log")
+    configure = _command(
+        site,
+        "configure",
+        _site_configure,
+        "set limits and addresses at a site from afar; its agent checks and tries them",
+    )
+    configure.add_argument("site", metavar="SITE")
+    what = configure.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "file", nargs="?", type=Path, metavar="FILE.toml", help="[control] and [[devices]]; see protos/remote.py"
+    )
+    what.add_argument("--remove", action="store_true", help="back to the owner's own file")
     _command(site, "list", _site_list, "every site, its groups and what its agent told of it")
 
     history = groups.add_parser("history", help="what sites consumed").add_subparsers(required=True, metavar="COMMAND")

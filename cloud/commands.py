@@ -19,6 +19,8 @@ from cloud.identity.claims import issue_claim
 from cloud.identity.keyring import read_audit_public_key, read_authority_pem
 from cloud.model.records import AwardRecord, Settlement, SettlementLine, Site
 from cloud.store.ledger import Ledger
+from protos import settings
+from protos.remote import MOST_CHARACTERS, RemoteSettings
 
 
 class CommandError(Exception):
@@ -64,6 +66,25 @@ def revoke_sites(data: DataFolder, sites: Sequence[str], reason: str) -> list[st
     with _ledger(data) as ledger, ledger.transaction():
         keys = {site: ledger.revoke_site(site, reason, now_ms(), actor()) for site in dict.fromkeys(sites)}
     return [f"revoked {site}: {count} broker keys, its certificate and its open claims" for site, count in keys.items()]
+
+
+def configure_site(data: DataFolder, site: str, file: Path | None) -> str:
+    """Set what a site's agent is to be beyond its owner's file (None: nothing any more); what to tell the person.
+
+    Raises CommandError, DataFolderError, LedgerError, SettingsError.
+    """
+    text = ""
+    if file is not None:
+        settings.read(file, RemoteSettings)
+        text = file.read_text(encoding="utf-8")
+        if len(text) > MOST_CHARACTERS:
+            raise CommandError(f"{file}: has {len(text)} characters; at most {MOST_CHARACTERS}")
+    with _ledger(data) as ledger:
+        revision = ledger.configure_site(site, text, now_ms(), actor())
+    return (
+        f"revision {revision} for {site}: its agent fetches it within ten minutes, or when it next connects, and tells "
+        "what became of it as an event (configuration.applied, .refused or .rolled_back)"
+    )
 
 
 def list_sites(data: DataFolder) -> list[Site]:

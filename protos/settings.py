@@ -31,17 +31,22 @@ def read(path: Path, kind: type[T], *, dec_hook: Callable[[type, Any], Any] | No
     dec_hook: as msgspec.convert's, for types that TOML does not have; its ValueError becomes a refusal too.
     """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read ({error.strerror}); name a TOML file that is there") from error
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path}: is not UTF-8 text; save it as UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{path}: is not TOML: {error}; mend that line") from error
+    return parse(text, str(path), kind, dec_hook=dec_hook)
+
+
+def parse(text: str, name: str, kind: type[T], *, dec_hook: Callable[[type, Any], Any] | None = None) -> T:
+    """TOML text as a `kind`; `name` says in a refusal whose it is. Raises SettingsError. dec_hook: as in `read`."""
     try:
-        return msgspec.convert(raw, kind, dec_hook=dec_hook)
+        return msgspec.convert(tomllib.loads(text), kind, dec_hook=dec_hook)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{name}: is not TOML: {error}; mend that line") from error
     except msgspec.ValidationError as error:
-        raise SettingsError(f"{path}: {_explain(str(error), kind)}") from error
+        raise SettingsError(f"{name}: {_explain(str(error), kind)}") from error
 
 
 def remedy(where: str, kind: type[msgspec.Struct]) -> str:

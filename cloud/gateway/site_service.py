@@ -57,6 +57,9 @@ class SiteGateway(site_pb2_grpc.SiteServiceServicer):
             telemetry_interval_ms=self._telemetry_interval_ms,
             groups=site.groups,
             coordinator_time_ms=int(self._now().timestamp() * 1000),
+            remote=None
+            if site.remote_revision is None
+            else site_pb2.RemoteConfiguration(revision=site.remote_revision, toml=site.remote_toml or ""),
         )
 
     async def Renew(  # noqa: N802 (named by the contract)

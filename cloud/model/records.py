@@ -49,6 +49,8 @@ class Site:
     description: Description | None = None
     revoked_ms: int | None = None  # its gateway is shut out since; enrolling another one ends it
     revoked_reason: str | None = None
+    remote_revision: int | None = None  # of what was set from afar; None: nothing ever was
+    remote_toml: str | None = None  # protos/remote.py
     concentrator: str | None = None  # a site of the registry that may send this one's telemetry, in batches
 
     @property

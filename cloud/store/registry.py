@@ -101,6 +101,22 @@ class Registry(CredentialBook):
             if known.description is None or limits != {name: str(getattr(known.description, name)) for name in LIMITS}:
                 self.audit("limits.told", actor=f"site:{site}", subject=site, at_ms=now_ms, **limits)
 
+    def configure_site(self, site: str, toml: str, now_ms: int, actor: str) -> int:
+        """Sets what the site's agent is to be beyond its owner's file; its revision. The agent may refuse it.
+
+        toml: protos/remote.py; empty: nothing. Raises LedgerError for an unknown site.
+        """
+        with self.transaction():
+            known = self.site(site)
+            if known is None:
+                raise LedgerError(f"site {site!r} is unknown: see vpp-cloud site list")
+            revision = (known.remote_revision or 0) + 1
+            self._execute(
+                "UPDATE sites SET remote_revision = ?, remote_toml = ? WHERE site = ?", (revision, toml, site)
+            )
+            self.audit("site.configured", actor=actor, subject=site, at_ms=now_ms, revision=revision, toml=toml)
+        return revision
+
     def add_claim(self, token_hash: str, site: str, *, expires_ms: int, now_ms: int, actor: str = COORDINATOR) -> None:
         """A right to enrol once as the site. Raises LedgerError for an unknown site."""
         with self.transaction():

@@ -310,6 +310,11 @@ def _moves(db: Tables) -> None:
     _create(db, "moves", {"number": int, "place": str, "at_ms": int}, pk="number")
 
 
+def _remote_configurations(db: Tables) -> None:
+    db.table("sites").add_column("remote_revision", int)
+    db.table("sites").add_column("remote_toml", str)
+
+
 MIGRATIONS: Final[tuple[Callable[[Tables], None], ...]] = (
     _registry_and_trades,
     _claims_name_their_user,
@@ -320,6 +325,7 @@ MIGRATIONS: Final[tuple[Callable[[Tables], None], ...]] = (
     _concentrators,
     _terms,
     _moves,
+    _remote_configurations,
 )
 """Migration i brings schema i to i + 1; the database holds the number of those applied."""
 

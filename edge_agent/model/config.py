@@ -39,6 +39,8 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     claim_file: Annotated[
         Path, Meta(description='the file that `vpp-cloud site add` wrote, e.g. claim_file = "home-01.claim.toml"')
     ]
+    # The coordinator may then let this agent speak, and write, to other addresses of the owner's network.
+    remote_addresses: Annotated[bool, Meta(description="true or false")] = False
 
 
 class GuardConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -247,11 +249,12 @@ def load(path: Path) -> AgentConfig:
 
     config = settings.read(path, AgentConfig, dec_hook=resolve)
     config = structs.replace(config, devices=tuple(_own_profile(device, path) for device in config.devices))
-    _check_whole(config, path)
+    check_whole(config, str(path))
     return config
 
 
-def _check_whole(config: AgentConfig, path: Path) -> None:
+def check_whole(config: AgentConfig, path: str) -> None:
+    """What no key shows by itself. path: whose text it is, for a refusal. Raises SettingsError."""
     control = config.control
     if control.soc_min >= control.soc_max:
         raise SettingsError(

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 
 from edge_agent.control import energy
 from edge_agent.model.clock import Clock
-from edge_agent.model.config import AgentConfig
+from edge_agent.model.config import AgentConfig, ControlConfig
 from edge_agent.model.intent import (
     ArmService,
     Envelope,
@@ -30,6 +30,7 @@ from edge_agent.runtime.intents import Intents
 from edge_agent.runtime.ipc import Channel
 from edge_agent.runtime.loop import ControlLoop, Limits, Outbox
 from edge_agent.runtime.messages import AckState, IntentError, Reporter, Severity
+from edge_agent.runtime.remote import RemoteConfiguration
 from edge_agent.runtime.site import OpenDevice, Site
 from edge_agent.runtime.statistics import LoopStatistics
 from edge_agent.runtime.stop import SITE, Stops
@@ -55,12 +56,13 @@ class Agent:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """kick: called after each completed cycle."""
-        self._config = config
         self._clock = clock
         self._linked: bool | None = None  # until sync has said so: not known
         self._ahead_ms: float | None = None  # the coordinator's UTC less the monotonic clock, once that is measured
         self.channel = Channel()
         self.reporter = Reporter(site=config.site, boot_id=secrets.token_hex(6), clock=clock, send=self.channel.send)
+        self.remote = RemoteConfiguration(config, reporter=self.reporter, clock=clock, sleep=sleep)
+        self.config = config = self.remote.at_start()  # in force: the owner's, and what was set from afar
         self._broadcasts = Broadcasts()
         self._stops = Stops(config.data_dir)
         self._intents = Intents(
@@ -78,11 +80,7 @@ class Agent:
             plant=self.site.plant,
             frequency=self._frequency,
             decision=self._decision,
-            limits=Limits(
-                connection=Connection(export_limit_w=limits.export_limit_w, import_limit_w=limits.import_limit_w),
-                ramp_w_per_s=limits.ramp_w_per_s,
-                writes_per_day=limits.writes_per_day,
-            ),
+            limits=_limits(limits),
             outbox=Outbox(
                 snapshot=self._send_snapshot,
                 refused=_Refusals(self.reporter, clock).add,
@@ -96,6 +94,33 @@ class Agent:
             sleep=sleep,
         )
 
+    @property
+    def silent(self) -> list[str]:
+        """Devices that do not answer now."""
+        return self.site.silent
+
+    @property
+    def cycles(self) -> int:
+        """Completed so far."""
+        return self._statistics.cycles
+
+    async def use(self, config: AgentConfig) -> None:
+        """Puts a configuration of the same devices in force, from the next cycle on; what was asked stays in force.
+
+        Raises DeviceTimeout or DeviceFault for a device whose new address does not answer.
+        """
+        self.config = config
+        self._decision.use(config.control)
+        self.loop.limits = _limits(config.control)
+        try:
+            await self.site.use(config)
+        finally:
+            self.describe()
+
+    async def find_missing(self) -> None:
+        """Looks for devices that were lost on the way, until all are found."""
+        await self.site.find_missing(self.describe)
+
     def summary(self) -> dict[str, Any]:
         """What the agent is doing, for people and for the bench."""
         merged, snapshot, schedule = self.loop.merged, self.loop.snapshot, self._intents.schedule
@@ -106,11 +131,11 @@ class Agent:
             self._intents.envelope,
         )
         return {
-            "site": self._config.site,
+            "site": self.config.site,
             "written_utc_ms": self._clock.utc_ms(),
             **self._statistics.summary(),
             "silent_devices": self.site.silent,
-            "default": self._config.control.default,
+            "default": self.config.control.default,
             "setpoint_w": merged.setpoint.power_w if merged is not None else None,
             "setpoint_source": merged.setpoint.source if merged is not None else None,
             "frequency_hz": snapshot.frequency_hz.good if snapshot is not None else None,
@@ -135,6 +160,8 @@ class Agent:
                 }
                 for arm, state in self._decision.services
             ],
+            "remote_revision": self.remote.revision,
+            "remote_outcome": self.remote.outcome,
             "linked": self._linked,
             "snapshots_sent": self.channel.snapshots_sent,
             "snapshots_dropped": self.channel.snapshots_dropped,
@@ -144,7 +171,7 @@ class Agent:
 
     def describe(self) -> None:
         """Tells a new sync, or one that knows less, what stands here."""
-        storage, limits = self.site.plant.storage, self._config.control
+        storage, limits = self.site.plant.storage, self.config.control
         self.channel.send(
             messages.description_message(
                 self.site.nameplates,
@@ -173,6 +200,8 @@ class Agent:
                     self._take_broadcast(message.broadcast)
                 case "link":
                     self._take_link(message.link.connected)
+                case "remote":
+                    self.remote.take(message.remote.revision, message.remote.toml)
                 case "coordinator_time":
                     self._ahead_ms = message.coordinator_time.ahead_ms
                     self._intents.keep_time(self._ahead_ms)
@@ -259,7 +288,7 @@ class Agent:
                     return ""
                 if any(arm.award_id == body.award_id for arm, _ in self._decision.services):
                     return ""  # said again: what is armed is not ended by a measurement that is late just now
-                ramp_w_per_s = self._config.control.ramp_w_per_s
+                ramp_w_per_s = self.config.control.ramp_w_per_s
                 swing_s = body.contracted_w / ramp_w_per_s if ramp_w_per_s is not None else 0.0
                 return self._frequency.misfit(body.service, swing_s=swing_s)
             case Schedule() | PowerSetpoint() | FollowPrice():
@@ -269,7 +298,7 @@ class Agent:
 
     def _swing_w(self, rated_w: float) -> float:
         """Between the least and the most that the inverter may ever do [W]."""
-        limits = self._config.control
+        limits = self.config.control
         if limits.export_limit_w is None or limits.import_limit_w is None:
             return 2 * rated_w
         return min(2 * rated_w, limits.export_limit_w + limits.import_limit_w)
@@ -291,6 +320,14 @@ class Agent:
         if state is AckState.EXPIRED:
             what = intent.body.service.id if isinstance(intent.body, ArmService) else intent.kind
             self.reporter.event("intent.expired", Severity.INFO, f"{what}, sequence {intent.sequence}, has run out")
+
+
+def _limits(control: ControlConfig) -> Limits:
+    return Limits(
+        connection=Connection(export_limit_w=control.export_limit_w, import_limit_w=control.import_limit_w),
+        ramp_w_per_s=control.ramp_w_per_s,
+        writes_per_day=control.writes_per_day,
+    )
 
 
 class _Refusals:

@@ -58,6 +58,10 @@ class Decision:
         self.supply: SupplyFunction | None = None  # what the site would do at each price; None: not known
         self._offered_s = -math.inf
 
+    def use(self, config: ControlConfig) -> None:
+        """Decides by another configuration from the next cycle on; what runs goes on."""
+        self._config = config
+
     @property
     def services(self) -> list[tuple[ArmService, ResponseState]]:
         """Services in force or letting go, for those who watch."""

@@ -94,7 +94,7 @@ class ControlLoop:
         self._plant = plant
         self._frequency = frequency
         self._decision = decision
-        self._limits = limits
+        self.limits = limits  # replaced between two cycles where others come into force
         self._outbox = outbox
         self._statistics = statistics
         self._clock = clock
@@ -144,12 +144,13 @@ class ControlLoop:
         self.merged = self._decision.decide(snapshot, plant.storage if plant.control is not None else None)
         if plant.control is not None:
             await self._act(plant.control, snapshot, self.merged)
-        if plant.meter is not None:
+        meter = plant.meter
+        if meter is not None:
             # A device that has just not answered as an inverter is not waited for again as a meter.
-            answers = plant.inverter is None or plant.inverter.healthy or plant.meter.device != plant.inverter.device
-            if answers and plant.meter not in first:
-                await plant.meter.refresh()
-            grid = aged(self._meter_reading().power_w, healthy=plant.meter.healthy, now_s=self._clock.monotonic_s())
+            answers = plant.inverter is None or plant.inverter.healthy or meter.device != plant.inverter.device
+            if answers and meter not in first:
+                await meter.refresh()
+            grid = aged(self._meter_reading().power_w, healthy=meter.healthy, now_s=self._clock.monotonic_s())
             snapshot = replace(snapshot, grid_power_w=grid)
         self._outbox.snapshot(snapshot)
         self._outbox.exchange()
@@ -177,7 +178,7 @@ class ControlLoop:
         grid_power_w = aged(meter.power_w, healthy=meter_ok, now_s=now_s)
         self._load = follow(self._load, power_w.good, grid_power_w.good, now_s)
         envelope = self._decision.envelope(now_s)
-        connection = self._limits.connection
+        connection = self.limits.connection
         if envelope is not None:
             connection = tighter(connection, granted(envelope, now_s))
         self._envelope = at_inverter(connection, self._load, now_s)
@@ -224,7 +225,7 @@ class ControlLoop:
             rated_power_w=storage.nameplate.rated_power_w if storage is not None else 0.0,
             read_s=snapshot.soc.at_s if storage is not None and storage.present else snapshot.inverter_power_w.at_s,
             previous_w=previous_w,
-            ramp_w_per_s=self._limits.ramp_w_per_s,
+            ramp_w_per_s=self.limits.ramp_w_per_s,
             dt_s=now_s - previous_s,
             now_s=now_s,
         )
@@ -256,7 +257,7 @@ class ControlLoop:
 
     def _within_budget(self, passed: Admitted, merged: Merged, snapshot: Snapshot) -> Admitted:
         """What was admitted, or the last power once more where the device must be spared the write."""
-        per_day, previous, bounds = self._limits.writes_per_day, self._previous, snapshot.bounds
+        per_day, previous, bounds = self.limits.writes_per_day, self._previous, snapshot.bounds
         if per_day is None or previous is None or bounds is None or passed.setpoint.power_w == previous[0]:
             return passed
         budget = self._budget or writes.full(per_day, snapshot.at_s)

@@ -84,6 +84,7 @@ class ControlProcess:
                     group.create_task(self._agent.site.find_missing(self._agent.describe)),
                     group.create_task(self._agent.site.watch_findings()),
                     group.create_task(self._agent.site.keep_clocks()),
+                    group.create_task(self._agent.remote.run(self._agent)),
                     group.create_task(self._keep_statistics()),
                 ]
                 gc.collect()

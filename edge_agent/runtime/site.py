@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from edge_agent.control.bounds import Storage
 from edge_agent.model.clock import Clock
@@ -67,6 +68,43 @@ class Site:
     def silent(self) -> list[str]:
         """Devices that do not answer now."""
         return sorted(device for device, halves in self._silent.items() if halves)
+
+    async def use(self, config: AgentConfig) -> None:
+        """Puts a configuration of the same devices in force; one whose address or time-out differs is opened anew.
+
+        Raises DeviceTimeout or DeviceFault for one that cannot be opened: the site is without it then.
+        """
+        before, self._config = self._config, config
+        plant, limits = self.plant, config.control
+        if plant.storage is not None:
+            plant.storage = replace(plant.storage, soc_min=limits.soc_floor, soc_max=limits.soc_max)
+        for old, new in zip(before.devices, config.devices, strict=True):
+            if old != new:
+                await self._forget(new.name)
+                try:
+                    await self._open(new)
+                except (DeviceTimeout, DeviceFault) as error:
+                    self.lost(new.name, _DISCOVERY, str(error))
+                    raise
+                self.found(new.name, _DISCOVERY)
+
+    async def _forget(self, name: str) -> None:
+        """Takes a device out of the plant, and ends its connection."""
+        plant = self.plant
+        gone: list[Source[InverterReading] | Source[MeterReading]] = []
+        if plant.inverter is not None and plant.inverter.device == name:
+            gone.append(plant.inverter)
+            plant.inverter = plant.control = plant.storage = None
+        if plant.meter is not None and plant.meter.device == name:
+            gone.append(plant.meter)
+            plant.meter = None
+        gone += [each.source for each in plant.frequency if each.source.device == name and each.source not in gone]
+        plant.frequency = [each for each in plant.frequency if each.source.device != name]
+        for source in gone:
+            await source.close()
+        self._silent.pop(name, None)
+        if (device := self._devices.pop(name, None)) is not None:
+            await device.close()
 
     async def open_all(self) -> None:
         """One attempt at every device. Raises DeviceFault; a device that cannot be reached is only noted."""

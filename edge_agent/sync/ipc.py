@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 from protos.vpp.v1.broadcast_pb2 import Broadcast
 from protos.vpp.v1.intent_pb2 import Intent
 from protos.vpp.v1.local_pb2 import CoordinatorTime, Link, ToControl, ToSync
+from protos.vpp.v1.site_pb2 import RemoteConfiguration
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,10 @@ class ControlSocket:
         """Sends what the coordinator's clock is by the monotonic one; replaces an unsent older one."""
         time = CoordinatorTime(ahead_ms=ahead_ms, uncertainty_ms=uncertainty_ms)
         self._put("coordinator_time", ToControl(coordinator_time=time))
+
+    def put_remote(self, remote: RemoteConfiguration) -> None:
+        """Sends what the coordinator sets beyond the owner's file; replaces an unsent older one."""
+        self._put("remote", ToControl(remote=remote))
 
     def _put(self, key: str, message: ToControl) -> None:
         self._unsent.pop(key, None)

@@ -378,6 +378,8 @@ class SyncProcess:
             self._session.follow(self._groups)
         if self._group_door is not None:
             self._group_door.groups = self._groups
+        if configuration.HasField("remote"):
+            self._control.put_remote(configuration.remote)
         interval_ms = configuration.telemetry_interval_ms
         if interval_ms not in NARROW:
             known = " or ".join(str(ms) for ms in sorted(NARROW))

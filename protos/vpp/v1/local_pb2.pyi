@@ -25,16 +25,18 @@ class ToSync(_message.Message):
     def __init__(self, snapshot: _Optional[_Union[SnapshotReport, _Mapping]] = ..., description: _Optional[_Union[_site_pb2.SiteDescription, _Mapping]] = ..., event: _Optional[_Union[_report_pb2.Event, _Mapping]] = ..., acknowledgement: _Optional[_Union[_report_pb2.Acknowledgement, _Mapping]] = ..., supply: _Optional[_Union[_supply_pb2.SupplyFunction, _Mapping]] = ...) -> None: ...
 
 class ToControl(_message.Message):
-    __slots__ = ("intent", "link", "coordinator_time", "broadcast")
+    __slots__ = ("intent", "link", "coordinator_time", "broadcast", "remote")
     INTENT_FIELD_NUMBER: _ClassVar[int]
     LINK_FIELD_NUMBER: _ClassVar[int]
     COORDINATOR_TIME_FIELD_NUMBER: _ClassVar[int]
     BROADCAST_FIELD_NUMBER: _ClassVar[int]
+    REMOTE_FIELD_NUMBER: _ClassVar[int]
     intent: _intent_pb2.Intent
     link: Link
     coordinator_time: CoordinatorTime
     broadcast: _broadcast_pb2.Broadcast
-    def __init__(self, intent: _Optional[_Union[_intent_pb2.Intent, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ..., coordinator_time: _Optional[_Union[CoordinatorTime, _Mapping]] = ..., broadcast: _Optional[_Union[_broadcast_pb2.Broadcast, _Mapping]] = ...) -> None: ...
+    remote: _site_pb2.RemoteConfiguration
+    def __init__(self, intent: _Optional[_Union[_intent_pb2.Intent, _Mapping]] = ..., link: _Optional[_Union[Link, _Mapping]] = ..., coordinator_time: _Optional[_Union[CoordinatorTime, _Mapping]] = ..., broadcast: _Optional[_Union[_broadcast_pb2.Broadcast, _Mapping]] = ..., remote: _Optional[_Union[_site_pb2.RemoteConfiguration, _Mapping]] = ...) -> None: ...
 
 class SnapshotReport(_message.Message):
     __slots__ = ("at_ms", "grid_power_w", "inverter_power_w", "soc", "frequency_hz", "voltage_v", "pv_power_w", "armed")

@@ -162,13 +162,23 @@ class Device(_message.Message):
     def __init__(self, name: _Optional[str] = ..., manufacturer: _Optional[str] = ..., model: _Optional[str] = ..., serial: _Optional[str] = ..., sunspec_models: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class SiteConfiguration(_message.Message):
-    __slots__ = ("telemetry_interval_ms", "groups", "updates", "coordinator_time_ms")
+    __slots__ = ("telemetry_interval_ms", "groups", "updates", "coordinator_time_ms", "remote")
     TELEMETRY_INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
     GROUPS_FIELD_NUMBER: _ClassVar[int]
     UPDATES_FIELD_NUMBER: _ClassVar[int]
     COORDINATOR_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    REMOTE_FIELD_NUMBER: _ClassVar[int]
     telemetry_interval_ms: int
     groups: _containers.RepeatedScalarFieldContainer[str]
     updates: _containers.RepeatedCompositeFieldContainer[SignedManifest]
     coordinator_time_ms: int
-    def __init__(self, telemetry_interval_ms: _Optional[int] = ..., groups: _Optional[_Iterable[str]] = ..., updates: _Optional[_Iterable[_Union[SignedManifest, _Mapping]]] = ..., coordinator_time_ms: _Optional[int] = ...) -> None: ...
+    remote: RemoteConfiguration
+    def __init__(self, telemetry_interval_ms: _Optional[int] = ..., groups: _Optional[_Iterable[str]] = ..., updates: _Optional[_Iterable[_Union[SignedManifest, _Mapping]]] = ..., coordinator_time_ms: _Optional[int] = ..., remote: _Optional[_Union[RemoteConfiguration, _Mapping]] = ...) -> None: ...
+
+class RemoteConfiguration(_message.Message):
+    __slots__ = ("revision", "toml")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    TOML_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    toml: str
+    def __init__(self, revision: _Optional[int] = ..., toml: _Optional[str] = ...) -> None: ...
