@@ -15,9 +15,9 @@ from typing import Final
 
 import msgspec
 
-from cloud import commands, config, people_commands, stop_commands
+from cloud import commands, config, key_commands, people_commands, stop_commands
 from cloud.data_folder import DataFolder, DataFolderError
-from cloud.identity.keyring import KeyringError
+from cloud.identity.key_store import KeyringError
 from cloud.model.records import Site
 from cloud.model.role import Role
 from cloud.store.errors import StoreError
@@ -52,7 +52,7 @@ def _run(options: argparse.Namespace) -> int:
     _log_to_stderr()
     try:
         roles = options.role or tuple(Role)
-        coordinator.run(settings, options.data, roles, options.partitions, lambda line: print(line, flush=True))
+        coordinator.run(settings, _data(options), roles, options.partitions, lambda line: print(line, flush=True))
     except coordinator.REFUSALS as error:
         return _refuse(error)
     except PartFailed:
@@ -172,7 +172,7 @@ def _migrate(options: argparse.Namespace) -> int:
 
 
 def _data(options: argparse.Namespace) -> DataFolder:
-    return DataFolder(options.data)
+    return DataFolder(options.data, options.passphrase_file)
 
 
 def _utc(ms: int) -> str:
@@ -209,6 +209,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FIRST-LAST",
         help=f"of the role ingest: only these, of 0-{subjects.PARTITIONS - 1}",
     )
+
+    key_commands.register(groups, _command)
 
     site = groups.add_parser("site", help="the registry of sites").add_subparsers(required=True, metavar="COMMAND")
     add = _command(site, "add", _site_add, "add a site, and write the claim by which its agent enrols")
@@ -280,6 +282,12 @@ def _command(
 ) -> argparse.ArgumentParser:
     parser = among.add_parser(name, help=text, description=text)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the coordinator's data folder")
+    parser.add_argument(
+        "--passphrase-file",
+        type=Path,
+        metavar="FILE",
+        help="of the keys; unless given, systemd's credential vpp-cloud.passphrase or DIR.passphrase",
+    )
     parser.set_defaults(command=command)
     return parser
 

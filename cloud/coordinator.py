@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 from collections.abc import Awaitable, Callable, Collection
-from pathlib import Path
+from dataclasses import replace
 from typing import Final
 
 from cloud.api.serve import ListenError
@@ -13,7 +13,7 @@ from cloud.config import CoordinatorConfig
 from cloud.data_folder import DataFolder, DataFolderError
 from cloud.gateway.nats_server import BrokerError
 from cloud.gateway.ports import PortError
-from cloud.identity.keyring import KeyringError
+from cloud.identity.key_store import KeyringError
 from cloud.identity.sealing import SealError
 from cloud.model.role import Role
 from cloud.parts import PartFailed, Parts
@@ -126,10 +126,10 @@ def telemetry_parts(partitions: range, streams: int) -> range:
 
 
 def run(
-    config: CoordinatorConfig, data: Path, roles: Collection[Role], partitions: range, say: Callable[[str], None]
+    config: CoordinatorConfig, data: DataFolder, roles: Collection[Role], partitions: range, say: Callable[[str], None]
 ) -> None:
     """Serve until SIGTERM or SIGINT; a second one ends the process at once, and with it the broker."""
-    asyncio.run(_until_signal(Coordinator(config, DataFolder(data.absolute()), roles, partitions), say))
+    asyncio.run(_until_signal(Coordinator(config, replace(data, path=data.path.absolute()), roles, partitions), say))
 
 
 async def _until_signal(process: Coordinator, say: Callable[[str], None]) -> None:

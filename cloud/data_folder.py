@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from cloud.identity import passphrase
 from cloud.store.ledger import LEDGER_FILE
 
 VERSION: Final = 1
@@ -23,6 +24,14 @@ class DataFolder:
     """Paths of a coordinator's data folder."""
 
     path: Path
+    passphrase_file: Path | None = None  # of the keys, where it was named
+
+    def passphrase(self, *, make: bool = False) -> bytes:
+        """What opens the keys; made where there are none yet. Raises DataFolderError."""
+        try:
+            return passphrase.find(self.path, self.passphrase_file, make=make and not self.keys.exists())
+        except passphrase.PassphraseError as error:
+            raise DataFolderError(str(error)) from error
 
     @property
     def keys(self) -> Path:

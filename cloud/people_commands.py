@@ -57,11 +57,11 @@ def _accounts(options: argparse.Namespace) -> Iterator[tuple["Accounts", Ledger]
     from cloud.api.accounts import AccountRefused, Accounts
     from cloud.identity.sealing import SealError, open_sealer
 
-    data = DataFolder(options.data)
+    data = DataFolder(options.data, options.passphrase_file)
     data.check()
     try:
         with Ledger(data.ledger) as ledger:
-            yield Accounts(ledger, open_sealer(data.keys), now=lambda: datetime.now(UTC)), ledger
+            yield Accounts(ledger, open_sealer(data.keys, data.passphrase()), now=lambda: datetime.now(UTC)), ledger
     except (AccountRefused, SealError) as error:
         raise commands.CommandError(str(error)) from error
 

@@ -116,7 +116,7 @@ class Plant:
     async def enrol(self, claim: dict[str, str]) -> Gateway:
         """A new gateway, with keys of its own."""
         user = nkey.from_seed(nkey.make_seed(nkey.USER), nkey.USER)
-        agent = Agent(certificates.make_key(), nkey.public(user))
+        agent = Agent(certificates.make_key(), user.public)
         return await self.enrol_again(claim, agent, user)
 
     async def enrol_again(self, claim: dict[str, str], agent: Agent, user: Nkey) -> Gateway:
@@ -127,7 +127,9 @@ class Plant:
 
     def keyring(self) -> Keyring:
         """The coordinator's keys, as who sits on its machine has them."""
-        return open_keyring(self.data.keys, (HOST, HOST, "localhost", HOST), now=utc_now())
+        return open_keyring(
+            self.data.keys, (HOST, HOST, "localhost", HOST), now=utc_now(), passphrase=self.data.passphrase()
+        )
 
     async def backend(self) -> Client:
         """A connection with the coordinator's own rights."""

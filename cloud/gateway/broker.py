@@ -28,6 +28,7 @@ _STOP_S: Final = 5.0
 _PROBE_S: Final = 0.05
 _RETRY_FIRST_S: Final = 0.5
 _RETRY_MOST_S: Final = 10.0
+_LOOK_S: Final = 0.5
 
 
 class Broker:
@@ -55,6 +56,9 @@ class Broker:
         self._port = port
         self._now = now
         self._process: asyncio.subprocess.Process | None = None
+        self._name = self._operator = ""
+        # The server's private key, where the broker can read it as a file and no disk has it.
+        self._key_memory = os.memfd_create("murmuration-server-key", os.MFD_CLOEXEC)
         self.url: Final = f"tls://{bracketed(public_host)}:{port}"
         self.link: Final = Link(
             [f"tls://{bracketed(reachable(host))}:{port}"],
@@ -75,18 +79,8 @@ class Broker:
         await self._end_stray()
         # The ledger says who is revoked: nothing that an earlier broker kept may stand against it.
         await asyncio.to_thread(shutil.rmtree, self._files.accounts, ignore_errors=True)
-        name = f"murmuration-{secrets.token_hex(4)}"
-        text = config_text(
-            self._files,
-            self._keyring,
-            await self.account.token(),
-            host=self._host,
-            port=self._port,
-            name=name,
-            now_s=int(self._now().timestamp()),
-        )
-        self._files.config.write_text(text)
-        self._files.config.chmod(0o600)
+        self._name = f"murmuration-{secrets.token_hex(4)}"
+        await self._configure()
         with self._files.start_output.open("wb") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-S", tied.__file__, str(os.getpid())),
@@ -94,11 +88,12 @@ class Broker:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                pass_fds=(self._key_memory,),
                 start_new_session=True,  # Ctrl-C is for the coordinator, which stops the broker last
             )
         try:
             async with asyncio.timeout(_START_S):
-                await self._serving(self._process, name)
+                await self._serving(self._process, self._name)
         except TimeoutError as error:
             await self.stop()
             raise BrokerError(
@@ -107,6 +102,45 @@ class Broker:
         except BaseException:
             await self.stop()
             raise
+
+    async def _configure(self) -> None:
+        """Writes what the broker reads at its start and when it is told to read again."""
+        text = config_text(
+            self._files,
+            self._keyring,
+            await self.account.token(),
+            host=self._host,
+            port=self._port,
+            name=self._name,
+            key_file=f"/proc/self/fd/{self._key_memory}",
+            now_s=int(self._now().timestamp()),
+        )
+        self._files.config.write_text(text)
+        self._files.config.chmod(0o600)
+        self._operator = self._keyring.keys.operator_jwt
+        key = self._keyring.server_key_pem
+        os.pwrite(self._key_memory, key, 0)
+        os.ftruncate(self._key_memory, len(key))
+
+    async def follow_keys(self) -> None:
+        """Hands on what was rotated, for ever: a server's key while it serves, a new operator by starting it again."""
+        version = self._keyring.version
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            if self._keyring.version == version or self.pid is None:
+                continue
+            version = self._keyring.version
+            if self._operator != self._keyring.keys.operator_jwt:
+                log.warning("broker is started again under its new operator; gateways come back by themselves")
+                self._signal(signal.SIGTERM)
+            else:
+                await self._configure()
+                self._signal(signal.SIGHUP)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(number)
 
     async def run(self, on_return: Callable[[], None]) -> None:
         """Watch it for ever: when it dies by itself bring it back, same port and store, then call `on_return`."""
@@ -128,7 +162,7 @@ class Broker:
             log.info("broker is back: pid=%s", self.pid)
 
     async def stop(self) -> None:
-        """Stop it and wait until it is gone."""
+        """Stop it and wait until it is gone. It can be started again."""
         process, self._process = self._process, None
         if process is None or process.returncode is not None:
             return

@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from cloud.identity import certificates, jwt, nkey
+from cloud.identity import certificates, jwt
 from cloud.identity.keyring import Keyring
 from cloud.model.records import Site
 from cloud.store.ledger import Ledger
@@ -39,6 +40,10 @@ class CredentialIssuer:
         self._site_service = site_service
         self._next_seq = next_seq
 
+    def is_current(self, certificate: x509.Certificate) -> bool:
+        """Whether the present authority issued it, rather than one that is being retired."""
+        return self._keyring.is_current(certificate)
+
     def issue(
         self,
         site: Site,
@@ -58,7 +63,7 @@ class CredentialIssuer:
         expires_s = issued_s + int(BROKER_LIFETIME.total_seconds())
         token = jwt.site_jwt(
             keyring.devices,
-            nkey.public(keyring.account),
+            keyring.account,
             site.site,
             site.groups,
             nats_public_key,
@@ -77,7 +82,13 @@ class CredentialIssuer:
             nats_jwt=token,
             nats_urls=self._nats_urls,
             site_service=self._site_service,
-            command_keys=[keyring.signer.public_key],
+            command_keys=keyring.command_keys,
+            command_key_rotations=[
+                site_pb2.CommandKeyRotation(
+                    public_key=word.public_key, previous_key_id=word.previous_key_id, signature=word.signature
+                )
+                for word in keyring.keys.command_rotations
+            ],
             first_seq=self._next_seq(site.slot),
             issued_ms=int(now.timestamp() * 1000),
             expires_ms=expires_s * 1000,

@@ -15,7 +15,6 @@ from nats.aio.client import Client, RawCredentials
 from cloud.gateway.nats_server import BrokerError
 from cloud.identity import jwt
 from cloud.identity.keyring import Keyring
-from cloud.identity.nkey import public
 
 log = logging.getLogger(__name__)
 
@@ -93,9 +92,10 @@ class Account:
         revoked = await asyncio.to_thread(self._revocations)
         self._issued_s = max(int(self._now().timestamp()), self._issued_s + 1)
         return jwt.account_jwt(
-            keyring.operator,
-            public(keyring.account),
-            public(keyring.devices),
+            keyring.operator_signer,
+            keyring.account,
+            keyring.account_signers,
+            keyring.device_signers,
             {key: until_ms // 1000 for key, until_ms in revoked.items()},
             now_s=self._issued_s,
         )
@@ -103,7 +103,13 @@ class Account:
     async def push(self, link: Link) -> None:
         """Give running brokers the revocations of now: they cut live connections at once. Raises BrokerError."""
         keyring, now_s = self._keyring, int(self._now().timestamp())
-        token = jwt.system_jwt(keyring.system, public(keyring.backend), now_s=now_s, expires_s=now_s + _SYSTEM_LIFE_S)
+        token = jwt.system_jwt(
+            keyring.system_signer,
+            keyring.keys.system,
+            keyring.backend.public,
+            now_s=now_s,
+            expires_s=now_s + _SYSTEM_LIFE_S,
+        )
         credentials = jwt.credentials_text(token, keyring.backend.seed)
         client = await link.open(credentials, "accounts", reconnect=False)
         try:
@@ -119,7 +125,8 @@ class Account:
 
 def own_credentials(keyring: Keyring, now: Callable[[], datetime]) -> str:
     """The coordinator's own credentials, for who has its keys."""
-    token = jwt.backend_jwt(keyring.account, public(keyring.backend), now_s=int(now().timestamp()))
+    now_s = int(now().timestamp())
+    token = jwt.backend_jwt(keyring.account_signer, keyring.account, keyring.backend.public, now_s=now_s)
     return jwt.credentials_text(token, keyring.backend.seed)
 
 

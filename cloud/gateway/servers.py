@@ -37,11 +37,26 @@ def bind_tls(
 
     key: the port's key in [listen], for the error. Raises PortError.
     """
-    pair = (keyring.server_key_file.read_bytes(), keyring.server_certificate_file.read_bytes())
-    credentials = grpc.ssl_server_credentials(
-        [pair],
-        root_certificates=keyring.authority_pem if client_certificates else None,
-        require_client_auth=client_certificates,
+    version = keyring.version
+
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        return grpc.ssl_server_certificate_configuration(
+            [(keyring.server_key_pem, keyring.server_pem)],
+            root_certificates=keyring.client_trust_pem if client_certificates else None,
+        )
+
+    def changed() -> grpc.ServerCertificateConfiguration | None:
+        """Asked at every handshake: what was rotated counts from the next one on."""
+        nonlocal version
+        if keyring.version == version:
+            return None
+        version = keyring.version
+        return configuration()
+
+    credentials = grpc.dynamic_ssl_server_credentials(
+        configuration(),
+        changed,  # type: ignore[arg-type]  # None: as before; the stubs do not know
+        client_certificates,
     )
     try:
         server.add_secure_port(f"{bracketed(host)}:{port}", credentials)

@@ -44,7 +44,7 @@ class SiteGateway(site_pb2_grpc.SiteServiceServicer):
         context: grpc.aio.ServicerContext[site_pb2.SiteDescription, site_pb2.SiteConfiguration],
     ) -> site_pb2.SiteConfiguration:
         """Keeps what stands at the site and tells what it is to be."""
-        site = await self._caller(context)
+        site, _ = await self._caller(context)
         try:
             description = _description(request)
         except ValueError as error:
@@ -68,14 +68,15 @@ class SiteGateway(site_pb2_grpc.SiteServiceServicer):
         context: grpc.aio.ServicerContext[site_pb2.RenewRequest, site_pb2.Credentials],
     ) -> site_pb2.Credentials:
         """New credentials for a site whose certificate still holds, with a new certificate where it asks for one."""
-        site = await self._caller(context)
+        site, certificate = await self._caller(context)
         try:
             wanted = request.certificate_request
             public_key = certificates.parse_request(wanted) if wanted else None
             nats_public_key = nkey.check_user_public_key(request.nats_public_key)
         except ValueError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        issue = partial(self._issuer.issue, site, public_key, nats_public_key, now=self._now())
+        due = public_key is None and not self._issuer.is_current(certificate)
+        issue = partial(self._issuer.issue, site, public_key, nats_public_key, now=self._now(), certificate_due=due)
         try:
             credentials = await asyncio.to_thread(issue)
         except CredentialsRefused as error:
@@ -83,8 +84,8 @@ class SiteGateway(site_pb2_grpc.SiteServiceServicer):
         log.info("renewed: site=%s", site.site)
         return credentials
 
-    async def _caller(self, context: grpc.aio.ServicerContext[Any, Any]) -> Site:
-        """The site of the caller's certificate, unless it left the registry or another gateway took its place."""
+    async def _caller(self, context: grpc.aio.ServicerContext[Any, Any]) -> tuple[Site, x509.Certificate]:
+        """Who calls, and with which certificate; not a site that was revoked or replaced, nor one by another's key."""
         peer = context.auth_context()
         name = certificates.site_from_names(peer.get("x509_subject_alternative_name", ()))
         if name is None:
@@ -106,7 +107,7 @@ class SiteGateway(site_pb2_grpc.SiteServiceServicer):
                 grpc.StatusCode.PERMISSION_DENIED,
                 f"site {name} was enrolled anew by another gateway; enrol this one with a claim token of its own",
             )
-        return site
+        return site, certificate
 
     async def _tell_refusal(self, site: str, certificate: x509.Certificate, why: str) -> None:
         """Puts a refused certificate into the audit log, once: its holder goes on trying."""

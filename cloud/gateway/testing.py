@@ -18,6 +18,7 @@ from cloud.identity.nkey import Nkey
 from protos.vpp.v1 import site_pb2
 
 HOST: Final = "127.0.0.1"
+PASSPHRASE: Final = b"correct horse battery staple"
 
 
 def utc_now() -> datetime:
@@ -81,4 +82,4 @@ class Agent:
 
 
 def new_agent() -> Agent:
-    return Agent(certificates.make_key(), nkey.public(nkey.from_seed(nkey.make_seed(nkey.USER), nkey.USER)))
+    return Agent(certificates.make_key(), nkey.from_seed(nkey.make_seed(nkey.USER), nkey.USER).public)

@@ -1,4 +1,4 @@
-"""X.509: the coordinator's own authority, its servers' certificate, and client certificates for sites.
+"""X.509: root and issuing authority, the servers' certificate, and client certificates for sites.
 
 A site is named in its certificate by the URI `urn:murmuration:site:<site>` (and by the common name, for people). The
 server's certificate carries DNS names and addresses only, so it can never pass for a site's.
@@ -19,6 +19,7 @@ from protos import subjects
 
 SITE_URI: Final = "urn:murmuration:site:"
 AUTHORITY_LIFETIME: Final = timedelta(days=20 * 365)
+ISSUING_LIFETIME: Final = timedelta(days=5 * 365)
 SERVER_LIFETIME: Final = timedelta(days=2 * 365)
 # A clock that is a little behind must not find a fresh certificate "not yet valid".
 BACKDATE: Final = timedelta(minutes=5)
@@ -42,17 +43,41 @@ def certificate_pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def make_authority(key: ec.EllipticCurvePrivateKey, *, now: datetime) -> x509.Certificate:
-    """A self-signed certificate that may sign servers' and sites' certificates and no further authority."""
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Murmuration coordinator")])
-    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-    return (
-        _builder(name, name, key.public_key(), now - BACKDATE, now + AUTHORITY_LIFETIME)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(certificates=True), critical=True)
-        .add_extension(identifier, critical=False)
-        .sign(key, hashes.SHA256())
-    )
+def make_root(key: ec.EllipticCurvePrivateKey, *, number: int, now: datetime) -> x509.Certificate:
+    """The certificate that everything hangs on, signed by itself."""
+    name = _authority_name("root", number)
+    builder = _builder(name, name, key.public_key(), now - BACKDATE, now + AUTHORITY_LIFETIME)
+    return _authority(builder, key.public_key(), key, None, path_length=2)
+
+
+def cross_sign(
+    root: x509.Certificate, former: x509.Certificate, former_key: ec.EllipticCurvePrivateKey, *, now: datetime
+) -> x509.Certificate:
+    """The former root's word for the new one: who trusts the former only follows it to the new."""
+    expires = min(root.not_valid_after_utc, former.not_valid_after_utc)
+    key = _public(root)
+    builder = _builder(root.subject, former.subject, key, now - BACKDATE, expires)
+    return _authority(builder, key, former_key, former, path_length=1)
+
+
+def make_issuing(
+    root: x509.Certificate,
+    root_key: ec.EllipticCurvePrivateKey,
+    public_key: ec.EllipticCurvePublicKey,
+    *,
+    number: int,
+    now: datetime,
+) -> x509.Certificate:
+    """An authority that may sign servers' and sites' certificates and no further authority."""
+    expires = min(now + ISSUING_LIFETIME, root.not_valid_after_utc)
+    builder = _builder(_authority_name("issuing", number), root.subject, public_key, now - BACKDATE, expires)
+    return _authority(builder, public_key, root_key, root, path_length=0)
+
+
+def number_of(authority: x509.Certificate) -> int:
+    """Which of its level an authority is, from 1."""
+    (name,) = authority.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return int(str(name.value).rsplit(" ", 1)[1])
 
 
 def make_server_certificate(
@@ -173,6 +198,37 @@ def _issue(
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer), critical=False)
         .sign(authority_key, hashes.SHA256())
     )
+
+
+def _authority_name(level: str, number: int) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Murmuration {level} {number}")])
+
+
+def _authority(
+    builder: x509.CertificateBuilder,
+    public_key: ec.EllipticCurvePublicKey,
+    signing_key: ec.EllipticCurvePrivateKey,
+    issuer: x509.Certificate | None,
+    *,
+    path_length: int,
+) -> x509.Certificate:
+    builder = (
+        builder.add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
+        .add_extension(_usage(certificates=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+    )
+    if issuer is not None:
+        identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        builder = builder.add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), critical=False
+        )
+    return builder.sign(signing_key, hashes.SHA256())
+
+
+def _public(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:
+    key = certificate.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)  # noqa: S101 (made here)
+    return key
 
 
 def _usage(*, certificates: bool) -> x509.KeyUsage:

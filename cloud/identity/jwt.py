@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from cloud.identity.nkey import Nkey, check_user_public_key, public
+from cloud.identity.nkey import Nkey, check_user_public_key
 from protos import subjects
 
 _HEADER: Final = b'{"typ":"JWT","alg":"ed25519-nkey"}'
@@ -21,16 +21,25 @@ _NO_LIMIT: Final = -1
 _SITE_SUBSCRIPTIONS: Final = 64
 
 
-def operator_jwt(operator: Nkey, system_account: str, *, now_s: int) -> str:
-    """The operator's word on itself: names the account that watches the broker."""
-    return _mint(
-        operator, public(operator), "murmuration", {"type": "operator", "system_account": system_account}, now_s
-    )
+def operator_jwt(operator: Nkey, system_account: str, signers: Sequence[str], *, now_s: int) -> str:
+    """The operator's word on itself: names the account that watches the broker, and who signs accounts in its stead."""
+    claims = {"type": "operator", "system_account": system_account, "signing_keys": list(signers)}
+    return _mint(operator, operator.public, "murmuration", claims, now_s)
 
 
-def account_jwt(operator: Nkey, account: str, device_signer: str, revocations: Mapping[str, int], *, now_s: int) -> str:
-    """The account in which everything happens. Keys signed by `device_signer` get a site's rights and no others.
+def account_jwt(
+    operator_signer: Nkey,
+    account: str,
+    signers: Sequence[str],
+    device_signers: Sequence[str],
+    revocations: Mapping[str, int],
+    *,
+    now_s: int,
+) -> str:
+    """The account in which everything happens.
 
+    signers: whose users may do everything in it. device_signers: whose users get a site's rights and no others, even
+    if such a key is stolen. A signer that is left out loses its users: the broker cuts their live connections.
     revocations: users' public keys that are refused in credentials issued up to an instant [s]; the broker cuts live
     connections under them when it is told.
     """
@@ -50,24 +59,28 @@ def account_jwt(operator: Nkey, account: str, device_signer: str, revocations: M
         "limits": limits | jetstream,
         "default_permissions": {"pub": {}, "sub": {}},
         "revocations": dict(revocations),
-        "signing_keys": [{"kind": "user_scope", "key": device_signer, "role": "device", "template": template}],
+        "signing_keys": [
+            *signers,
+            *({"kind": "user_scope", "key": key, "role": "device", "template": template} for key in device_signers),
+        ],
     }
-    return _mint(operator, account, "VPP", claims, now_s)
+    return _mint(operator_signer, account, "VPP", claims, now_s)
 
 
-def system_account_jwt(operator: Nkey, system_account: str, *, now_s: int) -> str:
+def system_account_jwt(operator_signer: Nkey, system_account: str, signer: str, *, now_s: int) -> str:
     """The broker's own account. It must not carry JetStream limits: the broker then refuses to start."""
     limits = dict.fromkeys(("subs", "data", "payload", "imports", "exports", "conn", "leaf"), _NO_LIMIT)
     claims = {
         "type": "account",
         "limits": limits | {"wildcards": True},
         "default_permissions": {"pub": {}, "sub": {}},
+        "signing_keys": [signer],
     }
-    return _mint(operator, system_account, "SYS", claims, now_s)
+    return _mint(operator_signer, system_account, "SYS", claims, now_s)
 
 
 def site_jwt(
-    device_signer: Nkey,
+    signer: Nkey,
     account: str,
     site: str,
     groups: Sequence[str],
@@ -90,23 +103,22 @@ def site_jwt(
         *(f"grp:{subjects.check_name(group, 'group')}" for group in groups),
     ]
     claims = {"type": "user", "issuer_account": account, "tags": tags}
-    return _mint(device_signer, check_user_public_key(user_public_key), site, claims, now_s, expires_s)
+    return _mint(signer, check_user_public_key(user_public_key), site, claims, now_s, expires_s)
 
 
-def system_jwt(system: Nkey, user_public_key: str, *, now_s: int, expires_s: int) -> str:
+def system_jwt(signer: Nkey, system_account: str, user_public_key: str, *, now_s: int, expires_s: int) -> str:
     """The coordinator at the broker's own account, to hand it a new account JWT and for nothing else."""
     rights = {"pub": {"allow": [CLAIMS_UPDATE]}, "sub": {"allow": ["_INBOX.>"]}}
-    claims = {"type": "user", "subs": _NO_LIMIT, "data": _NO_LIMIT, "payload": _NO_LIMIT} | rights
-    return _mint(system, check_user_public_key(user_public_key), "coordinator-accounts", claims, now_s, expires_s)
+    claims = _unlimited(system_account) | rights
+    return _mint(signer, check_user_public_key(user_public_key), "coordinator-accounts", claims, now_s, expires_s)
 
 
-def backend_jwt(account: Nkey, user_public_key: str, *, now_s: int) -> str:
+def backend_jwt(signer: Nkey, account: str, user_public_key: str, *, now_s: int) -> str:
     """The coordinator's own credentials, free inside the account.
 
-    No expiry: the account's key, which could mint another, lies beside the user's.
+    No expiry: the account's signing key, which could mint another, lies beside the user's.
     """
-    claims = {"type": "user", "subs": _NO_LIMIT, "data": _NO_LIMIT, "payload": _NO_LIMIT}
-    return _mint(account, check_user_public_key(user_public_key), "coordinator", claims, now_s)
+    return _mint(signer, check_user_public_key(user_public_key), "coordinator", _unlimited(account), now_s)
 
 
 def credentials_text(jwt: str, seed: bytes) -> str:
@@ -117,10 +129,15 @@ def credentials_text(jwt: str, seed: bytes) -> str:
     )
 
 
+def _unlimited(account: str) -> dict[str, Any]:
+    limits = dict.fromkeys(("subs", "data", "payload"), _NO_LIMIT)
+    return {"type": "user", "issuer_account": account} | limits
+
+
 def _mint(issuer: Nkey, subject: str, name: str, nats: dict[str, Any], now_s: int, expires_s: int | None = None) -> str:
     claims: dict[str, Any] = {
         "iat": now_s,
-        "iss": public(issuer),
+        "iss": issuer.public,
         "sub": subject,
         "name": name,
         "nats": nats | {"version": 2},

@@ -1,14 +1,10 @@
-"""The coordinator's keys, in one folder that only its own account may read.
+"""The coordinator's keys, opened: what signs, what is accepted, and what follows a rotation while everything runs.
 
-Made whole on first use and never in part: a key that is gone is a refusal, not a reason to make another, because every
-gateway that ever enrolled trusts the old one.
+Made whole on first use and never in part: keys that are gone are a refusal, not a reason to make others, because every
+gateway that ever enrolled trusts the old ones. README.md has the hierarchy, lifetimes and how to rotate.
 """
 
-import os
-import shutil
-import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -18,209 +14,221 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from cloud.identity import certificates, nkey
+from cloud.identity import certificates, key_store, nkey
 from cloud.identity.audit import AuditSigner
+from cloud.identity.key_making import make_keys
+from cloud.identity.key_store import KeyringError, OnlineKeys, Stored
 from cloud.identity.nkey import Nkey
 from cloud.identity.signing import CommandSigner
+from protos.hardware import Token, TokenError
 
-_NKEYS: Final = {
-    "operator.nk": nkey.OPERATOR,
-    "system.nk": nkey.ACCOUNT,
-    "account.nk": nkey.ACCOUNT,
-    "devices.nk": nkey.ACCOUNT,
-    "backend.nk": nkey.USER,
-}
-_COMMAND_KEY: Final = "command.key"
-_AUDIT_KEY: Final = "audit.key"
-_AUDIT_PUBLIC: Final = "audit.pub"
-_AUTHORITY_KEY: Final = "ca.key"
-_AUTHORITY: Final = "ca.pem"
-_SERVER_KEY: Final = "server.key"
-_SERVER: Final = "server.pem"
 _ED25519_BYTES: Final = 32
 _RENEW_BEFORE: Final = timedelta(days=60)
 
 
-class KeyringError(Exception):
-    """Keys that cannot be used as they lie there: names file and remedy in one line."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Keyring:
-    """Every secret of the coordinator, opened."""
+    """Every key that `run` needs. `refresh` takes up what a command rotated meanwhile; `version` counts that."""
 
-    operator: Nkey
-    system: Nkey  # the broker's own account
-    account: Nkey  # the account of sites and coordinator
-    devices: Nkey  # signs sites' credentials, with a site's rights only
-    backend: Nkey  # the coordinator as a user of its broker
-    signer: CommandSigner
-    audit: AuditSigner
-    authority_key: ec.EllipticCurvePrivateKey
-    authority: x509.Certificate
-    authority_file: Path
-    server_key_file: Path
-    server_certificate_file: Path
+    def __init__(self, folder: Path, passphrase: bytes, hosts: Sequence[str] | None, now: datetime) -> None:
+        """Raises KeyringError."""
+        self._folder = folder
+        self._passphrase = passphrase
+        self._hosts = None if hosts is None else tuple(hosts)
+        self._token: Token | None = None
+        self._mark = self._seen()
+        self.version = 0
+        self.server_certificate_file: Final = folder / key_store.SERVER_FILE
+        self.authority_file: Final = folder / key_store.AUTHORITY_FILE
+        self._take(now)
+        self.signer: Final = CommandSigner(
+            self._ed25519(self.keys.command), (bytes.fromhex(key.public) for key in self.keys.command_former)
+        )
+        self.audit: Final = AuditSigner(self._ed25519(self.keys.audit))
+        if self.audit.public_key != read_audit_public_key(folder):
+            raise KeyringError(f"{folder}: {key_store.AUDIT_FILE} is not the audit key's; restore it from a backup")
+
+    def refresh(self, now: datetime) -> bool:
+        """Whether keys were rotated since they were read; they are in use when it returns. Raises KeyringError."""
+        mark = self._seen()
+        if mark == self._mark:
+            return False
+        self._take(now)
+        command = self._ed25519(self.keys.command)
+        if command.public_key().public_bytes_raw() != self.signer.public_key:
+            self.signer.use(command)
+        self._mark = mark
+        self.version += 1
+        return True
+
+    def _seen(self) -> tuple[int, int]:
+        try:
+            found = (self._folder / key_store.ONLINE_FILE).stat()
+        except OSError as error:
+            raise KeyringError(
+                f"{self._folder / key_store.ONLINE_FILE}: is missing; restore it from a backup"
+            ) from error
+        return found.st_ino, found.st_mtime_ns
+
+    def _take(self, now: datetime) -> None:
+        keys = key_store.read_online(self._folder, self._passphrase)
+        if keys.token is not None and self._token is None:
+            self._token = open_token(keys, self._passphrase)
+        self.keys: OnlineKeys = keys
+        self.operator_signer = Nkey(self._ed25519(keys.operator_signer), nkey.OPERATOR)
+        self.system_signer = Nkey(self._ed25519(keys.system_signer), nkey.ACCOUNT)
+        self.account_signer = Nkey(self._ed25519(keys.account_signer), nkey.ACCOUNT)
+        self.devices = Nkey(self._ed25519(keys.devices), nkey.ACCOUNT)
+        self.backend = Nkey(self._ed25519(keys.backend), nkey.USER)
+        self.authority = x509.load_pem_x509_certificate(keys.issuing_certificate.encode())
+        self.authority_key = self._p256(keys.issuing)
+        if self.authority.public_key() != self.authority_key.public_key():
+            raise KeyringError(f"{self._folder}: the issuing key is not its certificate's; restore a backup")
+        if self._hosts is not None:
+            self._refresh_server(self._hosts, now)
+
+    @property
+    def account(self) -> str:
+        """The account of sites and coordinator."""
+        return self.keys.account
+
+    @property
+    def account_signers(self) -> list[str]:
+        """Whose signature makes a user of the account with full rights."""
+        former = [nkey.public_text(bytes.fromhex(key.public), nkey.ACCOUNT) for key in self.keys.account_former]
+        return [self.account_signer.public, *former]
+
+    @property
+    def device_signers(self) -> list[str]:
+        """Whose signature makes a user with a site's rights."""
+        former = [nkey.public_text(bytes.fromhex(key.public), nkey.ACCOUNT) for key in self.keys.devices_former]
+        return [self.devices.public, *former]
 
     @property
     def authority_pem(self) -> bytes:
-        """The certificate by which agents know the coordinator's servers."""
-        return certificates.certificate_pem(self.authority)
+        """The certificates by which agents know the coordinator's servers: every root that is not retired."""
+        return "".join(root.certificate for root in self.keys.roots).encode()
+
+    @property
+    def client_trust_pem(self) -> bytes:
+        """The authorities whose certificates a site may come with."""
+        former = "".join(authority.public for authority in self.keys.issuing_former)
+        return (self.keys.issuing_certificate + former).encode()
+
+    @property
+    def server_pem(self) -> bytes:
+        """The servers' certificate and its chain."""
+        return key_store.read(self.server_certificate_file)
+
+    @property
+    def server_key_pem(self) -> bytes:
+        return certificates.key_pem(self._p256(self.keys.server))
+
+    @property
+    def command_keys(self) -> list[bytes]:
+        """Raw public keys whose signature an intent may bear, the one that signs first."""
+        after = (
+            [self._ed25519(self.keys.command_next).public_key().public_bytes_raw()] if self.keys.command_next else []
+        )
+        return [self.signer.public_key, *after, *(bytes.fromhex(key.public) for key in self.keys.command_former)]
+
+    def is_current(self, certificate: x509.Certificate) -> bool:
+        """Whether the present issuing authority issued it, rather than one that is being retired."""
+        try:
+            certificate.verify_directly_issued_by(self.authority)
+        except Exception:  # of name, kind or signature: another authority's
+            return False
+        return True
+
+    def _ed25519(self, stored: Stored) -> Ed25519PrivateKey:
+        return ed25519_of(stored, self._token)
+
+    def _p256(self, stored: Stored) -> ec.EllipticCurvePrivateKey:
+        return p256_of(stored, self._token)
+
+    def _refresh_server(self, hosts: Sequence[str], now: datetime) -> None:
+        """Issue the servers' certificate anew when there is none, it no longer fits, or it will soon run out."""
+        public_key = self._p256(self.keys.server).public_key()
+        chain = self.keys.issuing_certificate + "".join(root.cross for root in self.keys.roots)
+        path = self.server_certificate_file
+        if path.exists():
+            try:
+                text = path.read_text()
+                current = x509.load_pem_x509_certificate(text.encode())
+                names = current.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+                fits = list(names) == certificates.general_names(hosts) and current.public_key() == public_key
+                if fits and text.endswith("\n" + chain) and now < current.not_valid_after_utc - _RENEW_BEFORE:
+                    return
+            except (ValueError, x509.ExtensionNotFound):
+                pass
+        issued = certificates.make_server_certificate(
+            self.authority, self.authority_key, public_key, hosts, now=now
+        )
+        key_store.write(path, certificates.certificate_pem(issued) + chain.encode())
 
 
-def open_keyring(folder: Path, hosts: Sequence[str] | None, *, now: datetime) -> Keyring:
-    """The keys in `folder`, made if the folder is not there; the server's certificate fits `hosts` afterwards.
+def open_keyring(folder: Path, hosts: Sequence[str] | None, *, now: datetime, passphrase: bytes) -> Keyring:
+    """The keys in `folder`, made if the folder is not there; the servers' certificate fits `hosts` afterwards.
 
     hosts: None where no server is to be run: its certificate stays as it is.
-    Raises KeyringError: others may read it, a file is missing or damaged.
+    Raises KeyringError: others may read it, a file is missing or damaged, the passphrase is another one.
     """
     if not folder.exists():
-        _make(folder, now)
-    _check_modes(folder)
-    if not (folder / _AUDIT_KEY).exists() and not (folder / _AUDIT_PUBLIC).exists():
-        _make_audit_key(folder)  # a folder of before the audit log
+        make_keys(folder, passphrase, now=now)
+    key_store.check_modes(folder)
+    return Keyring(folder, passphrase, hosts, now)
+
+
+def open_token(keys: OnlineKeys, passphrase: bytes) -> Token | None:
+    """The token that holds the keys, logged in to: its PIN is the passphrase. Raises KeyringError."""
+    if keys.token is None:
+        return None
     try:
-        pairs = {name: nkey.from_seed(_read(folder / name).strip(), kind) for name, kind in _NKEYS.items()}
-        command_key = serialization.load_pem_private_key(_read(folder / _COMMAND_KEY), None)
-        audit_key = serialization.load_pem_private_key(_read(folder / _AUDIT_KEY), None)
-        audit_public = _read(folder / _AUDIT_PUBLIC)
-        authority_key = serialization.load_pem_private_key(_read(folder / _AUTHORITY_KEY), None)
-        authority = x509.load_pem_x509_certificate(_read(folder / _AUTHORITY))
-        server_key = serialization.load_pem_private_key(_read(folder / _SERVER_KEY), None)
-    except (ValueError, TypeError) as error:
-        raise KeyringError(f"{folder}: a key is damaged ({error}); restore the folder from a backup") from error
-    if (
-        not isinstance(command_key, Ed25519PrivateKey)
-        or not isinstance(audit_key, Ed25519PrivateKey)
-        or audit_key.public_key().public_bytes_raw().hex().encode("ascii") != audit_public.strip()
-        or not isinstance(authority_key, ec.EllipticCurvePrivateKey)
-        or not isinstance(server_key, ec.EllipticCurvePrivateKey)
-        or authority.public_key() != authority_key.public_key()
-    ):
-        raise KeyringError(f"{folder}: a key is of the wrong kind; restore the folder from a backup")
-    if hosts is not None:
-        _refresh_server(folder, authority, authority_key, server_key.public_key(), hosts, now)
-    return Keyring(
-        operator=pairs["operator.nk"],
-        system=pairs["system.nk"],
-        account=pairs["account.nk"],
-        devices=pairs["devices.nk"],
-        backend=pairs["backend.nk"],
-        signer=CommandSigner(command_key),
-        audit=AuditSigner(audit_key),
-        authority_key=authority_key,
-        authority=authority,
-        authority_file=folder / _AUTHORITY,
-        server_key_file=folder / _SERVER_KEY,
-        server_certificate_file=folder / _SERVER,
-    )
+        return Token(Path(keys.token.module), keys.token.label, passphrase.decode())
+    except TokenError as error:
+        raise KeyringError(str(error)) from error
+
+
+def ed25519_of(stored: Stored, token: Token | None) -> Ed25519PrivateKey:
+    """Raises KeyringError."""
+    try:
+        if stored.secret:
+            return Ed25519PrivateKey.from_private_bytes(stored.secret)
+        return _in(token, stored).ed25519(stored.name)
+    except (ValueError, TokenError) as error:
+        raise KeyringError(f"key {stored.name}: {error}") from error
+
+
+def p256_of(stored: Stored, token: Token | None) -> ec.EllipticCurvePrivateKey:
+    """Raises KeyringError."""
+    try:
+        if not stored.secret:
+            return _in(token, stored).p256(stored.name)
+        key = serialization.load_der_private_key(stored.secret, None)
+    except (ValueError, TokenError) as error:
+        raise KeyringError(f"key {stored.name}: {error}") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise KeyringError(f"key {stored.name}: is of the wrong kind; restore the folder from a backup")
+    return key
+
+
+def _in(token: Token | None, stored: Stored) -> Token:
+    if token is None:
+        raise KeyringError(f"key {stored.name}: lies in a token that is not named; restore the folder from a backup")
+    return token
 
 
 def read_authority_pem(folder: Path) -> bytes:
-    """The public certificate alone, for a claim file. Raises KeyringError."""
-    return _read(folder / _AUTHORITY)
+    """The public certificates alone, for a claim file. Raises KeyringError."""
+    return key_store.read(folder / key_store.AUTHORITY_FILE)
 
 
 def read_audit_public_key(folder: Path) -> bytes:
     """The raw public key by which the audit log is verified. Raises KeyringError."""
-    text = _read(folder / _AUDIT_PUBLIC).strip()
+    path = folder / key_store.AUDIT_FILE
     try:
-        raw = bytes.fromhex(text.decode("ascii"))
+        raw = bytes.fromhex(key_store.read(path).strip().decode("ascii"))
     except ValueError:
         raw = b""
     if len(raw) != _ED25519_BYTES:
-        raise KeyringError(f"{folder / _AUDIT_PUBLIC}: holds no key; restore it from a backup")
+        raise KeyringError(f"{path}: holds no key; restore it from a backup")
     return raw
-
-
-def _make(folder: Path, now: datetime) -> None:
-    """The whole folder or nothing: made beside its place and renamed."""
-    fresh = folder.with_name(folder.name + ".new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(mode=0o700)
-    for name, kind in _NKEYS.items():
-        _write(fresh / name, nkey.make_seed(kind) + b"\n")
-    _write(fresh / _COMMAND_KEY, _ed25519_pem(Ed25519PrivateKey.generate()))
-    _make_audit_key(fresh)
-    authority_key = certificates.make_key()
-    _write(fresh / _AUTHORITY_KEY, certificates.key_pem(authority_key))
-    authority = certificates.make_authority(authority_key, now=now)
-    _write(fresh / _AUTHORITY, certificates.certificate_pem(authority))
-    _write(fresh / _SERVER_KEY, certificates.key_pem(certificates.make_key()))
-    fresh.rename(folder)
-    _sync_folder(folder.parent)
-
-
-def _make_audit_key(folder: Path) -> None:
-    key = Ed25519PrivateKey.generate()
-    _write(folder / _AUDIT_KEY, _ed25519_pem(key))
-    _write(folder / _AUDIT_PUBLIC, key.public_key().public_bytes_raw().hex().encode("ascii") + b"\n")
-
-
-def _ed25519_pem(key: Ed25519PrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-
-
-def _refresh_server(
-    folder: Path,
-    authority: x509.Certificate,
-    authority_key: ec.EllipticCurvePrivateKey,
-    public_key: ec.EllipticCurvePublicKey,
-    hosts: Sequence[str],
-    now: datetime,
-) -> None:
-    """Issue the server's certificate anew when there is none, it fits other hosts, or it will soon run out."""
-    path = folder / _SERVER
-    if path.exists():
-        try:
-            current = x509.load_pem_x509_certificate(path.read_bytes())
-            names = current.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-            fits = list(names) == certificates.general_names(hosts) and current.public_key() == public_key
-            if fits and now < current.not_valid_after_utc - _RENEW_BEFORE:
-                return
-        except (ValueError, x509.ExtensionNotFound):
-            path.unlink()
-    issued = certificates.make_server_certificate(authority, authority_key, public_key, hosts, now=now)
-    fresh = path.with_name(path.name + ".new")
-    fresh.unlink(missing_ok=True)
-    _write(fresh, certificates.certificate_pem(issued))
-    fresh.replace(path)
-
-
-def _check_modes(folder: Path) -> None:
-    if not folder.is_dir():
-        raise KeyringError(f"{folder}: is not a folder; move it away")
-    for path in (folder, *sorted(folder.iterdir())):
-        found = path.stat()
-        if found.st_uid != os.geteuid():
-            raise KeyringError(f"{path}: belongs to another user; run as that user, or chown it")
-        if mode := stat.S_IMODE(found.st_mode) & 0o077:
-            wanted = "700" if path.is_dir() else "600"
-            raise KeyringError(f"{path}: others may use it (mode bits {mode:03o}); run `chmod {wanted} {path}`")
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise KeyringError(f"{path}: is missing; restore it from a backup") from error
-    except OSError as error:
-        raise KeyringError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _write(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,11 +1,15 @@
-"""Ed25519 keys in NATS' own text form ("nkeys"): made, read, signed with, and checked when a stranger sends one."""
+"""Ed25519 keys in NATS' own text form ("nkeys"): made, read, signed with, and checked when a stranger sends one.
+
+The text form is the nkeys library's; signing is OpenSSL's, because the library does it in Python.
+"""
 
 import base64
 import binascii
 import os
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 import nkeys
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 OPERATOR: Final[int] = nkeys.PREFIX_BYTE_OPERATOR
 ACCOUNT: Final[int] = nkeys.PREFIX_BYTE_ACCOUNT
@@ -14,14 +18,21 @@ USER: Final[int] = nkeys.PREFIX_BYTE_USER
 _PUBLIC_KEY_LENGTH: Final = 56  # base32 of prefix, 32 bytes of key and CRC-16
 
 
-class Nkey(Protocol):
-    """A key pair of the nkeys library, as far as it is used here."""
+class Nkey:
+    """A key pair of one kind: OPERATOR, ACCOUNT or USER. The private key may lie in a token."""
+
+    def __init__(self, key: Ed25519PrivateKey, prefix: int) -> None:
+        self._key = key
+        self._prefix = prefix
+        self.public: Final = public_text(key.public_key().public_bytes_raw(), prefix)
 
     @property
-    def public_key(self) -> bytes: ...
-    @property
-    def seed(self) -> bytes: ...
-    def sign(self, data: bytes, /) -> bytes: ...
+    def seed(self) -> bytes:
+        """The private key as NATS clients read it; ValueError for a key that does not leave its token."""
+        return cast(bytes, nkeys.encode_seed(self._key.private_bytes_raw(), self._prefix))
+
+    def sign(self, data: bytes) -> bytes:
+        return self._key.sign(data)
 
 
 def make_seed(prefix: int) -> bytes:
@@ -32,18 +43,18 @@ def make_seed(prefix: int) -> bytes:
 def from_seed(seed: bytes, prefix: int) -> Nkey:
     """The key pair of a seed. ValueError if it does not parse or is of another kind."""
     try:
-        found, _ = nkeys.decode_seed(seed)
-        pair = cast(Nkey, nkeys.from_seed(seed))
+        found, raw = nkeys.decode_seed(seed)
     except (nkeys.NkeysError, binascii.Error, ValueError) as error:
         raise ValueError("not a seed of an nkey") from error
     if found != prefix:
         raise ValueError("a seed of another kind of nkey")
-    return pair
+    return Nkey(Ed25519PrivateKey.from_private_bytes(bytes(raw[:32])), prefix)
 
 
-def public(pair: Nkey) -> str:
-    """The public key as text, "U…", "A…" or "O…"."""
-    return pair.public_key.decode("ascii")
+def public_text(raw: bytes, prefix: int) -> str:
+    """A raw public key as text, "U…", "A…" or "O…"."""
+    body = bytes([prefix]) + raw
+    return base64.b32encode(body + nkeys.crc16(bytearray(body)).to_bytes(2, "little")).rstrip(b"=").decode("ascii")
 
 
 def check_user_public_key(text: str) -> str:

@@ -9,8 +9,11 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from cloud.identity import vault
+
 KEY_FILE: Final = "people.key"
 KEY_BYTES: Final = 32
+_PURPOSE: Final = "murmuration people key"
 _NONCE_BYTES: Final = 12
 
 
@@ -40,8 +43,8 @@ class Sealer:
             raise SealError(f"the secret of {purpose} cannot be opened: restore the keys that belong to it") from error
 
 
-def open_sealer(folder: Path) -> Sealer:
-    """The sealer of a keys folder, its key made on first use. Raises SealError."""
+def open_sealer(folder: Path, passphrase: bytes) -> Sealer:
+    """The sealer of a keys folder, its key made on first use and kept under the passphrase. Raises SealError."""
     path = folder / KEY_FILE
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -51,10 +54,10 @@ def open_sealer(folder: Path) -> Sealer:
         raise SealError(f"{path}: cannot be made ({error.strerror}); start `vpp-cloud run` once") from error
     else:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(KEY_BYTES))
+            file.write(vault.seal(secrets.token_bytes(KEY_BYTES), passphrase, _PURPOSE))
             file.flush()
             os.fsync(file.fileno())
     try:
-        return Sealer(path.read_bytes())
+        return Sealer(vault.unseal(path.read_bytes(), passphrase, _PURPOSE))
     except (OSError, ValueError) as error:
         raise SealError(f"{path}: cannot be used ({error}); restore it from a backup") from error

@@ -16,6 +16,7 @@ async def start(on: Foundation) -> None:
         _note(on, broker)
         on.announce()
 
+    on.parts.run("broker keys", broker.follow_keys())
     on.parts.run("broker watch", broker.run(on_return=announce))
 
 

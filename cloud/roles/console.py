@@ -24,7 +24,9 @@ async def start(on: Foundation) -> None:
     password_only = on.config.console.insecure_password_only
     if password_only:
         on.say("INSECURE: console.insecure_password_only lets a password alone move power")
-    app = create_app(on.ledger, live, open_sealer(on.data.keys), allow_password_only=password_only)
+    app = create_app(
+        on.ledger, live, open_sealer(on.data.keys, on.data.passphrase()), allow_password_only=password_only
+    )
     on.parts.run("console", serve(app, listen.host, port, listening=lambda _: listening.set()))
     await on.parts.until(listening, within_s=START_S)
     on.served |= {"console": url, "console_log_in": log_in}

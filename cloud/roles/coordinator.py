@@ -66,7 +66,7 @@ async def lead(on: Foundation, parts: Parts) -> None:
     notary = Notary(on.ledger, on.keyring.audit, utc_ms)
     parts.on_stop("last audit checkpoint", partial(asyncio.to_thread, notary.sign))
     parts.run("audit", notary.run())
-    parts.run("revoker", Revoker(on.ledger, on.account, on.link).run())
+    parts.run("revoker", Revoker(on.ledger, on.keyring, on.account, on.link).run())
     sender = IntentSender(await on.connect("intents", parts), on.keyring.signer, on.ledger, utc_ms)
     await _guard(on, parts, sender)
     reports = await on.connect("reports", parts)

@@ -1,6 +1,7 @@
 """What every role stands on: configuration, data folder, keys, ledger, history, live fleet and the broker."""
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -19,6 +20,7 @@ from cloud.gateway.broker import Broker, reachable
 from cloud.gateway.link import Account, Link, own_credentials
 from cloud.gateway.nats_server import BrokerError
 from cloud.gateway.ports import Ports
+from cloud.identity.key_store import KeyringError
 from cloud.identity.keyring import Keyring, open_keyring
 from cloud.model.records import Move
 from cloud.model.role import Role
@@ -28,7 +30,10 @@ from cloud.store.history import History
 from cloud.store.ledger import Ledger
 from cloud.store.postgres import without_password
 
+log = logging.getLogger(__name__)
+
 START_S: Final = 30.0
+_LOOK_S: Final = 0.5
 _PORTS: Final = {
     Role.BROKER: ("broker_port",),
     Role.GATEWAY: ("enrolment_port", "site_port"),
@@ -96,7 +101,8 @@ def lay(
     chosen = Ports(data.ports, listen.host)
     ports = {key: chosen.resolve(key, getattr(listen, key)) for role in roles for key in _PORTS.get(role, ())}
     own_names = (listen.advertised_host, reachable(listen.host), "localhost", "127.0.0.1")
-    keyring = open_keyring(data.keys, own_names, now=utc_now())
+    keyring = open_keyring(data.keys, own_names, now=utc_now(), passphrase=data.passphrase(make=True))
+    parts.run("keys", _follow_rotations(keyring))
     ledger = _open_ledger(config.ledger.url, data)
     parts.on_stop("ledger", partial(asyncio.to_thread, ledger.close))
 
@@ -157,3 +163,18 @@ def _open_ledger(url: str | None, data: DataFolder) -> Ledger:
             "migrate`, or correct the configuration"
         )
     return ledger
+
+
+async def _follow_rotations(keyring: Keyring) -> None:
+    """Takes up, for ever, what `vpp-cloud keys` does beside this process."""
+    told = ""
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        try:
+            if await asyncio.to_thread(keyring.refresh, utc_now()):
+                log.info("keys were rotated: in use")
+            told = ""
+        except KeyringError as error:
+            if str(error) != told:
+                told = str(error)
+                log.error("keys were changed and cannot be used, going on with those of before: %s", error)

@@ -13,6 +13,7 @@ from cloud import commands
 from cloud.cli import main
 from cloud.data_folder import DataFolder
 from cloud.gateway.notary import EVERY, Notary
+from cloud.gateway.testing import PASSPHRASE
 from cloud.identity.audit import AuditSigner, verify
 from cloud.identity.keyring import Keyring, open_keyring
 from cloud.model.audit import hash_as
@@ -24,7 +25,7 @@ SIGNED = 15  # the last checkpoint stands here
 
 @pytest.fixture
 def keyring(tmp_path: Path) -> Keyring:
-    return open_keyring(tmp_path / "keys", ("127.0.0.1",), now=datetime.now(UTC))
+    return open_keyring(tmp_path / "keys", ("127.0.0.1",), now=datetime.now(UTC), passphrase=PASSPHRASE)
 
 
 @pytest.fixture

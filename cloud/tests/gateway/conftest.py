@@ -10,7 +10,7 @@ from nats.aio.client import Client, RawCredentials
 from cloud.gateway.broker import Broker
 from cloud.gateway.ports import free_port
 from cloud.gateway.streams import ensure_streams
-from cloud.gateway.testing import HOST, SiteClient, SiteConnect, utc_now
+from cloud.gateway.testing import HOST, PASSPHRASE, SiteClient, SiteConnect, utc_now
 from cloud.identity import jwt, nkey
 from cloud.identity.keyring import Keyring, open_keyring
 from cloud.identity.nkey import Nkey
@@ -19,7 +19,7 @@ from protos import subjects
 
 @pytest.fixture
 def keyring(tmp_path: Path) -> Keyring:
-    return open_keyring(tmp_path / "keys", (HOST,), now=utc_now())
+    return open_keyring(tmp_path / "keys", (HOST,), now=utc_now(), passphrase=PASSPHRASE)
 
 
 @pytest.fixture
@@ -54,10 +54,10 @@ async def connect_site(broker: Broker, keyring: Keyring, trust: ssl.SSLContext) 
         now_s = int(utc_now().timestamp())
         token = jwt.site_jwt(
             signer,
-            nkey.public(keyring.account),
+            keyring.account,
             site,
             groups,
-            nkey.public(user),
+            user.public,
             now_s=now_s,
             expires_s=now_s + 600,
         )

@@ -270,7 +270,7 @@ async def test_without_client_certificate_nobody_gets_in(gateway: Gateway) -> No
 async def test_certificate_of_a_stranger_is_refused(gateway: Gateway) -> None:
     await gateway.enrolled("home-01")
     key, authority_key = certificates.make_key(), certificates.make_key()
-    authority = certificates.make_authority(authority_key, now=BEGIN)
+    authority = certificates.make_root(authority_key, number=1, now=BEGIN)
     forged = certificates.issue_site_certificate(
         authority, authority_key, key.public_key(), "home-01", now=BEGIN, lifetime=timedelta(days=1)
     )
@@ -280,7 +280,7 @@ async def test_certificate_of_a_stranger_is_refused(gateway: Gateway) -> None:
 
 
 async def test_servers_certificate_is_no_sites(gateway: Gateway) -> None:
-    key = serialization.load_pem_private_key(gateway.keyring.server_key_file.read_bytes(), None)
+    key = serialization.load_pem_private_key(gateway.keyring.server_key_pem, None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     stub = gateway.sites(key, gateway.keyring.server_certificate_file.read_bytes())
     code, _ = await refused(stub.Configure(DESCRIPTION, timeout=TIMEOUT_S))

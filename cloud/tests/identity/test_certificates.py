@@ -14,7 +14,7 @@ from cloud.identity import certificates
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 SITE_KEY = certificates.make_key()
 AUTHORITY_KEY = certificates.make_key()
-AUTHORITY = certificates.make_authority(AUTHORITY_KEY, now=NOW)
+AUTHORITY = certificates.make_root(AUTHORITY_KEY, number=1, now=NOW)
 
 
 def request_der(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, name: str = "anything") -> bytes:

@@ -13,8 +13,8 @@ from cloud.identity import jwt, nkey
 
 NOW_S = 1_700_000_000
 DEVICES = nkey.from_seed(nkey.make_seed(nkey.ACCOUNT), nkey.ACCOUNT)
-ACCOUNT = nkey.public(nkey.from_seed(nkey.make_seed(nkey.ACCOUNT), nkey.ACCOUNT))
-USER = nkey.public(nkey.from_seed(nkey.make_seed(nkey.USER), nkey.USER))
+ACCOUNT = nkey.from_seed(nkey.make_seed(nkey.ACCOUNT), nkey.ACCOUNT).public
+USER = nkey.from_seed(nkey.make_seed(nkey.USER), nkey.USER).public
 
 
 def mint(site: str, groups: tuple[str, ...] = (), key: str = USER) -> str:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloud.gateway.testing import PASSPHRASE
 from cloud.identity.sealing import KEY_BYTES, KEY_FILE, Sealer, SealError, open_sealer
 
 SEALER = Sealer(bytes(range(KEY_BYTES)))
@@ -31,9 +32,9 @@ def test_an_altered_byte_is_noticed(place: int, change: int) -> None:
 
 
 def test_the_key_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
-    sealed = open_sealer(tmp_path).seal(b"secret", "x")
+    sealed = open_sealer(tmp_path, PASSPHRASE).seal(b"secret", "x")
     assert (tmp_path / KEY_FILE).stat().st_mode & 0o777 == 0o600
-    assert open_sealer(tmp_path).open(sealed, "x") == b"secret"
+    assert open_sealer(tmp_path, PASSPHRASE).open(sealed, "x") == b"secret"
     (tmp_path / KEY_FILE).write_bytes(b"short")
     with pytest.raises(SealError, match=r"people\.key: cannot be used .*restore it from a backup"):
-        open_sealer(tmp_path)
+        open_sealer(tmp_path, PASSPHRASE)
