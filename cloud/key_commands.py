@@ -121,6 +121,8 @@ def _rotate(options: argparse.Namespace) -> int:
         if level is not Level.SERVER:
             print(f"when `vpp-cloud keys show` says so: vpp-cloud keys retire {level} --data {options.data}")
         return 0
+    if level is Level.DEVICES:
+        rotation.rotate(level)  # the one that was to follow lay beside it
     rotation.retire(level, now=True)
     _audit(options, "keys.retired", level, leaked=True)
     print(f"{level}: the old key is worth nothing any more; {LOSES[level] or 'nobody loses contact'}")

@@ -44,7 +44,7 @@ def _stop(options: argparse.Namespace) -> int:
         raise CommandError("--reason is empty: say why, the sites' owners read it")
     if not (options.sites or options.group or options.all):
         raise CommandError("stop: whom? name sites, or give --group G, or --all")
-    data = DataFolder(options.data)
+    data = DataFolder(options.data, options.passphrase_file)
     known = {site.site: site for site in commands.list_sites(data)}
     if unknown := [site for site in options.sites if site not in known]:
         raise CommandError(f"site {unknown[0]!r} is unknown: see vpp-cloud site list; nothing was stopped")
@@ -97,13 +97,13 @@ async def _send(
     from cloud.gateway import stopping
     from cloud.gateway.broadcasts import BroadcastSender
     from cloud.gateway.intents import IntentSender
-    from cloud.gateway.link import Link, own_credentials
+    from cloud.gateway.link import Link, own_login
     from cloud.identity.keyring import open_keyring
     from cloud.store.ledger import Ledger
 
-    keyring = open_keyring(data.keys, None, now=datetime.now(UTC))
-    link = Link(urls, lambda: own_credentials(keyring, lambda: datetime.now(UTC)), keyring.authority_file)
-    nc = await link.open(own_credentials(keyring, lambda: datetime.now(UTC)), "stop", reconnect=False)
+    keyring = open_keyring(data.keys, None, now=datetime.now(UTC), passphrase=data.passphrase())
+    login = own_login(keyring, lambda: datetime.now(UTC))
+    nc = await Link(urls, login, keyring.authority_file).open(login, "stop", reconnect=False)
     try:
         with Ledger(data.ledger) as ledger:
             return await stopping.order(

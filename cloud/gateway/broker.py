@@ -17,7 +17,7 @@ from typing import Final
 from nats.aio.client import Client
 
 from cloud.gateway import tied
-from cloud.gateway.link import Account, Link, own_credentials
+from cloud.gateway.link import Account, Link, own_login
 from cloud.gateway.nats_server import BrokerError, BrokerFiles, config_text, find_program
 from cloud.identity.keyring import Keyring
 
@@ -62,7 +62,7 @@ class Broker:
         self.url: Final = f"tls://{bracketed(public_host)}:{port}"
         self.link: Final = Link(
             [f"tls://{bracketed(reachable(host))}:{port}"],
-            lambda: own_credentials(keyring, now),
+            own_login(keyring, now),
             keyring.authority_file,
         )
         self.account: Final = Account(keyring, revocations, now)

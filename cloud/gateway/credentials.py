@@ -8,6 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from cloud.identity import certificates, jwt
+from cloud.identity.claims import key_fingerprint
 from cloud.identity.keyring import Keyring
 from cloud.model.records import Site
 from cloud.store.ledger import Ledger
@@ -72,7 +73,11 @@ class CredentialIssuer:
             expires_s=expires_s,
         )
         self._ledger.keep_credentials(
-            site, nats_public_key, issued_ms=int(now.timestamp() * 1000), expires_ms=expires_s * 1000
+            site,
+            nats_public_key,
+            issued_ms=int(now.timestamp() * 1000),
+            expires_ms=expires_s * 1000,
+            gateway_key=None if public_key is None else key_fingerprint(public_key),
         )
         credentials = site_pb2.Credentials(
             site=site.site,

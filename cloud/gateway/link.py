@@ -1,20 +1,22 @@
 """Connections to the broker with the coordinator's own rights, whether the broker is our child or a cluster."""
 
 import asyncio
+import base64
 import json
 import logging
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import nats.errors
-from nats.aio.client import Client, RawCredentials
+from nats.aio.client import Client
 
 from cloud.gateway.nats_server import BrokerError
 from cloud.identity import jwt
 from cloud.identity.keyring import Keyring
+from cloud.identity.nkey import Nkey
 
 log = logging.getLogger(__name__)
 
@@ -26,15 +28,22 @@ _OK: Final = 200
 Revocations = Callable[[], Mapping[str, int]]
 
 
+class Login(NamedTuple):
+    """How a user proves who it is. Asked at every connect and reconnect, so that what was rotated meanwhile counts."""
+
+    token: Callable[[], str]  # the user's JWT
+    user: Callable[[], Nkey]
+
+
 class Link:
-    """Opens connections. urls: of one broker or of every node of a cluster; credentials: the text of a ".creds" file.
+    """Opens connections. urls: of one broker or of every node of a cluster.
 
     trust: the certificate authority of the brokers.
     """
 
-    def __init__(self, urls: Sequence[str], credentials: Callable[[], str], trust: Path) -> None:
+    def __init__(self, urls: Sequence[str], login: Login, trust: Path) -> None:
         self.urls: Final = tuple(urls)
-        self._credentials = credentials
+        self._login = login
         self._trust = trust
 
     async def connect(self, role: str, on_return: Callable[[], None] | None = None) -> Client:
@@ -42,12 +51,12 @@ class Link:
 
         Raises BrokerError.
         """
-        return await self.open(self._credentials(), role, reconnect=True, on_return=on_return)
+        return await self.open(self._login, role, reconnect=True, on_return=on_return)
 
     async def open(
-        self, credentials: str, role: str, *, reconnect: bool, on_return: Callable[[], None] | None = None
+        self, login: Login, role: str, *, reconnect: bool, on_return: Callable[[], None] | None = None
     ) -> Client:
-        """A connection under other credentials than the usual ones. Raises BrokerError."""
+        """A connection under another login than the usual one. Raises BrokerError."""
         client = Client()
         state = _LinkLog(role, client, on_return)
         try:
@@ -56,7 +65,8 @@ class Link:
                     list(self.urls),
                     name=f"coordinator-{role}",
                     tls=ssl.create_default_context(cafile=str(self._trust)),
-                    user_credentials=RawCredentials(credentials),
+                    user_jwt_cb=lambda: bytearray(login.token().encode()),
+                    signature_cb=lambda nonce: base64.b64encode(login.user().sign(nonce.encode())),
                     connect_timeout=2,
                     allow_reconnect=reconnect,
                     max_reconnect_attempts=-1 if reconnect else 1,
@@ -103,15 +113,17 @@ class Account:
     async def push(self, link: Link) -> None:
         """Give running brokers the revocations of now: they cut live connections at once. Raises BrokerError."""
         keyring, now_s = self._keyring, int(self._now().timestamp())
-        token = jwt.system_jwt(
-            keyring.system_signer,
-            keyring.keys.system,
-            keyring.backend.public,
-            now_s=now_s,
-            expires_s=now_s + _SYSTEM_LIFE_S,
-        )
-        credentials = jwt.credentials_text(token, keyring.backend.seed)
-        client = await link.open(credentials, "accounts", reconnect=False)
+
+        def token() -> str:
+            return jwt.system_jwt(
+                keyring.system_signer,
+                keyring.keys.system,
+                keyring.backend.public,
+                now_s=now_s,
+                expires_s=now_s + _SYSTEM_LIFE_S,
+            )
+
+        client = await link.open(Login(token, lambda: keyring.backend), "accounts", reconnect=False)
         try:
             answer = await client.request(jwt.CLAIMS_UPDATE, (await self.token()).encode(), timeout=_CONNECT_S)
         except (TimeoutError, OSError, nats.errors.Error) as error:
@@ -123,11 +135,14 @@ class Account:
             raise BrokerError(f"the broker refused the new account: {answer.data.decode(errors='replace')[:200]}")
 
 
-def own_credentials(keyring: Keyring, now: Callable[[], datetime]) -> str:
-    """The coordinator's own credentials, for who has its keys."""
-    now_s = int(now().timestamp())
-    token = jwt.backend_jwt(keyring.account_signer, keyring.account, keyring.backend.public, now_s=now_s)
-    return jwt.credentials_text(token, keyring.backend.seed)
+def own_login(keyring: Keyring, now: Callable[[], datetime]) -> Login:
+    """The coordinator's own, for who has its keys."""
+
+    def token() -> str:
+        now_s = int(now().timestamp())
+        return jwt.backend_jwt(keyring.account_signer, keyring.account, keyring.backend.public, now_s=now_s)
+
+    return Login(token, lambda: keyring.backend)
 
 
 class _LinkLog:

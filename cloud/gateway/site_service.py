@@ -11,9 +11,11 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from cloud.gateway.credentials import CredentialIssuer
 from cloud.identity import certificates, nkey
+from cloud.identity.claims import key_fingerprint
 from cloud.model.records import Description, DeviceRecord, Site
 from cloud.store.errors import CredentialsRefused
 from cloud.store.ledger import Ledger
@@ -106,6 +108,16 @@ class SiteGateway(site_pb2_grpc.SiteServiceServicer):
             await context.abort(
                 grpc.StatusCode.PERMISSION_DENIED,
                 f"site {name} was enrolled anew by another gateway; enrol this one with a claim token of its own",
+            )
+        key = certificate.public_key()
+        known_by = site.gateway_keys.split(",") if site.gateway_keys else None  # None: enrolled by an older version
+        if known_by is not None and not (
+            isinstance(key, ec.EllipticCurvePublicKey) and key_fingerprint(key) in known_by
+        ):
+            await self._tell_refusal(site.site, certificate, "not the key that enrolled")
+            await context.abort(
+                grpc.StatusCode.PERMISSION_DENIED,
+                f"the certificate is for another key than the one that enrolled {name}",
             )
         return site, certificate
 

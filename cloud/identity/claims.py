@@ -30,18 +30,37 @@ def issue_claim(ledger: Ledger, site: str, *, now_ms: int, lifetime: timedelta, 
     return token
 
 
-def redeem_claim(ledger: Ledger, token: str, keys: str, nats_public_key: str, *, now_ms: int) -> Site:
+def redeem_claim(
+    ledger: Ledger,
+    token: str,
+    keys: str,
+    nats_public_key: str,
+    *,
+    now_ms: int,
+    gateway_key: str | None = None,
+    request: bytes = b"",
+) -> Site:
     """The site the token enrols; the token is used up, in one transaction. Raises ClaimError.
 
     keys: `keys_fingerprint` of who redeems. The same keys are answered again, because their answer may have been lost.
+    gateway_key: `key_fingerprint` of the certificate's key. request: its bytes, which are answered once.
     """
-    return ledger.use_claim(token_hash(token), keys, now_ms, nats_public_key)
+    mark = hashlib.sha256(request).hexdigest() if request else ""
+    return ledger.use_claim(token_hash(token), keys, now_ms, nats_public_key, gateway_key=gateway_key, request=mark)
 
 
 def keys_fingerprint(public_key: ec.EllipticCurvePublicKey, nats_public_key: str) -> str:
     """SHA-256, hex, of the two keys that a gateway enrols with. A request's own bytes differ each time it is signed."""
-    der = public_key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return hashlib.sha256(der + nats_public_key.encode("ascii")).hexdigest()
+    return hashlib.sha256(_der(public_key) + nats_public_key.encode("ascii")).hexdigest()
+
+
+def key_fingerprint(public_key: ec.EllipticCurvePublicKey) -> str:
+    """SHA-256, hex, by which a site's certificate is known to be its own, whoever signed it."""
+    return hashlib.sha256(_der(public_key)).hexdigest()
+
+
+def _der(public_key: ec.EllipticCurvePublicKey) -> bytes:
+    return public_key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def token_hash(token: str) -> str:

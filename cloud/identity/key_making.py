@@ -1,5 +1,6 @@
 """The whole hierarchy, made once: root, issuing authority, NATS operator and accounts, and what signs day by day."""
 
+import secrets
 import shutil
 from datetime import datetime
 from pathlib import Path
@@ -31,7 +32,7 @@ def make_keys(
     authority = certificates.make_root(root, number=1, now=now)
     issuing = maker.p256("issuing")
     issuing_certificate = certificates.make_issuing(authority, root, maker.public(issuing), number=1, now=now)
-    operator_signer, system = maker.ed25519("operator", hardware=True), Ed25519PrivateKey.generate()
+    operator_signer, system = maker.ed25519("operator"), Ed25519PrivateKey.generate()
     account, audit = Ed25519PrivateKey.generate(), maker.ed25519("audit", hardware=False)
     keys = OnlineKeys(
         roots=(RootCertificate(pem(authority)),),
@@ -40,12 +41,13 @@ def make_keys(
         operator_jwt=operator_word(operator, maker.ed25519_public(operator_signer), public_of(system), now),
         operator_signer=operator_signer,
         system=public_of(system),
-        system_signer=maker.ed25519("system", hardware=True),
+        system_signer=maker.ed25519("system"),
         account=public_of(account),
-        account_signer=maker.ed25519("account", hardware=True),
-        devices=maker.ed25519("devices", hardware=True),
+        account_signer=maker.ed25519("account"),
+        devices=maker.ed25519("devices"),
+        devices_next=maker.ed25519("devices"),
         backend=maker.ed25519("backend", hardware=False),
-        command=maker.ed25519("command", hardware=True),
+        command=maker.ed25519("command"),
         server=maker.p256("server", hardware=False),
         audit=audit,
         token=place,
@@ -99,8 +101,8 @@ class KeyMaker:
         return Ed25519PrivateKey.from_private_bytes(stored.secret).public_key().public_bytes_raw()
 
     def _name(self, level: str) -> str:
-        """A token keeps old and new side by side for a moment: the instant tells them apart."""
-        return f"{PREFIX}-{level}-{self._now_ms}"
+        """Old and new stand side by side in a token."""
+        return f"{PREFIX}-{level}-{self._now_ms}-{secrets.token_hex(2)}"
 
 
 def operator_word(operator: Ed25519PrivateKey, signer: bytes, system: str, now: datetime) -> str:

@@ -82,6 +82,7 @@ class OnlineKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     account_signer: Stored
     account_former: tuple[Former, ...] = ()
     devices: Stored
+    devices_next: Stored  # the brokers accept it already, so that a rotation needs no word with them first
     devices_former: tuple[Former, ...] = ()
     backend: Stored
     command: Stored

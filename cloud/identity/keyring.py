@@ -101,7 +101,8 @@ class Keyring:
     def device_signers(self) -> list[str]:
         """Whose signature makes a user with a site's rights."""
         former = [nkey.public_text(bytes.fromhex(key.public), nkey.ACCOUNT) for key in self.keys.devices_former]
-        return [self.devices.public, *former]
+        following = Nkey(self._ed25519(self.keys.devices_next), nkey.ACCOUNT)
+        return [self.devices.public, following.public, *former]
 
     @property
     def authority_pem(self) -> bytes:
@@ -160,9 +161,7 @@ class Keyring:
                     return
             except (ValueError, x509.ExtensionNotFound):
                 pass
-        issued = certificates.make_server_certificate(
-            self.authority, self.authority_key, public_key, hosts, now=now
-        )
+        issued = certificates.make_server_certificate(self.authority, self.authority_key, public_key, hosts, now=now)
         key_store.write(path, certificates.certificate_pem(issued) + chain.encode())
 
 

@@ -177,7 +177,10 @@ class Rotation:
                     case Level.DEVICES:
                         old = Former(_public(keys.devices, token), self._now_ms)
                         keys = replace(
-                            keys, devices=maker.ed25519("devices"), devices_former=(old, *keys.devices_former)
+                            keys,
+                            devices=keys.devices_next,
+                            devices_next=maker.ed25519("devices"),
+                            devices_former=(old, *keys.devices_former),
                         )
                     case Level.COMMAND:
                         keys = self._next_command(keys, token, maker)

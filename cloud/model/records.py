@@ -52,6 +52,7 @@ class Site:
     remote_revision: int | None = None  # of what was set from afar; None: nothing ever was
     remote_toml: str | None = None  # protos/remote.py
     concentrator: str | None = None  # a site of the registry that may send this one's telemetry, in batches
+    gateway_keys: str | None = None  # SHA-256 (hex) of its certificate's public key, and of the one before, by comma
 
     @property
     def partition_token(self) -> str:
@@ -69,6 +70,7 @@ class Claim:
     expires_ms: int
     used_ms: int | None = None
     used_by: str | None = None  # SHA-256 of the public keys that enrolled by it, hex
+    requests: str | None = None  # what was answered: each request's SHA-256, shortened, by comma
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from cloud.config import CoordinatorConfig
 from cloud.data_folder import DataFolder, write_json
 from cloud.fleet.state import FleetState
 from cloud.gateway.broker import Broker, reachable
-from cloud.gateway.link import Account, Link, own_credentials
+from cloud.gateway.link import Account, Link, own_login
 from cloud.gateway.nats_server import BrokerError
 from cloud.gateway.ports import Ports
 from cloud.identity.key_store import KeyringError
@@ -121,7 +121,7 @@ def lay(
             revocations=revocations,
         )
     if config.messaging.urls:
-        link = Link(config.messaging.urls, lambda: own_credentials(keyring, utc_now), keyring.authority_file)
+        link = Link(config.messaging.urls, own_login(keyring, utc_now), keyring.authority_file)
     elif broker is not None:
         link = broker.link
     else:

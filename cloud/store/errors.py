@@ -27,6 +27,7 @@ class ClaimProblem(StrEnum):
     UNKNOWN = "unknown"
     USED = "used"
     EXPIRED = "expired"
+    REPLAYED = "replayed"
 
 
 class ClaimError(LedgerError):

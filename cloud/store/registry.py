@@ -15,6 +15,9 @@ from protos import subjects
 # What bounds the power and energy that may be asked of a site, as its agent tells it.
 LIMITS: Final = ("rated_power_w", "max_charge_w", "max_discharge_w", "storage_capacity_wh", "soc_min", "soc_max")
 
+_REQUEST_MARK: Final = 32  # characters of a request's hash that are kept
+_MOST_REQUESTS: Final = 64  # of one claim; more answers than that get lost on no network
+
 
 class Registry(CredentialBook):
     """Who belongs to the power plant."""
@@ -127,14 +130,25 @@ class Registry(CredentialBook):
                 "claim.made", actor=actor, subject=site, at_ms=now_ms, claim=token_hash[:16], expires_ms=expires_ms
             )
 
-    def use_claim(self, token_hash: str, used_by: str, now_ms: int, nats_public_key: str = "") -> Site:
+    def use_claim(
+        self,
+        token_hash: str,
+        used_by: str,
+        now_ms: int,
+        nats_public_key: str = "",
+        *,
+        gateway_key: str | None = None,
+        request: str = "",
+    ) -> Site:
         """The site to enrol; the claim is used up and the site is enrolled. Raises ClaimError.
 
         Every broker key of the site but `nats_public_key`, that of who enrols now, is revoked: a replaced gateway is
         out, and the site keeps its slot and history. A revocation of the site is over.
 
         used_by: fingerprint of the keys to enrol. The same keys may ask again while the claim lives and nobody was
-        enrolled after them: their answer may have been lost. Nothing changes then.
+        enrolled after them: their answer may have been lost. Nothing changes then. gateway_key: SHA-256 of the
+        certificate's public key; from now on the site is known by it. request: SHA-256 of the request's own bytes,
+        which differ each time it is signed: the very same ones again are a replay.
         """
         with self.transaction():
             claim = self._one(Claim, "SELECT * FROM claims WHERE token_hash = ?", (token_hash,))
@@ -152,14 +166,26 @@ class Registry(CredentialBook):
                 raise ClaimError(
                     ClaimProblem.EXPIRED, f"claim token of site {claim.site!r} expired: make a new one", claim.site
                 )
+            answered = (claim.requests or "").split(",")
+            mark = request[:_REQUEST_MARK]
+            if mark and mark in answered:
+                raise ClaimError(
+                    ClaimProblem.REPLAYED,
+                    f"this request of site {claim.site!r} was answered before: it is a copy; sign a new one",
+                    claim.site,
+                )
+            requests = ",".join([mark, *answered][:_MOST_REQUESTS]) if mark else None
+            self._execute("UPDATE claims SET requests = ? WHERE token_hash = ?", (requests, token_hash))
             if claim.used_ms is not None:
                 return site
             self._execute(
                 "UPDATE claims SET used_ms = ?, used_by = ? WHERE token_hash = ?", (now_ms, used_by, token_hash)
             )
+            enrolled = replace(site, enrolled_ms=now_ms, revoked_ms=None, revoked_reason=None, gateway_keys=gateway_key)
             self._execute(
-                "UPDATE sites SET enrolled_ms = ?, revoked_ms = NULL, revoked_reason = NULL WHERE site = ?",
-                (now_ms, claim.site),
+                "UPDATE sites SET enrolled_ms = ?, revoked_ms = NULL, revoked_reason = NULL, gateway_keys = ? "
+                "WHERE site = ?",
+                (now_ms, gateway_key, claim.site),
             )
             revoked = self._revoke_keys(claim.site, now_ms, REPLACED, keep=nats_public_key)
             self.audit(
@@ -172,7 +198,7 @@ class Registry(CredentialBook):
                 replaces_gateway=site.enrolled_ms is not None,
                 revoked_keys=revoked,
             )
-        return replace(site, enrolled_ms=now_ms, revoked_ms=None, revoked_reason=None)
+        return enrolled
 
     def revoke_site(self, site: str, reason: str, now_ms: int, actor: str) -> int:
         """Shuts out the site's gateway; how many broker keys that were. Its open claims are worth nothing any more.

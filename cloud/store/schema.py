@@ -315,6 +315,11 @@ def _remote_configurations(db: Tables) -> None:
     db.table("sites").add_column("remote_toml", str)
 
 
+def _gateways_are_known_by_their_keys(db: Tables) -> None:
+    db.table("sites").add_column("gateway_keys", str)
+    db.table("claims").add_column("requests", str)
+
+
 MIGRATIONS: Final[tuple[Callable[[Tables], None], ...]] = (
     _registry_and_trades,
     _claims_name_their_user,
@@ -326,6 +331,7 @@ MIGRATIONS: Final[tuple[Callable[[Tables], None], ...]] = (
     _terms,
     _moves,
     _remote_configurations,
+    _gateways_are_known_by_their_keys,
 )
 """Migration i brings schema i to i + 1; the database holds the number of those applied."""
 

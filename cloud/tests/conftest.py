@@ -1,7 +1,10 @@
 import os
 import shutil
+from pathlib import Path
 
 import pytest
+
+from cloud.testing import Plant
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +17,8 @@ def chromium_path() -> str:
             pytest.fail(text)
         pytest.skip(text)
     return path
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Plant:
+    return Plant(tmp_path)

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from cloud.gateway import servers
 from cloud.gateway.credentials import CredentialIssuer
-from cloud.gateway.enrolment import EnrolmentService
+from cloud.gateway.enrolment import ADDRESS_GUESSES, GUESS_WINDOW_S, EnrolmentService
 from cloud.gateway.ports import PortError, free_port, listening_socket
 from cloud.gateway.site_service import SiteGateway
 from cloud.gateway.testing import HOST, Agent, new_agent
@@ -39,6 +39,9 @@ class Clock:
 
     def __call__(self) -> datetime:
         return self.now
+
+    def monotonic_s(self) -> float:
+        return self.now.timestamp()
 
     @property
     def ms(self) -> int:
@@ -89,7 +92,7 @@ async def gateway(tmp_path: Path, keyring: Keyring) -> AsyncIterator[Gateway]:
     )
     enrolment, sites = servers.make_server(), servers.make_server()
     site_pb2_grpc.add_EnrolmentServicer_to_server(  # type: ignore[no-untyped-call]
-        EnrolmentService(ledger, issuer, clock), enrolment
+        EnrolmentService(ledger, issuer, clock, clock.monotonic_s), enrolment
     )
     site_pb2_grpc.add_SiteServiceServicer_to_server(  # type: ignore[no-untyped-call]
         SiteGateway(ledger, issuer, telemetry_interval_ms=100, now=clock), sites
@@ -170,6 +173,36 @@ async def test_lost_answer_is_given_again_to_the_same_keys(gateway: Gateway) -> 
     assert (again.site, again.slot, again.first_seq) == (first.site, first.slot, first.first_seq)
     assert (await gateway.sites(agent.key, again.certificate).Configure(DESCRIPTION, timeout=TIMEOUT_S)).groups
     assert [event.code for event in gateway.ledger.events(site="home-01")] == ["site.enrolled"]
+
+
+async def test_copy_of_a_request_is_refused_recorded_and_said(gateway: Gateway) -> None:
+    """The same keys may ask again, for an answer gets lost; the same bytes are somebody else's copy."""
+    token, agent = gateway.claim("home-01"), new_agent()
+    request = agent.enrol(token)
+    await gateway.enrolment.Enrol(request, timeout=TIMEOUT_S)
+    again = agent.enrol(token)
+    await gateway.enrolment.Enrol(again, timeout=TIMEOUT_S)
+    for copy in (request, again):
+        code, details = await refused(gateway.enrolment.Enrol(copy, timeout=TIMEOUT_S))
+        assert code is grpc.StatusCode.ALREADY_EXISTS
+        assert "it is a copy" in details
+    told = [json.loads(entry.detail) for entry in gateway.ledger.audit_entries() if entry.action == "claim.refused"]
+    assert [detail["problem"] for detail in told] == ["replayed", "replayed"]
+
+
+async def test_guessing_tokens_is_slowed_down_recorded_and_costs_nobody_else_anything(gateway: Gateway) -> None:
+    token = gateway.claim("home-01")
+    for _ in range(ADDRESS_GUESSES):
+        code, _ = await refused(gateway.enrolment.Enrol(new_agent().enrol("a" * 32), timeout=TIMEOUT_S))
+        assert code is grpc.StatusCode.NOT_FOUND
+    code, details = await refused(gateway.enrolment.Enrol(new_agent().enrol(token), timeout=TIMEOUT_S))
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "come back in 15 minutes" in details
+    actions = [entry.action for entry in gateway.ledger.audit_entries()]
+    assert (actions.count("claim.refused"), actions.count("claim.locked")) == (ADDRESS_GUESSES, 1)
+    gateway.clock.now += timedelta(seconds=GUESS_WINDOW_S)
+    token = gateway.claim("home-01")
+    assert (await gateway.enrolment.Enrol(new_agent().enrol(token), timeout=TIMEOUT_S)).site == "home-01"
 
 
 async def test_half_of_the_keys_is_another_gateway(gateway: Gateway) -> None:

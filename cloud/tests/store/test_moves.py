@@ -9,7 +9,7 @@ import pytest
 
 from cloud import commands
 from cloud.data_folder import DataFolder
-from cloud.gateway.testing import utc_now
+from cloud.gateway.testing import PASSPHRASE, utc_now
 from cloud.identity.audit import verify
 from cloud.identity.keyring import open_keyring
 from cloud.model.records import EventRecord, Severity
@@ -27,7 +27,7 @@ def data(tmp_path: Path) -> DataFolder:
     """A data folder whose ledger has something in most tables."""
     folder = DataFolder(tmp_path / "cloud")
     with folder.owned():
-        keyring = open_keyring(folder.keys, ("127.0.0.1",), now=utc_now())
+        keyring = open_keyring(folder.keys, ("127.0.0.1",), now=utc_now(), passphrase=PASSPHRASE)
         with Ledger(folder.ledger) as ledger:
             for number in range(SITES):
                 ledger.add_site(f"home-{number:02}", ("fast",), now_ms=number)
@@ -78,7 +78,7 @@ def test_there_and_back_while_somebody_writes(data: DataFolder, postgres: Postgr
     with Ledger(data.ledger) as fresh:
         assert fresh.place == f"sqlite:{data.ledger}"
         assert everything(fresh) == after
-        keyring = open_keyring(data.keys, ("127.0.0.1",), now=utc_now())
+        keyring = open_keyring(data.keys, ("127.0.0.1",), now=utc_now(), passphrase=PASSPHRASE)
         assert verify(fresh.audit_entries(), fresh.audit_checkpoints(), keyring.audit.public_key) == []
 
 
