@@ -9,7 +9,7 @@ BIN := .venv/bin
 ASSETS := cloud/console/node_modules/.package-lock.json
 HOMES ?= 12
 
-.PHONY: help run demo bench test check mutants protos setup clean browser postgres
+.PHONY: help run demo bench test check mutants audit protos setup clean browser postgres
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -56,6 +56,11 @@ mutants: .venv/.dev ## does some test notice every change one could make to edge
 	survivors=$$($$python -m mutmut results)
 	[ -z "$$survivors" ] || { echo "no test notices:"; echo "$$survivors"; exit 1; }
 	echo "every mutant was noticed: $$(grep -oE '[0-9]+/[0-9]+' mutmut.log | tail -n 1)"
+
+audit: .venv/.dev ## known vulnerabilities of what is installed (where a database is at hand), bandit, and every fuzz target for a moment
+	@$(BIN)/python -m pip_audit --progress-spinner=off --skip-editable --local || { code=$$?; [ $$code -ne 1 ] && exit $$code; echo "(no advisory database could be asked, or it names something above)"; }
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml edge_agent cloud protos hil
+	$(BIN)/vpp-hil fuzz --seconds 2
 
 protos: .venv/.dev ## generate Python from protos/vpp/v1/*.proto
 	@$(call generate,.)

@@ -13,6 +13,7 @@ COMMANDS: Final = {
     "device": ("hil.rigs.serve_device", "serve a simulated device of a profile, over TCP or on a paced serial line"),
     "rtu-proxy": ("hil.rigs.serve_proxy", "put a paced serial line, with its troubles, before a Modbus RTU server"),
     "market": ("hil.market.serve", "serve a small reserve market that clears against recorded prices"),
+    "fuzz": ("hil.fuzz.command", "mutate what every parser is given, led by coverage"),
     "bench": ("hil.bench.command", "measure, and print the figures with the machine they were taken on"),
 }
 

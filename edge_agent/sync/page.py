@@ -109,7 +109,10 @@ class StatusPage:
 
 def _is_ours(host: str) -> bool:
     """False for a name of somebody else's: his page in the owner's browser shall not read this one under it."""
-    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:  # half an IPv6 address
+        return False
     with contextlib.suppress(ValueError):
         ipaddress.ip_address(name)
         return True

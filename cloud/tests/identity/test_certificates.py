@@ -40,9 +40,25 @@ def tampered() -> bytes:
     return der.replace(b"anything", b"everyone")
 
 
+def of_an_unknown_key_type() -> bytes:
+    """A request whose key says that it is of a type that there is not (id-publicKeyType with another last arc)."""
+    der = request_der(SITE_KEY)
+    known = bytes.fromhex("06072a8648ce3d0201")
+    assert known in der
+    return der.replace(known, bytes.fromhex("06072a8648ce3d0207"))
+
+
+def of_an_unknown_version() -> bytes:
+    der = request_der(SITE_KEY)
+    assert b"\x02\x01\x00\x30" in der
+    return der.replace(b"\x02\x01\x00\x30", b"\x02\x01\x25\x30", 1)
+
+
 @pytest.mark.parametrize(
     ("der", "finding"),
     [
+        pytest.param(of_an_unknown_version(), "PKCS#10", id="unknown version"),
+        pytest.param(of_an_unknown_key_type(), "P-256", id="unknown key type"),
         pytest.param(b"", "PKCS#10", id="nothing"),
         pytest.param(b"\x30\x82garbage", "PKCS#10", id="garbage"),
         pytest.param(tampered(), "proof of possession", id="signature does not fit"),

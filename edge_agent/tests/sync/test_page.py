@@ -71,6 +71,7 @@ async def test_nothing_on_it_is_from_elsewhere_and_nothing_runs(port: int) -> No
     [
         ("GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n", "421"),
         ("GET / HTTP/1.1\r\n\r\n", "421"),
+        ("GET / HTTP/1.1\r\nHost: [::1\r\n\r\n", "421"),
         ("POST / HTTP/1.1\r\nHost: localhost\r\n\r\n", "405"),
         ("GET /journal.db HTTP/1.1\r\nHost: 127.0.0.1:80\r\n\r\n", "404"),
         ("GET / HTTP/1.1\r\nHost: [::1]:8480\r\n\r\n", "200"),

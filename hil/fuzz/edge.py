@@ -1,0 +1,218 @@
+"""Parsers of the agent that the broker, the coordinator or the local network can reach."""
+
+import asyncio
+import tempfile
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from edge_agent.model.clock import SystemClock
+from edge_agent.runtime.messages import IntentError, read_broadcast, read_intent
+from edge_agent.sync import broadcasts, intents
+from edge_agent.sync.claim import load_claim
+from edge_agent.sync.page import StatusPage
+from hil.fuzz.target import Target, must
+from protos import manifest, services
+from protos.settings import SettingsError
+from protos.vpp.v1 import broadcast_pb2, intent_pb2
+
+NOW_MS: Final = 1_795_000_000_000
+SITE: Final = "home-01"
+
+Result = TypeVar("Result")
+
+
+class BelievesAll(intents.CommandKeys):
+    """Keys by which everything is signed: what lies behind the signature is to be reached."""
+
+    def __init__(self) -> None:
+        super().__init__(())
+
+    def verify(self, signed_bytes: bytes, *, signature: bytes, key_id: bytes) -> str | None:
+        return None
+
+
+_KEYS: Final = BelievesAll()
+
+
+def run_now(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """The result of a coroutine that waits for nothing."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        result: Result = done.value
+        return result
+    raise AssertionError("it waits")
+
+
+def _intent(data: bytes) -> None:
+    kind = ("schedule", "service", "envelope", "setpoint", "price", "stop")[data[0] % 6] if data else "stop"
+    signed = intent_pb2.SignedIntent(intent=data[1:]).SerializeToString()
+    verdict = intents.judge(
+        signed, kind, live=True, site=SITE, keys=_KEYS, accepted=None, now_ms=NOW_MS, clock_error_ms=50.0
+    )
+    if isinstance(verdict, intents.Forward):
+        must(verdict.intent.site == SITE, "an intent for another site was believed")
+        must(verdict.intent.expires_ms > NOW_MS, "an expired intent was believed")
+        try:
+            read = read_intent(verdict.intent, 0.0)
+        except IntentError:
+            return
+        must(read.starts_s < read.ends_s, "an intent that ends before it begins reached control")
+
+
+def _signed_intent(data: bytes) -> None:
+    verdict = intents.judge(
+        data, "stop", live=True, site=SITE, keys=intents.CommandKeys(()), accepted=None, now_ms=NOW_MS, clock_error_ms=0
+    )
+    must(isinstance(verdict, intents.Refuse), "an unsigned intent was believed")
+
+
+def _broadcast(data: bytes) -> None:
+    signed = broadcast_pb2.SignedBroadcast(broadcast=data).SerializeToString()
+    for kind in ("price", "regulation", "stop"):
+        verdict = broadcasts.judge(
+            signed, f"vpp.group.g.{kind}", keys=_KEYS, newest=7, now_ms=NOW_MS, clock_error_ms=50.0
+        )
+        if isinstance(verdict, broadcast_pb2.Broadcast):
+            must(
+                verdict.group == "g" and verdict.sequence > 7, "a broadcast of another group or an old one was believed"
+            )
+            try:
+                read_broadcast(verdict, 0.0, 0.0)
+            except IntentError:
+                return
+
+
+def _service(data: bytes) -> None:
+    try:
+        service = services.parse(data.decode("utf-8", "replace"))
+    except services.ServiceError:
+        return
+    must(bool(service.id), "a service without a name was taken")
+
+
+def _manifest(data: bytes) -> None:
+    try:
+        found = manifest.decode(data)
+    except manifest.ManifestError:
+        return
+    must(manifest.decode(manifest.encode(found)) == found, "a manifest is not what it encodes to")
+    for entry in found["files"]:
+        path = Path(entry["path"])
+        must(not path.is_absolute() and ".." not in path.parts, "a manifest's path leaves its folder")
+
+
+_FOLDER: Final = Path(tempfile.mkdtemp(prefix="vpp-fuzz-"))
+
+
+def _claim(data: bytes) -> None:
+    path = _FOLDER / "claim.toml"
+    path.write_bytes(data)
+    try:
+        claim = load_claim(path, SITE)
+    except SettingsError:
+        return
+    must(claim.site == SITE, "another site's claim was taken")
+
+
+class _Writer:
+    """What a status page answers."""
+
+    def __init__(self) -> None:
+        self.sent = b""
+
+    def write(self, data: bytes) -> None:
+        self.sent += data
+
+    async def drain(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def _page(data: bytes) -> None:
+    async def visit() -> bytes:
+        reader, writer = asyncio.StreamReader(), _Writer()
+        reader.feed_data(data)
+        reader.feed_eof()
+        await StatusPage(SITE, _FOLDER, SystemClock(), control_pid=-1).serve(reader, writer)  # type: ignore[arg-type]
+        return writer.sent
+
+    sent = asyncio.run(visit())
+    must(sent == b"" or sent.startswith(b"HTTP/1.1 "), "the page answered something that is no answer")
+
+
+def _seed_intents() -> tuple[bytes, ...]:
+    times: dict[str, Any] = {
+        "site": SITE,
+        "sequence": 1,
+        "issued_ms": NOW_MS,
+        "valid_from_ms": NOW_MS,
+        "expires_ms": NOW_MS + 60_000,
+    }
+    arm = intent_pb2.ArmService(
+        award_id="a",
+        service_id="ercot-ffr",
+        service_version=1,
+        contracted_w=10,
+        service_toml=services.text("ercot-ffr"),
+    )
+    bodies: tuple[dict[str, Any], ...] = (
+        {"schedule": intent_pb2.Schedule(start_ms=NOW_MS, mtu_s=900, inverter_power_w=[1, -2])},
+        {"arm": arm},
+        {"envelope": intent_pb2.Envelope(start_ms=NOW_MS, mtu_s=60, import_limit_w=[1], export_limit_w=[2])},
+        {"setpoint": intent_pb2.PowerSetpoint(inverter_power_w=-5, reason="test")},
+        {"price": intent_pb2.FollowPrice(group="g", fallback_ticks=3)},
+        {"stop": intent_pb2.StopOrder(stop=True, reason="fire")},
+    )
+    return tuple(
+        bytes((place,)) + intent_pb2.Intent(**times, **body).SerializeToString() for place, body in enumerate(bodies)
+    )
+
+
+def _seed_broadcasts() -> tuple[bytes, ...]:
+    times: dict[str, Any] = {"group": "g", "sequence": 8, "issued_ms": NOW_MS, "expires_ms": NOW_MS + 5000}
+    bodies: tuple[dict[str, Any], ...] = (
+        {"price": broadcast_pb2.Price(ticks=-3)},
+        {"regulation": broadcast_pb2.Regulation(signal_e6=-500_000)},
+        {"stop": intent_pb2.StopOrder(stop=True)},
+    )
+    return tuple(broadcast_pb2.Broadcast(**times, **body).SerializeToString() for body in bodies)
+
+
+_MANIFEST: Final = manifest.encode(
+    {
+        "kind": "agent",
+        "name": "vpp-agent",
+        "version": [1, 2, 3],
+        "minimum_version": [1, 0, 0],
+        "board": "",
+        "files": [{"path": "a/b.whl", "sha256": "0" * 64, "size": 3}],
+        "issued": NOW_MS,
+    }
+)
+
+TARGETS: Final = (
+    Target(name="intent", faces="the coordinator, or whoever has its key", one=_intent, seeds=_seed_intents()),
+    Target(name="signed-intent", faces="the broker", one=_signed_intent, seeds=(b"\x0a\x02ab\x12\x01c",)),
+    Target(name="broadcast", faces="the coordinator, or whoever has its key", one=_broadcast, seeds=_seed_broadcasts()),
+    Target(
+        name="service",
+        faces="the coordinator, or whoever has its key",
+        one=_service,
+        seeds=tuple(services.text(name).encode() for name in ("ercot-ffr", "gb-dc", "ieee1547-droop")),
+    ),
+    Target(name="manifest", faces="the coordinator, or whoever has its key", one=_manifest, seeds=(_MANIFEST,)),
+    Target(
+        name="claim",
+        faces="whoever hands the installer a file",
+        one=_claim,
+        seeds=(b'site = "home-01"\nenrolment = "h:1"\ntoken = "t"\nca_certificates = "x"\n',),
+    ),
+    Target(
+        name="status-page",
+        faces="the gateway's own machine",
+        one=_page,
+        seeds=(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",),
+    ),
+)
