@@ -58,8 +58,10 @@ mutants: .venv/.dev ## does some test notice every change one could make to edge
 	echo "every mutant was noticed: $$(grep -oE '[0-9]+/[0-9]+' mutmut.log | tail -n 1)"
 
 audit: .venv/.dev ## known vulnerabilities of what is installed (where a database is at hand), bandit, and every fuzz target for a moment
-	@$(BIN)/python -m pip_audit --progress-spinner=off --skip-editable --local || { code=$$?; [ $$code -ne 1 ] && exit $$code; echo "(no advisory database could be asked, or it names something above)"; }
-	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml edge_agent cloud protos hil
+	@$(BIN)/python -m pip_audit --progress-spinner=off --skip-editable --local > .cache/pip-audit.txt 2>&1 || { cat .cache/pip-audit.txt; exit 1; }
+	unknown=$$(grep -c 'could not be audited' .cache/pip-audit.txt || true)
+	[ "$$unknown" = 0 ] || echo "pip-audit: no advisory database knows $$unknown of the packages (without a network: none)"
+	$(BIN)/bandit --quiet --recursive -ll -ii --configfile pyproject.toml edge_agent cloud protos hil
 	$(BIN)/vpp-hil fuzz --seconds 2
 
 protos: .venv/.dev ## generate Python from protos/vpp/v1/*.proto

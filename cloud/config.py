@@ -16,7 +16,7 @@ GroupName = Annotated[
     str,
     Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="a group of sites as in `vpp-cloud site add --group`"),
 ]
-_EVERYWHERE: Final = ("0.0.0.0", "::")
+_EVERYWHERE: Final = ("0.0.0.0", "::")  # nosec B104: compared, not bound
 
 
 class ListenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -246,7 +246,7 @@ async def _greeting(host: str, port: int) -> str | None:
 
 def reachable(host: str) -> str:
     """Where this machine reaches a listener on `host`."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # nosec B104: looked up, not bound
 
 
 def bracketed(host: str) -> str:

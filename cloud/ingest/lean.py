@@ -104,7 +104,7 @@ def _operation_end(data: bytes, position: int) -> int:
         return len(data) + 1
     stop = line_end + _CRLF
     if data.startswith((b"MSG ", b"HMSG "), position):
-        size = data[position:line_end].rsplit(None, 1)[1]
+        size = data[position:line_end].rsplit(None, 1)[-1]
         if not size.isdigit():
             raise ProtocolError("nats: malformed MSG")
         stop += int(size) + _CRLF

@@ -96,7 +96,7 @@ def _thin(db: sqlite3.Connection, grade: Grade, thinned: Grade, most: int, sendi
     name = f"thinned_to_{grade:d}"  # all of the grade before are gone: not looked for again
     begin = int(database.fact(db, name) or 0)
     rows = db.execute(
-        f"SELECT seq, body FROM frame WHERE seq > ? AND grade = ?{_free(sending)} ORDER BY seq LIMIT {most:d}",
+        f"SELECT seq, body FROM frame WHERE seq > ? AND grade = ?{_free(sending)} ORDER BY seq LIMIT {most:d}",  # nosec B608: our own text
         (begin, grade),
     ).fetchall()
     runs = list(thin(rows))
@@ -119,7 +119,7 @@ def _thin(db: sqlite3.Connection, grade: Grade, thinned: Grade, most: int, sendi
 def _drop_frames(db: sqlite3.Connection, grade: Grade, most: int, sending: Sending, made: Made) -> int:
     gone = db.execute(
         "DELETE FROM frame WHERE seq IN "
-        f"(SELECT seq FROM frame WHERE grade = ?{_free(sending)} ORDER BY seq LIMIT {most:d})",
+        f"(SELECT seq FROM frame WHERE grade = ?{_free(sending)} ORDER BY seq LIMIT {most:d})",  # nosec B608: our own text
         (grade,),
     ).rowcount
     made.frames_dropped += gone
@@ -128,7 +128,7 @@ def _drop_frames(db: sqlite3.Connection, grade: Grade, most: int, sending: Sendi
 
 def _drop_reports(db: sqlite3.Connection, most: int, sending: int, made: Made) -> int:
     gone = db.execute(
-        f"DELETE FROM report WHERE id IN (SELECT id FROM report WHERE id > ? ORDER BY kind DESC, id LIMIT {most:d})",
+        f"DELETE FROM report WHERE id IN (SELECT id FROM report WHERE id > ? ORDER BY kind DESC, id LIMIT {most:d})",  # nosec B608
         (sending,),
     ).rowcount
     made.reports_dropped += gone

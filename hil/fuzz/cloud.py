@@ -1,28 +1,75 @@
 """Parsers of the coordinator that a gateway, or whoever stole one, can reach."""
 
-from typing import Final
+import traceback
+from typing import Any, Final
 
+import numpy as np
+import zstandard
 from google.protobuf.message import DecodeError
+from nats.errors import ProtocolError
 
 from cloud.identity import certificates, nkey
-from cloud.ingest.decode import decode
+from cloud.ingest.decode import ZSTD_MAGIC, decode
+from cloud.ingest.lean import LeanParser, Sink
+from hil.fuzz.edge import NOW_MS, run_now
 from hil.fuzz.target import Target, must
 from protos import frame, subjects
 from protos.vpp.v1 import telemetry_pb2
 
 
 def _telemetry(data: bytes) -> None:
-    """The fast way and the parser's must take the same: a frame is a frame whichever way it is read."""
-    frames, bad = decode([data])
+    """The fast way, the parser's and the compressed must take the same: a frame is a frame whichever way it is read."""
+    frames, bad = decode([data], NOW_MS)
+    if data.startswith(ZSTD_MAGIC):
+        must(len(bad) <= 1 or len(frames.slot) + len(bad) > 1, "a compressed message is refused more than once")
+        return
     try:
         entries = len(telemetry_pb2.Batch.FromString(data).frames)
     except DecodeError:
         must(len(frames.slot) == 0 and len(bad) == 1, "what the parser refuses was taken")
         return
     must(len(frames.slot) + len(bad) == entries, f"{entries} frames came to {len(frames.slot)} and {len(bad)} bad ones")
-    padded, padded_bad = decode([data, b"\x0a\x00"])  # together with one that is never canonical
-    must(len(padded.slot) == len(frames.slot), "a message is read differently beside another")
-    must(len(padded_bad) == len(bad) + 1, "a bad frame beside others is lost")
+    for messages, extra in (([data, b"\x0a\x00"], 1), ([zstandard.compress(data)], 0)):
+        other, other_bad = decode(messages, NOW_MS)
+        must(np.array_equal(other.counts, frames.counts), "a message is read differently beside another or compressed")
+        must(len(other_bad) == len(bad) + extra, "a bad frame beside others or compressed is lost")
+
+
+class _Connection:
+    """nats-py's client as far as its parser asks it for anything."""
+
+    def __getattr__(self, name: str) -> Any:
+        async def nothing(*_: object, **__: object) -> None:
+            return None
+
+        return nothing
+
+
+def _is_nats_py(error: Exception) -> bool:
+    """Whether it came up below nats-py rather than below our own parser."""
+    modules = [str(frame.f_globals.get("__name__", "")) for frame, _ in traceback.walk_tb(error.__traceback__)]
+    packages = [module.split(".")[0] for module in modules]
+    return "nats" in packages
+
+
+def _broker_protocol(data: bytes) -> None:
+    """Messages are the same however the stream is cut, and what is no protocol is refused as that."""
+    cut, stream = (data[0] % max(1, len(data)), data[1:]) if data else (0, b"")
+    taken = []
+    for pieces in ((stream,), (stream[:cut], stream[cut:])):
+        parser, sink = LeanParser(_Connection()), Sink()  # type: ignore[arg-type]
+        parser.give(7, sink)
+        try:
+            for piece in pieces:
+                run_now(parser.parse(piece))
+        except ProtocolError:
+            return
+        except Exception as error:
+            if _is_nats_py(error):  # nats-py ends the connection by it, as by any other
+                return
+            raise
+        taken.append((sink.subjects, sink.replies, sink.data))
+    must(taken[0] == taken[1], "messages depend on how the stream was cut")
 
 
 def _certificate_request(data: bytes) -> None:
@@ -67,6 +114,15 @@ def _request() -> bytes:
 
 
 TARGETS: Final = (
+    Target(
+        name="broker-protocol",
+        faces="the broker",
+        one=_broker_protocol,
+        seeds=(
+            b"\x10MSG a.b 7 r.s 3\r\nabc\r\nHMSG a 7 r 12 15\r\nNATS/1.0\r\n\r\nabc\r\nPING\r\n",
+            b"\x05MSG a 8 2\r\nxy\r\n+OK\r\n-ERR 'x'\r\nINFO {}\r\n",
+        ),
+    ),
     Target(name="telemetry", faces="an enrolled gateway", one=_telemetry, seeds=_frames()),
     Target(name="certificate-request", faces="anybody", one=_certificate_request, seeds=(_request(),)),
     Target(
