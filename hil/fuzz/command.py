@@ -1,6 +1,6 @@
 """`vpp-hil fuzz`: mutates what parsers are given, led by coverage, and keeps book of how often.
 
-What is found lies as a file in the run's folder; the corpus beside this file is what reached new code, minimised.
+What is found lies as a file in the run's folder; the corpus beside this file is the smallest inputs that reached new code.
 """
 
 import argparse
@@ -84,8 +84,8 @@ def _say(line: str) -> None:
 def fuzz(name: str, seeds: tuple[bytes, ...], seconds: int, executions: int, *, keep: bool) -> Outcome:
     """Runs one target in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="vpp-fuzz-") as folder:
-        grown, findings, small = (Path(folder) / part for part in ("corpus", "findings", "small"))
-        for path in (grown, findings, small):
+        grown, findings = Path(folder) / "corpus", Path(folder) / "findings"
+        for path in (grown, findings):
             path.mkdir()
         for number, seed in enumerate(seeds):
             (grown / f"seed-{number}").write_bytes(seed)
@@ -119,12 +119,12 @@ def fuzz(name: str, seeds: tuple[bytes, ...], seconds: int, executions: int, *, 
             lines = [line for line in (done.stdout + done.stderr).splitlines() if "Error" in line or "ERROR" in line]
             finding = f"{lines[0].strip() if lines else f'exit code {done.returncode}'} on {data}"
         elif keep:
-            subprocess.run([*worker, "-merge=1", str(small), str(grown), str(kept)], capture_output=True, check=False)
-            fresh = sorted(small.iterdir(), key=lambda path: (path.stat().st_size, path.name))[:LARGEST_CORPUS]
+            # libFuzzer puts what reached new code into its first folder.
+            found = {path.name: path.read_bytes() for folder in (kept, grown) for path in folder.iterdir()}
             for path in kept.iterdir():
                 path.unlink()
-            for path in fresh:
-                (kept / path.name).write_bytes(path.read_bytes())
+            for file_name in sorted(found, key=lambda one: (len(found[one]), one))[:LARGEST_CORPUS]:
+                (kept / file_name).write_bytes(found[file_name])
         return Outcome(target=name, executions=int(counted[1]) if counted else 0, seconds=took_s, finding=finding)
 
 
