@@ -1,6 +1,6 @@
 """`vpp-hil fuzz`: mutates what parsers are given, led by coverage, and keeps book of how often.
 
-What is found lies as a file in the run's folder; the corpus beside this file is the smallest inputs that reached new code.
+A finding is printed with its input; the corpus beside this file is the smallest inputs that reached new code.
 """
 
 import argparse
