@@ -129,7 +129,7 @@ TARGETS: Final = (
         name="broker-key",
         faces="anybody",
         one=_broker_key,
-        seeds=(nkey.public(nkey.from_seed(nkey.make_seed(nkey.USER), nkey.USER)).encode(),),
+        seeds=(nkey.from_seed(nkey.make_seed(nkey.USER), nkey.USER).public.encode(),),
         longest=128,
     ),
     Target(name="site-name", faces="anybody", one=_site_name, seeds=(b"home-01",), longest=128),
