@@ -25,6 +25,7 @@ import hil
 from edge_agent.runtime.process import REAL_TIME_PRIORITY
 from hil.bench.chain import OFFERS, check_seconds, frequency_steps, response_times
 from hil.bench.outage import bench_outage
+from hil.bench.rtu import bench_rtu
 from hil.bench.services import bench_services
 from hil.run.chain import Chain, Say, Timing, chain
 from hil.run.collect import book_keeping, machine
@@ -32,6 +33,8 @@ from hil.run.processes import ChainError, ChainRefused, cpu_s, past, wait_until
 
 FAST, USUAL = "home-01", "home-02"
 RATES_HZ: Final[Mapping[str, float]] = {FAST: 50.0, USUAL: 20.0}
+RTU_RATES_HZ: Final[Mapping[int, float]] = {115_200: 20.0, 19_200: 10.0}
+RTU_S: Final = 15.0
 FROZEN_S: Final = 8.0  # of the broker; the session gives it up after about 6
 THAWED_S: Final = 6.0
 INSTALL_WITHIN_S: Final = 600.0
@@ -45,6 +48,10 @@ def bench_edge(*, seconds: float, outage_hours: float, install: bool, folder: Pa
     _grant_real_time()
     folder = (folder or Path("run") / f"bench-{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}").absolute()
     figures = _loop_figures(folder, seconds, say)
+    for baudrate, rate_hz in RTU_RATES_HZ.items():
+        say(f"bench: a serial line at {baudrate} baud, {rate_hz:g} Hz, paced, {RTU_S:g} s of frequency steps")
+        on_line = bench_rtu(baudrate=baudrate, rate_hz=rate_hz, seconds=RTU_S)
+        figures |= {f"rtu_{name}_{baudrate}": value for name, value in on_line.items()}
     if outage_hours:
         say(f"bench: {outage_hours:g} h without the cloud, in virtual time")
         figures |= bench_outage(folder / "outage", outage_hours)

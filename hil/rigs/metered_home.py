@@ -29,7 +29,7 @@ from protos.vpp.v1 import intent_pb2, local_pb2, report_pb2
 BAUDRATE = 115200
 
 
-class _Watched:
+class Watched:
     """The writable half of a device; tells when a write was acknowledged."""
 
     def __init__(self, control: PowerControl, tell: Callable[[float], None]) -> None:
@@ -143,7 +143,7 @@ async def metered_home(
         async def opened(device_config: DeviceConfig) -> Device:
             device = await open_device(device_config, lines=lines)
             if device.control is not None:
-                watched = _Watched(device.control, lambda power_w: writes.append((loop.time(), power_w)))
+                watched = Watched(device.control, lambda power_w: writes.append((loop.time(), power_w)))
                 device.control = watched  # type: ignore[misc]
             return device
 

@@ -26,8 +26,8 @@ from hil.contract import power
 from hil.plant.household import SteadyHousehold
 from hil.rigs.clock import ManualClock
 from hil.rigs.home import serve_home
+from hil.rigs.rtu_home import on_home
 from hil.rigs.rtu_proxy import Fault, Rates, RtuProxy
-from hil.rigs.sunspec_map import BASE_ADDRESS
 from hil.rigs.testing import HomeBench
 
 FAST = SerialSettings(baudrate=115_200)
@@ -420,23 +420,9 @@ async def test_a_port_that_goes_is_a_timeout_and_comes_back(line: Any, tmp_path:
 async def test_a_sunspec_home_is_found_read_and_driven_over_a_serial_line() -> None:
     clock = ManualClock()
     settings = SerialSettings(baudrate=57_600, parity="even")
-    async with serve_home(household=SteadyHousehold(load=750.0, pv=2000.0), clock=clock) as rig:
-
-        def serve(request: bytes) -> bytes | None:
-            unit, function, address, count = struct.unpack(">BBHH", request[:6])
-            index, registers = address - BASE_ADDRESS, rig.registers
-            if unit != rig.unit_id:
-                return None
-            if index < 0 or index + count > len(registers.map.registers):
-                return bytes((unit, function | 0x80, 2))
-            now_ms = rig.to_present()
-            if function == 16:
-                registers.write(address, struct.unpack(f">{count}H", request[7:]), now_ms)
-                return request[:6]
-            registers.refresh(index, count)
-            return request[:2] + struct.pack(f">B{count}H", 2 * count, *registers.map.registers[index : index + count])
-
-        async with RtuProxy(settings, serve) as proxy:
+    async with AsyncExitStack() as stack:
+        rig = await stack.enter_async_context(serve_home(household=SteadyHousehold(load=750.0, pv=2000.0), clock=clock))
+        async with RtuProxy(settings, on_home(rig)) as proxy:
             bench = HomeBench(rig, clock)
             config = structs.replace(
                 bench.config(timeout_s=0.2, read_only=False),
