@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from cloud import commands, config, key_commands, people_commands, stop_commands
+from cloud import commands, config, key_commands, people_commands, stop_commands, update_commands
 from cloud.data_folder import DataFolder, DataFolderError
 from cloud.identity.key_store import KeyringError
 from cloud.model.records import Site
@@ -255,6 +255,7 @@ def _parser() -> argparse.ArgumentParser:
 
     people_commands.register(groups, _command)
     stop_commands.register(groups, _command)
+    update_commands.register(groups, _command)
 
     audit = groups.add_parser("audit", help="who did what").add_subparsers(required=True, metavar="COMMAND")
     verify = _command(

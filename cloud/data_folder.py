@@ -50,6 +50,11 @@ class DataFolder:
         return self.path / "broker"
 
     @property
+    def updates(self) -> Path:
+        """Files of published updates, each under its SHA-256."""
+        return self.path / "updates"
+
+    @property
     def ports(self) -> Path:
         return self.path / "ports.json"
 

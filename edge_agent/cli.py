@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import signal
 import sys
 import time
@@ -56,9 +57,11 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     run = command("run", _run, "control the site until SIGTERM or Ctrl-C")
-    run.add_argument(
-        "--log-level", choices=("debug", "info", "warning", "error"), default="info", help="how much goes to stderr"
-    )
+    supervise = command("supervise", _supervise, "run, and try updates; goes back by itself from a bad one")
+    for each in (run, supervise):
+        each.add_argument(
+            "--log-level", choices=("debug", "info", "warning", "error"), default="info", help="how much goes to stderr"
+        )
     command("check-config", _check_config, "say whether the configuration can be used, without touching a device")
     status = command("status", _status, "say what the site does now and why")
     shape = status.add_mutually_exclusive_group()
@@ -151,6 +154,14 @@ def _run(parsed: argparse.Namespace) -> int:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until it can be answered
     with folder.held(config.data_dir, parsed.config):
         return asyncio.run(_control(config, parsed.config.absolute()))
+
+
+def _supervise(parsed: argparse.Namespace) -> int:
+    """Becomes the launcher, which needs next to nothing of what is loaded here."""
+    config, file = load(parsed.config), str(parsed.config.absolute())
+    agent = ("-m", "edge_agent.cli", "run", "--config", file, "--log-level", parsed.log_level)
+    launcher = ("-P", "-m", "edge_agent.runtime.launcher", str(config.data_dir), str(config.update.trial_s), *agent)
+    os.execv(sys.executable, [sys.executable, *launcher])
 
 
 async def _control(config: AgentConfig, config_file: Path) -> int:

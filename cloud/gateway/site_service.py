@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -13,6 +14,7 @@ import grpc.aio
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from cloud.gateway import updates
 from cloud.gateway.credentials import CredentialIssuer
 from cloud.identity import certificates, nkey
 from cloud.identity.claims import key_fingerprint
@@ -32,12 +34,20 @@ class SiteGateway(site_pb2_grpc.SiteServiceServicer):
     """Serves vpp.v1.SiteService."""
 
     def __init__(
-        self, ledger: Ledger, issuer: CredentialIssuer, *, telemetry_interval_ms: int, now: Callable[[], datetime]
+        self,
+        ledger: Ledger,
+        issuer: CredentialIssuer,
+        *,
+        updates: Path,
+        telemetry_interval_ms: int,
+        now: Callable[[], datetime],
     ) -> None:
+        """updates: the folder of published updates' files."""
         self._ledger = ledger
         self._issuer = issuer
         self._telemetry_interval_ms = telemetry_interval_ms
         self._now = now
+        self._updates = updates
         self._told: set[tuple[str, str]] = set()  # certificates of our own making only: few
 
     async def Configure(  # noqa: N802 (named by the contract)
@@ -55,9 +65,11 @@ class SiteGateway(site_pb2_grpc.SiteServiceServicer):
             now_ms = int(self._now().timestamp() * 1000)
             await asyncio.to_thread(self._ledger.set_description, site.site, description, now_ms)
             log.info("described: site=%s rated_power_w=%.0f", site.site, description.rated_power_w)
+        wanted = await asyncio.to_thread(updates.keep_told, self._ledger, site.site, request.updates, self._now())
         return site_pb2.SiteConfiguration(
             telemetry_interval_ms=self._telemetry_interval_ms,
             groups=site.groups,
+            updates=wanted,
             coordinator_time_ms=int(self._now().timestamp() * 1000),
             remote=None
             if site.remote_revision is None
@@ -85,6 +97,23 @@ class SiteGateway(site_pb2_grpc.SiteServiceServicer):
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
         log.info("renewed: site=%s", site.site)
         return credentials
+
+    async def Download(  # noqa: N802 (named by the contract)
+        self,
+        request: site_pb2.DownloadRequest,
+        context: grpc.aio.ServicerContext[site_pb2.DownloadRequest, site_pb2.DownloadChunk],
+    ) -> AsyncIterator[site_pb2.DownloadChunk]:
+        """A file of one of the site's updates, from an offset on."""
+        site, _ = await self._caller(context)
+        path = await asyncio.to_thread(updates.find_file, self._ledger, self._updates, site.site, request.sha256)
+        if path is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no update of site {site.site} has this file")
+        if request.offset > path.stat().st_size:
+            await context.abort(grpc.StatusCode.OUT_OF_RANGE, f"the file ends at {path.stat().st_size}")
+        with await asyncio.to_thread(path.open, "rb") as file:
+            file.seek(request.offset)
+            while data := await asyncio.to_thread(file.read, updates.CHUNK_BYTES):
+                yield site_pb2.DownloadChunk(data=data)
 
     async def _caller(self, context: grpc.aio.ServicerContext[Any, Any]) -> tuple[Site, x509.Certificate]:
         """Who calls, and with which certificate; not a site that was revoked or replaced, nor one by another's key."""

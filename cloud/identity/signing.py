@@ -8,6 +8,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from protos import subjects
+from protos.manifest import CONTEXT
 from protos.vpp.v1 import broadcast_pb2, intent_pb2
 
 KEY_ID_LENGTH: Final = 8
@@ -39,6 +40,10 @@ class CommandSigner:
         data = broadcast.SerializeToString(deterministic=True)
         signature = self._key.sign(subjects.BROADCAST_SIGNED_AS + data)
         return broadcast_pb2.SignedBroadcast(broadcast=data, signature=signature, key_id=self.key_id)
+
+    def sign_manifest(self, manifest: bytes) -> bytes:
+        """The detached signature under an update's manifest."""
+        return self._key.sign(CONTEXT + manifest)
 
     def is_own(self, signed: intent_pb2.SignedIntent) -> bool:
         """Whether this key signed it, or one that it followed."""

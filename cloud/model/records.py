@@ -360,3 +360,31 @@ class Move:
     number: int  # always 1
     place: str  # a postgresql:// address, or sqlite: and a path
     at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """A published update: its manifest and the signature under it."""
+
+    digest: str  # SHA-256 of the manifest, hex
+    kind: str  # "agent", "firmware" or "model"
+    name: str
+    version: str  # "major.minor.patch"
+    manifest: str  # as protos.manifest has it
+    signature: str  # Ed25519, hex
+    key_id: str  # of the key that signed, hex
+    published_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteUpdate:
+    """The update that a site is to have, of one kind and name, and how far it has come."""
+
+    site: str
+    kind: str
+    name: str
+    digest: str
+    ordered_ms: int
+    state: str = "ordered"  # then as vpp.v1.UpdateStatus.State has it: "fetching", "staged", "healthy" and so on
+    reason: str = ""
+    updated_ms: int

@@ -25,7 +25,9 @@ async def start(on: Foundation) -> None:
         EnrolmentService(on.ledger, issuer, utc_now), enrolment
     )
     interval_ms = on.config.telemetry.interval_ms
-    site_gateway = SiteGateway(on.ledger, issuer, telemetry_interval_ms=interval_ms, now=utc_now)
+    site_gateway = SiteGateway(
+        on.ledger, issuer, updates=on.data.updates, telemetry_interval_ms=interval_ms, now=utc_now
+    )
     site_pb2_grpc.add_SiteServiceServicer_to_server(site_gateway, sites)  # type: ignore[no-untyped-call]
     for server, port, key, client_certificates in (
         (enrolment, enrolment_port, "enrolment_port", False),

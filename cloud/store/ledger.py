@@ -1,4 +1,4 @@
-"""The coordinator's ledger: registry, intents, trades and people in one database."""
+"""The coordinator's ledger: registry, intents, trades, people and updates in one database."""
 
 from typing import Final
 
@@ -6,11 +6,12 @@ from cloud.store.journal import Journal
 from cloud.store.people import People
 from cloud.store.registry import Registry
 from cloud.store.trades import Trades
+from cloud.store.updates import Updates
 
 LEDGER_FILE: Final = "ledger.db"  # in the data folder
 
 
-class Ledger(Registry, Journal, Trades, People):
+class Ledger(Registry, Journal, Trades, People, Updates):
     """All that must never be lost, in one database that several threads and processes may have open.
 
     Methods are short and synchronous; each is one transaction, and `transaction()` joins several. Instants are given

@@ -320,6 +320,40 @@ def _gateways_are_known_by_their_keys(db: Tables) -> None:
     db.table("claims").add_column("requests", str)
 
 
+def _updates(db: Tables) -> None:
+    _create(
+        db,
+        "updates",
+        {
+            "digest": str,
+            "kind": str,
+            "name": str,
+            "version": str,
+            "manifest": str,
+            "signature": str,
+            "key_id": str,
+            "published_ms": int,
+        },
+        pk="digest",
+    )
+    _create(
+        db,
+        "site_updates",
+        {
+            "site": str,
+            "kind": str,
+            "name": str,
+            "digest": str,
+            "ordered_ms": int,
+            "state": str,
+            "reason": str,
+            "updated_ms": int,
+        },
+        pk=("site", "kind", "name"),
+        foreign_keys=(("site", "sites", "site"), ("digest", "updates", "digest")),
+    )
+
+
 MIGRATIONS: Final[tuple[Callable[[Tables], None], ...]] = (
     _registry_and_trades,
     _claims_name_their_user,
@@ -332,6 +366,7 @@ MIGRATIONS: Final[tuple[Callable[[Tables], None], ...]] = (
     _moves,
     _remote_configurations,
     _gateways_are_known_by_their_keys,
+    _updates,
 )
 """Migration i brings schema i to i + 1; the database holds the number of those applied."""
 

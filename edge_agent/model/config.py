@@ -101,6 +101,18 @@ class JournalConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = 500.0  # after an outage; live telemetry is sent beside it
 
 
+class UpdateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the agent's own updates are believed and tried, under `vpp-agent supervise`."""
+
+    # Left out: the coordinator's command keys. Given: nothing that another key signed is installed here.
+    public_keys: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")], ...],
+        Meta(description="raw Ed25519 public keys, 64 hex digits each, in quotes"),
+    ] = ()
+    # Until a new version must control and have reached the coordinator.
+    trial_s: Annotated[float, Meta(ge=10.0, le=86_400.0, description="seconds, 10 to 86400")] = 300.0
+
+
 class StatusPageConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A page in the browser that says what the site does now and why. It asks nobody who he is."""
 
@@ -230,6 +242,7 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     coordinator: Annotated[CoordinatorConfig, Meta(description='a table [coordinator] with claim_file = "..."')]
     control: Annotated[ControlConfig, Meta(description="a table [control]")] = ControlConfig()
     journal: Annotated[JournalConfig, Meta(description="a table [journal]")] = JournalConfig()
+    update: Annotated[UpdateConfig, Meta(description="a table [update]")] = UpdateConfig()
     # Left out: no page.
     status_page: Annotated[StatusPageConfig | None, Meta(description="a table [status_page] with port")] = None
     devices: Annotated[

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
@@ -14,6 +15,7 @@ from edge_agent.sync.clock import Measurement, measured
 from edge_agent.sync.keys import Keys
 from protos.vpp.v1.site_pb2 import (
     Credentials,
+    DownloadRequest,
     EnrolRequest,
     RenewRequest,
     SiteConfiguration,
@@ -22,6 +24,7 @@ from protos.vpp.v1.site_pb2 import (
 from protos.vpp.v1.site_pb2_grpc import EnrolmentStub, SiteServiceStub
 
 CALL_TIMEOUT_S = 15.0
+DOWNLOAD_TIMEOUT_S = 600.0  # then it goes on from where it was
 # The NATS session goes straight to the coordinator, so this must be possible; a proxy for one of two is a trap.
 CHANNEL_OPTIONS = (("grpc.enable_http_proxy", 0),)
 
@@ -106,16 +109,43 @@ class CoordinatorClient:
         )
         return await self._as_site(credentials, lambda stub: stub.Renew, request)
 
-    async def _as_site(
-        self, held: Credentials, method: Callable[[Any], Callable[..., Awaitable[Reply]]], request: Any
-    ) -> Reply:
-        identity = grpc.ssl_channel_credentials(
+    async def download(self, held: Credentials, sha256: str, path: Path, size: int) -> None:
+        """Appends to the file at `path` what is missing of it. Raises Unreachable, Refused, Untrusted, OSError."""
+        ca = held.ca_certificates
+        with path.open("ab") as file:
+
+            async def fetch(request: DownloadRequest, timeout: float) -> None:
+                async for chunk in stub.Download(request, timeout=DOWNLOAD_TIMEOUT_S):
+                    if file.tell() + len(chunk.data) > size:
+                        raise OSError(f"{sha256[:12]}: more than the {size} bytes that its manifest says")
+                    file.write(chunk.data)
+
+            stub: Any = None
+
+            def method(channel: grpc.aio.Channel) -> Callable[..., Awaitable[None]]:
+                nonlocal stub
+                stub = _site_service(channel)
+                return fetch
+
+            request = DownloadRequest(sha256=sha256, offset=file.tell())
+            await self._call(held.site_service, self._identity(held), ca, method, request)
+
+    def _identity(self, held: Credentials) -> grpc.ChannelCredentials:
+        return grpc.ssl_channel_credentials(
             root_certificates=held.ca_certificates,
             private_key=self._keys.client_pem,
             certificate_chain=held.certificate,
         )
+
+    async def _as_site(
+        self, held: Credentials, method: Callable[[Any], Callable[..., Awaitable[Reply]]], request: Any
+    ) -> Reply:
         return await self._call(
-            held.site_service, identity, held.ca_certificates, lambda channel: method(_site_service(channel)), request
+            held.site_service,
+            self._identity(held),
+            held.ca_certificates,
+            lambda channel: method(_site_service(channel)),
+            request,
         )
 
     async def _call(

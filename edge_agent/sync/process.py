@@ -29,6 +29,7 @@ from edge_agent.sync.keys import Keys
 from edge_agent.sync.page import StatusPage, open_page
 from edge_agent.sync.session import Session
 from edge_agent.sync.state import State
+from edge_agent.sync.updates import Updater
 from protos.frame import NARROW
 from protos.settings import SettingsError
 from protos.vpp.v1.local_pb2 import SnapshotReport, ToSync
@@ -118,6 +119,7 @@ class SyncProcess:
         self._keys = keys
         self._store = CredentialStore(folder)
         self._command_keys = CommandKeyStore(folder)
+        self._updater = Updater(folder, self._fetch, self._described.set)
         self._client = CoordinatorClient(self._config.site, keys, self._clock, agent_version())
         page = await self._open_page()
         identity = Identity(self._config, self._store, keys, state, self._client, self._clock, self._pace.grpc)
@@ -284,6 +286,7 @@ class SyncProcess:
         async with asyncio.TaskGroup() as group:
             group.create_task(session.run())
             group.create_task(self._configure())
+            group.create_task(self._updater.run())
             group.create_task(identity.keep_renewed(held, self._use, self._tell_credentials))
 
     def _take_link(self, connected: bool) -> None:
@@ -315,7 +318,10 @@ class SyncProcess:
         if trouble:
             log.error("%s", trouble)
             self._tell(Event.SEVERITY_ALARM, "command_key.refused", trouble)
-        return CommandKeys(raw_keys)
+        keys = CommandKeys(raw_keys)
+        own = self._config.update.public_keys
+        self._updater.keys = CommandKeys(bytes.fromhex(key) for key in own) if own else keys
+        return keys
 
     def _tell_credentials(self, text: str) -> None:
         self._tell(Event.SEVERITY_ALARM, "credentials.trouble", text)
@@ -332,6 +338,8 @@ class SyncProcess:
             if description is None or held is None:
                 continue
             description.agent_version = agent_version()
+            del description.updates[:]
+            description.updates.extend(self._updater.statuses())
             try:
                 answer = await self._client.configure(held.message, description)
             except (Refused, Unreachable) as error:
@@ -349,6 +357,12 @@ class SyncProcess:
             except OSError as error:
                 log.warning("configuration not kept for the next start: %s", error)
             self._apply(answer.configuration)
+            self._updater.want(answer.configuration.updates)
+
+    async def _fetch(self, sha256: str, path: Path, size: int) -> None:
+        if self._held is None:
+            raise Unreachable("not enrolled")
+        await self._client.download(self._held.message, sha256, path, size)
 
     def _compare_clocks(self, new: Measurement) -> None:
         """Takes a measurement of the coordinator's time; tells how far off this gateway's clock is, if that is new."""

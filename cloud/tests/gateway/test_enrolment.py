@@ -95,7 +95,7 @@ async def gateway(tmp_path: Path, keyring: Keyring) -> AsyncIterator[Gateway]:
         EnrolmentService(ledger, issuer, clock, clock.monotonic_s), enrolment
     )
     site_pb2_grpc.add_SiteServiceServicer_to_server(  # type: ignore[no-untyped-call]
-        SiteGateway(ledger, issuer, telemetry_interval_ms=100, now=clock), sites
+        SiteGateway(ledger, issuer, updates=tmp_path, telemetry_interval_ms=100, now=clock), sites
     )
     bind = partial(servers.bind_tls, keyring=keyring, host=HOST, key="test")
     bind(enrolment, port=enrolment_port, client_certificates=False)

@@ -82,7 +82,7 @@ def test_the_unit_starts_the_agent_again_unless_a_person_has_to_act() -> None:
     unit.optionxform = str  # type: ignore[assignment,method-assign]
     unit.read_string(install.unit_text(Path("/opt/vpp/bin/vpp-agent")))
     service = unit["Service"]
-    assert service["ExecStart"] == "/opt/vpp/bin/vpp-agent run --config /etc/vpp-agent/%i.toml"
+    assert service["ExecStart"] == "/opt/vpp/bin/vpp-agent supervise --config /etc/vpp-agent/%i.toml"
     assert (service["Type"], service["Restart"], service["RestartPreventExitStatus"]) == ("notify", "always", "2")
     assert (service["User"], service["CPUSchedulingPolicy"]) == ("vpp-agent", "rr")
     assert service["CPUSchedulingResetOnFork"] == "true"  # sync does not inherit it

@@ -1,0 +1,51 @@
+"""What the two sides of an update leave for each other in the data folder: sync stages, the launcher switches.
+
+updates/staged.json     sync's word: this agent is complete and verified
+updates/slots.json      the launcher's word: what runs, what ran well last, what came of each try
+updates/slots/<digest>/ one agent version, unpacked
+"""
+
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import msgspec
+
+FOLDER = "updates"
+STAGED_FILE = "staged.json"
+SLOTS_FILE = "slots.json"
+SLOTS_FOLDER = "slots"
+AGENT = "vpp-agent"  # the name in the manifest of an agent
+
+Content = TypeVar("Content")
+
+
+class Staged(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An agent that is ready to be switched to."""
+
+    version: str
+    digest: str  # SHA-256 of the manifest, hex; the slot's name
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What came of a version."""
+
+    state: Literal["switched", "healthy", "rolled-back"]
+    reason: str = ""
+
+
+class Slots(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which versions the launcher knows; an empty digest is the agent that was installed."""
+
+    good: str = ""  # runs well: what is gone back to
+    trial: str = ""  # on trial now
+    outcomes: dict[str, Outcome] = {}
+
+
+def read(path: Path, kind: type[Content]) -> Content | None:
+    """What is in the file; None where there is none. Raises ValueError where it is damaged."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except FileNotFoundError:
+        return None
+    except (msgspec.DecodeError, OSError) as error:
+        raise ValueError(f"{path}: {error}") from error
