@@ -5,6 +5,7 @@ import json
 import math
 import random
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -117,9 +118,13 @@ async def _after(client: AsyncModbusSerialClient, sequence: int, count: int) -> 
 
 async def test_the_agents_own_driver_reads_it_through_a_paced_line(tmp_path: Path) -> None:
     settings = SerialSettings(baudrate=115200)
+
+    def waveform(t: Any) -> Any:
+        return 32768 + np.where(t < 3.0, 17_000.0, 20.0) * np.cos(2 * np.pi * 50.123 * t)
+
     async with (
         RtuProxy(settings=settings, turn_round_s=0.0) as line,
-        FirmwareNode(tmp_path, SETTINGS, steady(50.123), uart_path=line.server_path),
+        FirmwareNode(tmp_path, SETTINGS, waveform, uart_path=line.server_path),
     ):
         lines = SerialLines()
         config = DeviceConfig(name="clamp", driver="sunspec", serial=line.path, baudrate=115200, unit_id=UNIT)
@@ -135,6 +140,15 @@ async def test_the_agents_own_driver_reads_it_through_a_paced_line(tmp_path: Pat
             assert await until(frequency) == pytest.approx(50.123, abs=2e-4)
             reading = await device.meter.read_meter()
             assert reading.voltage_v.value == pytest.approx(228.4, rel=0.002)
+            assert reading.frequency_interval_s == 0.02
+            age_s = time.monotonic() - reading.frequency_hz.at_s
+            assert 0.05 <= age_s < 1.0  # from the middle of its window
+
+            async def dead() -> str:
+                sample = (await device.meter.read_meter()).frequency_hz
+                return sample.reason if "dead line" in sample.reason else ""
+
+            assert (await until(dead)).startswith("the meter says: settling, dead line")
         finally:
             await device.close()
         assert line.violations == []

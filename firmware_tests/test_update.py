@@ -222,6 +222,19 @@ def test_a_firmware_that_is_not_confirmed_gets_one_start(on_both: Any, tmp_path:
     assert told[-1][3:] == ["", "good", [0, 1, 0]]
 
 
+@pytest.mark.parametrize(("vm", "every"), [("on_cpython", 11), ("on_vm", 3)])
+def test_no_damaged_image_and_no_mad_gateway_gets_a_firmware_to_run(
+    request: pytest.FixtureRequest, tmp_path: Path, vm: str, every: int
+) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(image_of({"app.py": b"x = 1\n" * 10}))
+    arguments = ("update_fuzz.py", tmp_path, PUBLIC, image, every, 5)
+    ((verified, reasons, ran),) = request.getfixturevalue(vm)(*arguments)
+    assert (verified, ran) == (0, 0)
+    assert sum(reasons.values()) == len(range(0, len(image.read_bytes()), every))
+    assert set(reasons) == {str(SHAPE), str(SIGNATURE), str(CONTENT)}
+
+
 @pytest.mark.parametrize(("vm", "every"), [("on_cpython", 23), ("on_vm", 3)])
 def test_the_power_may_fail_at_any_byte(request: pytest.FixtureRequest, tmp_path: Path, vm: str, every: int) -> None:
     old, new = tmp_path / "old", tmp_path / "new"

@@ -19,13 +19,22 @@ from edge_agent.model.clock import SystemClock
 from edge_agent.model.config import DeviceConfig, SerialSettings
 from edge_agent.model.devices import DeviceTimeout, Microcontroller, UpdateState, UpdateStatus
 from edge_agent.runtime.firmware_update import UpdateFailed, update_firmware
+from hil.plant.mains import FrequencySteps
 from hil.rigs.firmware_node import FIRMWARE, PROTOS, FirmwareNode, write_record
+from hil.rigs.metered_home import metered_home
 from hil.rigs.rtu_proxy import Rates, RtuProxy
 from protos import firmware_image
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 BAUDRATE = 460_800  # fast, so that the test is
-RELAY = {"delay_ms": 100, "spread_ms": 0, "return_ms": 100, "return_spread_ms": 0, "least_on_ms": 0, "least_off_ms": 0}
+RELAY = {
+    "delay_ms": 100,
+    "spread_ms": 0,
+    "return_ms": 100,
+    "return_spread_ms": 0,
+    "least_on_ms": 0,
+    "least_off_ms": 0,
+}
 SETTINGS: dict[str, Any] = {
     "program": "relay",
     "unit": 7,
@@ -63,9 +72,9 @@ def small(folder: Path, beside: str = "", ballast: int = 0) -> Path:
     return folder
 
 
-def packed(key_file: Path, modules: Path, version: str, capsys: Any) -> Path:
+def packed(key_file: Path, modules: Path, version: str, capsys: Any, program: str = "relay") -> Path:
     image = modules.with_name(f"{version}.image")
-    arguments = ["firmware", "pack", str(modules), "--key", str(key_file), "--name", "relay", "--board", "unix"]
+    arguments = ["firmware", "pack", str(modules), "--key", str(key_file), "--name", program, "--board", "unix"]
     assert cli.main([*arguments, "--version", version, "--minimum-version", "0.1.0", "--output", str(image)]) == 0
     assert f"update_key {SETTINGS['update_key']}" in capsys.readouterr().out
     return image
@@ -157,6 +166,37 @@ async def test_a_bad_firmware_is_rolled_back_by_the_node_itself(
         assert after.rolled_back
         assert after.version == (0, 1, 0)
         assert node.starts == 3
+
+
+async def test_the_meter_is_updated_while_the_agent_acts_upon_it(tmp_path: Path, key_file: Path, capsys: Any) -> None:
+    """One owner speaks on the line, for the control loop and for the update; the loop's readings go on meanwhile."""
+    image = packed(key_file, small(tmp_path / "modules", ballast=5000), "0.2.0", capsys, "meter").read_bytes()
+    waveform, key = FrequencySteps(400, 50.02, 49.98, 0.3), SETTINGS["update_key"]
+    async with metered_home(tmp_path, waveform, nominal_hz=50, frequency=lambda _: 50.0, update_key=key) as home:
+        site = home.agent.site
+        measured_s: list[float] = []  # when the loop's frequency was measured, while the image is on its way
+        updating: asyncio.Task[tuple[int, int, int]] | None = None
+
+        def done() -> bool:
+            nonlocal updating
+            snapshot = home.agent.loop.snapshot
+            if updating is None and snapshot is not None and home.agent.summary()["frequency_source"] == "clamp":
+                updating = asyncio.create_task(site.update_firmware("clamp", image))
+            if updating is not None and home.node.starts == 1 and snapshot is not None:
+                good = snapshot.frequency_hz.good is not None
+                if good and home.agent.summary()["frequency_source"] == "clamp":
+                    measured_s.append(snapshot.frequency_hz.at_s)
+            return updating is not None and updating.done()
+
+        await home.run_until(done, 120.0)
+        assert updating is not None
+        assert await updating == (0, 2, 0)
+        assert len(set(measured_s)) > 10  # a transfer of 5 kB, seen by another reading every cycle or two
+        assert home.line.violations == []
+        with pytest.raises(UpdateFailed, match="device hybrid does not run our firmware"):
+            await site.update_firmware("hybrid", image)
+        with pytest.raises(UpdateFailed, match="device boiler has not been found"):
+            await site.update_firmware("boiler", image)
 
 
 async def test_the_command_installs_and_says_what_is_wrong(tmp_path: Path, key_file: Path, capsys: Any) -> None:

@@ -41,6 +41,9 @@ def bench_firmware(*, steps: int, say: Callable[[str], None]) -> dict[str, Any]:
         figures["heap_kb"] = round(heap["heap"] / 1024, 1)
         figures["vm_cycle_us"] = heap["cycle_us"]
         figures["bytecode_kb"] = bytecode_kb(folder)
+        (verified,) = run_program(PROGRAMS / "verify.py")
+        figures["vm_verify_ms"] = round(verified["ms"], 1)
+        figures["vm_verify_step_us_p95"] = verified["step_us"]
         say(f"bench: {steps} waveform steps to the register, then to the inverter")
         register_ms = asyncio.run(_register_times(folder / "register", steps))
         figures["wave_to_register_ms_p50"] = round(float(np.percentile(register_ms, 50)), 1)

@@ -106,18 +106,19 @@ async def metered_home(
     nominal_hz: int,
     frequency: Frequency,
     meter_priority: int = 1,
+    update_key: str = "",
 ) -> AsyncIterator[MeteredHome]:
     """`waveform` is what the meter samples, `frequency` what the inverter's own register shows.
 
-    meter_priority: 1 before the inverter's register (which has 2), 3 after it.
+    meter_priority: 1 before the inverter's register (which has 2), 3 after it. update_key: whose firmware it takes.
     """
     writes: list[tuple[float, float]] = []
     loop, lines = asyncio.get_running_loop(), SerialLines()
-    settings = {"unit": 1, "nominal_hz": nominal_hz}
+    settings = {"unit": 1, "nominal_hz": nominal_hz, "update_key": update_key}
     async with (
         serve_home(frequency=frequency) as home,
         RtuProxy(settings=SerialSettings(baudrate=BAUDRATE), turn_round_s=0.0) as line,
-        FirmwareNode(folder / "node", settings, waveform, uart_path=line.server_path) as node,
+        FirmwareNode(folder / "node", settings, waveform, uart_path=line.server_path, restarts=True) as node,
     ):
         config = AgentConfig(
             site="home-01",
