@@ -7,14 +7,15 @@ algorithm ed25519-nkey.
 
 import base64
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+
+import msgspec
 
 from cloud.identity.nkey import Nkey, check_user_public_key
 from protos import subjects
 
-_HEADER: Final = b'{"typ":"JWT","alg":"ed25519-nkey"}'
+_HEADER: Final = base64.urlsafe_b64encode(b'{"typ":"JWT","alg":"ed25519-nkey"}').rstrip(b"=")
 CLAIMS_UPDATE: Final = "$SYS.REQ.CLAIMS.UPDATE"
 _NO_LIMIT: Final = -1
 # A site listens to its intents, its inbox and its groups; more than that is a fault of the agent.
@@ -144,11 +145,10 @@ def _mint(issuer: Nkey, subject: str, name: str, nats: dict[str, Any], now_s: in
     }
     if expires_s is not None:
         claims["exp"] = expires_s
-    digest = hashlib.new("sha512_256", json.dumps(claims, sort_keys=True).encode()).digest()
-    claims["jti"] = base64.b32encode(digest).rstrip(b"=").decode()
-    signed = f"{_b64(_HEADER)}.{_b64(json.dumps(claims).encode())}"
-    return f"{signed}.{_b64(issuer.sign(signed.encode()))}"
+    claims["jti"] = base64.b32encode(hashlib.sha256(msgspec.json.encode(claims)).digest()).rstrip(b"=").decode()
+    signed = _HEADER + b"." + _b64(msgspec.json.encode(claims))
+    return (signed + b"." + _b64(issuer.sign(signed))).decode()
 
 
-def _b64(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+def _b64(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")

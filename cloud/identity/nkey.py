@@ -54,7 +54,7 @@ def from_seed(seed: bytes, prefix: int) -> Nkey:
 def public_text(raw: bytes, prefix: int) -> str:
     """A raw public key as text, "U…", "A…" or "O…"."""
     body = bytes([prefix]) + raw
-    return base64.b32encode(body + nkeys.crc16(bytearray(body)).to_bytes(2, "little")).rstrip(b"=").decode("ascii")
+    return base64.b32encode(body + binascii.crc_hqx(body, 0).to_bytes(2, "little")).rstrip(b"=").decode("ascii")
 
 
 def check_user_public_key(text: str) -> str:
@@ -63,6 +63,6 @@ def check_user_public_key(text: str) -> str:
         raw = base64.b32decode(text) if len(text) == _PUBLIC_KEY_LENGTH else b""
     except (binascii.Error, ValueError):
         raw = b""
-    if len(raw) != 35 or raw[0] != USER or nkeys.crc16(bytearray(raw[:33])) != int.from_bytes(raw[33:], "little"):
+    if len(raw) != 35 or raw[0] != USER or binascii.crc_hqx(raw[:33], 0) != int.from_bytes(raw[33:], "little"):
         raise ValueError("NATS public key: give the 56 characters of a user nkey, beginning with U")
     return text

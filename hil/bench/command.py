@@ -11,6 +11,7 @@ from hil.bench.driver import bench_driver
 from hil.bench.edge import bench_edge
 from hil.bench.firmware import bench_firmware
 from hil.bench.fleet import bench_fleet
+from hil.bench.security import bench_security
 from hil.bench.services import bench_services
 from hil.rigs.firmware_node import FirmwareError
 from hil.run.processes import ChainError
@@ -71,6 +72,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     fleet.add_argument("--sites", type=int, default=1_000_000, help="at most; 1k, 10k and 100k as well")
     fleet.set_defaults(measure=lambda given, say: bench_fleet(sites=given.sites, say=say))
+    security = benches.add_parser(
+        "security", help="enrolments and credentials a second; a fleet dropped at once; how fast a thief is out"
+    )
+    security.add_argument("--agents", type=int, default=5000, help="that are dropped at once (default 5000)")
+    security.set_defaults(measure=lambda given, say: bench_security(agents=given.agents, say=say))
     for bench in benches.choices.values():
         bench.add_argument("--json", action="store_true", help="one JSON object on standard output, nothing else")
 
