@@ -15,7 +15,15 @@ from typing import Final
 
 import msgspec
 
-from cloud import commands, config, key_commands, people_commands, stop_commands, update_commands
+from cloud import (
+    claim_files,
+    commands,
+    config,
+    key_commands,
+    people_commands,
+    stop_commands,
+    update_commands,
+)
 from cloud.data_folder import DataFolder, DataFolderError
 from cloud.identity.key_store import KeyringError
 from cloud.model.records import Site
@@ -63,18 +71,25 @@ def _run(options: argparse.Namespace) -> int:
 
 def _site_add(options: argparse.Namespace) -> int:
     lifetime = timedelta(hours=options.expires_hours)
-    print(commands.add_site(_data(options), options.site, options.group, options.claim_file, lifetime))
+    print(commands.add_site(_data(options), options.site, options.group, options.claim_file, lifetime, options.qr))
     return 0
 
 
 def _site_claim(options: argparse.Namespace) -> int:
     lifetime = timedelta(hours=options.expires_hours)
-    print(commands.claim_site(_data(options), options.site, options.claim_file, lifetime))
+    print(commands.claim_site(_data(options), options.site, options.claim_file, lifetime, options.qr))
+    return 0
+
+
+def _site_import(options: argparse.Namespace) -> int:
+    lifetime = timedelta(hours=options.expires_hours)
+    print(commands.import_sites(_data(options), options.file, options.claim_folder, lifetime, options.qr))
     return 0
 
 
 def _site_revoke(options: argparse.Namespace) -> int:
-    for line in commands.revoke_sites(_data(options), options.sites, options.reason):
+    sites = commands.sites_of(_data(options), options.sites, options.group, options.file)
+    for line in commands.revoke_sites(_data(options), sites, options.reason):
         print(line)
     print("a coordinator that runs cuts their connections within seconds; one that starts does not let them in")
     return 0
@@ -222,11 +237,23 @@ def _parser() -> argparse.ArgumentParser:
     claim.add_argument("site", metavar="SITE")
     for command in (add, claim):
         command.add_argument("--claim-file", type=Path, required=True, metavar="FILE", help="to be written")
+        command.add_argument(
+            "--qr", type=Path, metavar="FILE", help="the claim as a QR code, too: .svg or .png; - shows it here"
+        )
+    many = _command(
+        site, "import", _site_import, "add the sites of a CSV file, all or none, with a claim file for each"
+    )
+    many.add_argument("file", type=Path, metavar="FILE.csv", help="columns site, groups (several by spaces)")
+    many.add_argument("--claim-folder", type=Path, required=True, metavar="DIR", help="to be made")
+    many.add_argument("--qr", choices=claim_files.QR_FORMATS, help="a QR code beside each claim file")
+    for command in (add, claim, many):
         command.add_argument("--expires-hours", type=_hours, default=72.0, metavar="H", help="72 unless given")
     revoke = _command(
         site, "revoke", _site_revoke, "shut out the gateways of sites, now; `site claim` lets one in again"
     )
-    revoke.add_argument("sites", metavar="SITE", nargs="+")
+    revoke.add_argument("sites", metavar="SITE", nargs="*")
+    revoke.add_argument("--group", metavar="G", help="every site of the group")
+    revoke.add_argument("--file", type=Path, metavar="FILE.csv", help="every site of its column `site`")
     revoke.add_argument("--reason", required=True, metavar="TEXT", help="for the audit log")
     configure = _command(
         site,

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TextIO
 
 import msgspec
 
+from cloud import claim_files
 from cloud.data_folder import DataFolder
 from cloud.identity.audit import Finding, verify
 from cloud.identity.claims import issue_claim
-from cloud.identity.keyring import read_audit_public_key, read_authority_pem
+from cloud.identity.keyring import read_audit_public_key
 from cloud.model.records import AwardRecord, Settlement, SettlementLine, Site
 from cloud.store.ledger import Ledger
 from protos import settings
@@ -35,25 +35,59 @@ class SettledAward(msgspec.Struct, frozen=True, kw_only=True):
     lines: list[SettlementLine]
 
 
-def add_site(data: DataFolder, site: str, groups: Sequence[str], claim_file: Path, lifetime: timedelta) -> str:
+def add_site(
+    data: DataFolder, site: str, groups: Sequence[str], claim_file: Path, lifetime: timedelta, qr: Path | None = None
+) -> str:
     """Add a site to the registry and write a claim for its agent; what to tell the person.
 
     Raises CommandError, DataFolderError, KeyringError, LedgerError.
     """
-    with _ledger(data) as ledger, _claim_file(data, claim_file) as write:
+    with _ledger(data) as ledger, _claim(data, claim_file, qr) as write:
         added = ledger.add_site(site, tuple(groups), now_ms(), actor())
         write(site, issue_claim(ledger, site, now_ms=now_ms(), lifetime=lifetime, actor=actor()))
     return f"added {site} as slot {added.slot}; give {claim_file} to its agent"
 
 
-def claim_site(data: DataFolder, site: str, claim_file: Path, lifetime: timedelta) -> str:
+def claim_site(data: DataFolder, site: str, claim_file: Path, lifetime: timedelta, qr: Path | None = None) -> str:
     """Write a further claim for a site of the registry: the first was lost or ran out, or its gateway is replaced.
 
     Raises CommandError, DataFolderError, KeyringError, LedgerError.
     """
-    with _ledger(data) as ledger, _claim_file(data, claim_file) as write:
+    with _ledger(data) as ledger, _claim(data, claim_file, qr) as write:
         write(site, issue_claim(ledger, site, now_ms=now_ms(), lifetime=lifetime, actor=actor()))
     return f"give {claim_file} to the agent of {site}"
+
+
+def import_sites(data: DataFolder, file: Path, folder: Path, lifetime: timedelta, qr: str | None) -> str:
+    """Add the sites of a CSV file, all or none, with a claim file for each; what to tell the person.
+
+    Raises CommandError, DataFolderError, KeyringError, LedgerError.
+    """
+    try:
+        sites = claim_files.read_sites(file)
+        writer = claim_files.ClaimWriter.of(data)
+        with _ledger(data) as ledger:
+            count = claim_files.import_sites(
+                ledger, writer, sites, folder, lifetime=lifetime, now_ms=now_ms(), actor=actor(), qr=qr
+            )
+    except claim_files.ClaimFileError as error:
+        raise CommandError(str(error)) from error
+    return f"added {count} sites; give each agent its file from {folder}"
+
+
+def sites_of(data: DataFolder, sites: Sequence[str], group: str | None, file: Path | None) -> list[str]:
+    """The sites that were named, those of a group and those of a CSV file. Raises CommandError where there is none."""
+    found = list(sites)
+    try:
+        if file is not None:
+            found += claim_files.read_sites(file)
+    except claim_files.ClaimFileError as error:
+        raise CommandError(str(error)) from error
+    if group is not None:
+        found += [site.site for site in list_sites(data) if group in site.groups]
+    if not found:
+        raise CommandError("no site is named: give SITE, --group or --file")
+    return found
 
 
 def revoke_sites(data: DataFolder, sites: Sequence[str], reason: str) -> list[str]:
@@ -207,34 +241,27 @@ def _ledger(data: DataFolder) -> Iterator[Ledger]:
 
 
 @contextmanager
-def _claim_file(data: DataFolder, path: Path) -> Iterator[Callable[[str, str], None]]:
-    """A function that writes site and token as a claim; the file is made first, so that no claim is issued in vain."""
+def _claim(data: DataFolder, path: Path, qr: Path | None) -> Iterator[Callable[[str, str], None]]:
+    """A function that writes site and token as a claim; its files are made first, so that none is issued in vain."""
+    made: list[Path] = []
     try:
-        address = str(json.loads(data.addresses.read_text())["enrolment"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CommandError(
-            f"{data.addresses}: does not tell where agents enrol; start `vpp-cloud run --data {data.path}` once"
-        ) from error
-    authority = read_authority_pem(data.keys).decode("ascii")
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError as error:
-        raise CommandError(f"{path}: exists; remove it, or give another --claim-file") from error
-    except OSError as error:
-        raise CommandError(f"{path}: cannot be written ({error.strerror}); give another --claim-file") from error
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            yield lambda site, token: _write_claim(file, site, address, token, authority)
-    except BaseException:
-        path.unlink(missing_ok=True)
+        if qr is not None:
+            claim_files.check_qr_path(qr)
+        writer = claim_files.ClaimWriter.of(data)
+        for file in (path, *([qr] if qr is not None and str(qr) != claim_files.TERMINAL else [])):
+            claim_files.reserve(file)
+            made.append(file)
+
+        def write(site: str, token: str) -> None:
+            text = writer.text(site, token)
+            path.write_text(text)
+            if qr is not None:
+                claim_files.qr_code(text, qr)
+
+        yield write
+    except BaseException as error:
+        for file in made:
+            file.unlink(missing_ok=True)
+        if isinstance(error, claim_files.ClaimFileError):
+            raise CommandError(str(error)) from error
         raise
-
-
-def _write_claim(file: TextIO, site: str, address: str, token: str, authority: str) -> None:
-    file.write(
-        f"# The right to enrol once as {site}: keep it secret until its agent has used it.\n"
-        f"site = {json.dumps(site)}\n"
-        f"enrolment = {json.dumps(address)}\n"
-        f"token = {json.dumps(token)}\n"
-        f'ca_certificates = """\n{authority}"""\n'
-    )

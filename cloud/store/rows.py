@@ -1,12 +1,13 @@
 """Frozen dataclasses to rows and back: plain columns as they are, money as decimal text, the rest as JSON."""
 
 import dataclasses
+import functools
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -16,7 +17,7 @@ Record = TypeVar("Record")
 def to_row(record: Any) -> dict[str, Any]:
     """Column values of a record, by field name."""
     row: dict[str, Any] = {}
-    for name, kind in _kinds(type(record)).items():
+    for name, kind in _kinds(cast(Hashable, type(record))).items():
         value = getattr(record, name)
         if value is not None:
             if kind == "json":
@@ -32,7 +33,7 @@ def to_row(record: Any) -> dict[str, Any]:
 def from_row(cls: type[Record], row: Mapping[str, Any]) -> Record:
     """The record that `to_row` wrote; columns that the record has no field for are left out."""
     values: dict[str, Any] = {}
-    for name, kind in _kinds(cls).items():
+    for name, kind in _kinds(cast(Hashable, cls)).items():
         value = row[name]
         if value is not None:
             if kind == "json":
@@ -43,9 +44,11 @@ def from_row(cls: type[Record], row: Mapping[str, Any]) -> Record:
     return msgspec.convert(values, type=cls)
 
 
-def _kinds(cls: Any) -> dict[str, str]:
-    hints = typing.get_type_hints(cls)
-    return {field.name: _kind(hints[field.name]) for field in dataclasses.fields(cls)}
+@functools.cache  # hints are strings that must be evaluated: dearer than the row itself
+def _kinds(cls: Hashable) -> dict[str, str]:
+    record: Any = cls
+    hints = typing.get_type_hints(record)
+    return {field.name: _kind(hints[field.name]) for field in dataclasses.fields(record)}
 
 
 def _kind(hint: Any) -> str:

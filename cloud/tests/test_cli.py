@@ -202,8 +202,8 @@ async def test_unknown_key_is_refused_with_the_nearest(tmp_path: Path) -> None:
 async def test_keys_that_others_may_read_are_refused(tmp_path: Path) -> None:
     async with serving(tmp_path):
         pass
-    (tmp_path / "keys" / "ca.key").chmod(0o644)
-    assert_refused(await command("run", "--data", tmp_path), "ca.key", "chmod 600")
+    (tmp_path / "keys" / "online.sealed").chmod(0o644)
+    assert_refused(await command("run", "--data", tmp_path), "online.sealed", "chmod 600")
 
 
 async def test_site_add_gives_a_claim_that_enrols_while_the_coordinator_runs(tmp_path: Path) -> None:
