@@ -16,6 +16,8 @@ from msgspec import Meta
 
 T = TypeVar("T", bound=msgspec.Struct)
 
+NEAR = 0.75  # of difflib's ratio: a slip of the keyboard; further off, all keys are named instead
+
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>.*?)`(?: - at `(?P<path>.*)`)?$")
 _MISSING = re.compile(r"Object missing required field `(?P<key>.*?)`(?: - at `(?P<path>.*)`)?$")
 _OTHER = re.compile(r"(?P<finding>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
@@ -62,7 +64,7 @@ def _explain(message: str, kind: type[msgspec.Struct]) -> str:
     if found := _UNKNOWN.match(message):
         key, where = found["key"], found["path"] or "$"
         known = [field.encode_name for field in msgspec.structs.fields(_bare(_annotation(where, kind)))]
-        near = difflib.get_close_matches(key, known, n=1)
+        near = difflib.get_close_matches(key, known, n=1, cutoff=NEAR)
         return f"{where}.{key}: unknown key; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")
     if found := _MISSING.match(message):
         where = f"{found['path'] or '$'}.{found['key']}"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from edge_agent.model.clock import SystemClock
 from edge_agent.model.config import AgentConfig, load
+from edge_agent.sync.files import DiskTrouble
 from protos.settings import SettingsError
 
 
@@ -31,6 +32,9 @@ def main() -> int:
     except SettingsError as error:
         sys.stderr.write(f"vpp-agent: {error}\n")
         return 2
+    except DiskTrouble as error:  # control starts us again, later each time
+        logging.getLogger(__name__).error("disk: %s; telemetry and intents are not kept meanwhile", error)
+        return 1
     return 0
 
 

@@ -1,10 +1,27 @@
 """The data folder, which only the agent may read, and one process of it at a time write in."""
 
+import errno
 import fcntl
 import os
+import sqlite3
 from pathlib import Path
+from typing import Final
 
 from protos.settings import SettingsError
+
+_OF_THE_DISK: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
+_OF_SQLITE: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY})
+
+
+class DiskTrouble(Exception):
+    """The disk does not take what must be kept: no fault of ours, and it may pass. Says where and what."""
+
+
+def is_disk_trouble(error: BaseException) -> bool:
+    """Whether the disk is full, broken or read-only, rather than anything wrong here."""
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in _OF_SQLITE
+    return isinstance(error, DiskTrouble) or (isinstance(error, OSError) and error.errno in _OF_THE_DISK)
 
 
 def private_folder(path: Path) -> Path:

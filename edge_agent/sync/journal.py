@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from edge_agent.model.clock import Clock
 from edge_agent.sync import database
+from edge_agent.sync.files import DiskTrouble, is_disk_trouble
 from edge_agent.sync.room import Grade, Made, Room
 from edge_agent.sync.state import State
 from protos.settings import SettingsError
@@ -88,7 +89,7 @@ class Journal:
     def __init__(self, folder: Path, site: str, state: State, clock: Clock, *, max_bytes: int = MAX_BYTES) -> None:
         """Opens or makes it, of at most max_bytes on the disk.
 
-        Raises SettingsError if a newer agent wrote it or the folder cannot be written to.
+        Raises SettingsError if a newer agent wrote it or the folder cannot be written to, DiskTrouble.
         """
         self._path = folder / FILE
         self._site = site
@@ -105,6 +106,8 @@ class Journal:
         try:
             self._db = self._open()
         except sqlite3.DatabaseError as error:
+            if is_disk_trouble(error):
+                raise DiskTrouble(f"{self._path}: {error}") from error
             if not database.is_corrupt(error):
                 raise SettingsError(
                     f"{self._path}: cannot be opened ({error}); give data_dir space and to the agent's user"

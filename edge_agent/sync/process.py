@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
@@ -20,7 +21,7 @@ from edge_agent.sync.command_keys import CommandKeyStore
 from edge_agent.sync.coordinator import CoordinatorClient, Refused, Unreachable
 from edge_agent.sync.credentials import CredentialStore, HeldCredentials
 from edge_agent.sync.enrolment import Identity
-from edge_agent.sync.files import FolderLock, private_folder
+from edge_agent.sync.files import DiskTrouble, FolderLock, is_disk_trouble, private_folder
 from edge_agent.sync.frames import FrameBuilder, FrameDraft
 from edge_agent.sync.intents import CLOCK_TOLERANCE_MS, CommandKeys, IntentDoor
 from edge_agent.sync.ipc import ControlSocket
@@ -88,7 +89,15 @@ class SyncProcess:
         self._journal_trouble = ""
 
     async def run(self) -> None:
-        """Works until control is gone. Raises SettingsError."""
+        """Works until control is gone. Raises SettingsError, DiskTrouble."""
+        try:
+            await self._run()
+        except (DiskTrouble, OSError, sqlite3.Error) as error:
+            if not is_disk_trouble(error):
+                raise
+            raise DiskTrouble(str(error)) from None
+
+    async def _run(self) -> None:
         folder = private_folder(self._config.data_dir)
         lock = FolderLock(folder)
         try:
@@ -136,8 +145,9 @@ class SyncProcess:
                 for task in background:
                     task.cancel()
         except BaseExceptionGroup as errors:
-            if (wrong := _first(errors, SettingsError)) is not None:
-                raise wrong from None
+            for told in (lambda error: isinstance(error, SettingsError), is_disk_trouble):
+                if (wrong := _first(errors, told)) is not None:
+                    raise wrong from None
             raise
         finally:
             if page is not None:
@@ -406,10 +416,10 @@ class SyncProcess:
             log.info("telemetry configured: interval_ms=%d groups=%s", interval_ms, ",".join(configuration.groups))
 
 
-def _first(errors: BaseExceptionGroup[BaseException], kind: type[SettingsError]) -> SettingsError | None:
-    """The first error of this kind in a task group's bundle."""
+def _first(errors: BaseExceptionGroup[BaseException], told: Callable[[BaseException], bool]) -> BaseException | None:
+    """The first error in a task group's bundle that is told in one line."""
     for error in errors.exceptions:
-        found = _first(error, kind) if isinstance(error, BaseExceptionGroup) else error
-        if isinstance(found, kind):
+        found = _first(error, told) if isinstance(error, BaseExceptionGroup) else error
+        if found is not None and told(found):
             return found
     return None

@@ -33,6 +33,7 @@ def test_a_good_file_is_read(tmp_path: Path) -> None:
         pytest.param("name = ", ": is not TOML: ", id="syntax"),
         pytest.param("", ": $.name: is missing; give a name", id="missing"),
         pytest.param('name = "x"\nnaem = 1', ": $.naem: unknown key; did you mean name?", id="typo"),
+        pytest.param('name = "x"\nframe = 1', ": $.frame: unknown key; known: name", id="another word"),
         pytest.param('name = "x"\nzzz = 1', ": $.zzz: unknown key; known: name, inner, many", id="unknown"),
         pytest.param(
             'name = "x"\n[inner]\nprot = 1',

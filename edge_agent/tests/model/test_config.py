@@ -59,7 +59,7 @@ def test_absolute_paths_stay(tmp_path: Path) -> None:
     ("change", "key", "remedy"),
     [
         pytest.param(swap("rate_hz", "rate_hs"), "$.control.rate_hs", "did you mean rate_hz?", id="typing error"),
-        pytest.param(swap("site =", "sight ="), "$.sight", "did you mean site?", id="typing error at the top"),
+        pytest.param(swap("site =", "siet ="), "$.siet", "did you mean site?", id="typing error at the top"),
         pytest.param(
             swap("host =", "adress ="), "$.devices[0].adress", "known: name, driver, profile, host", id="unknown"
         ),

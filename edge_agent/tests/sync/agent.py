@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import socket
 import sys
 from pathlib import Path
@@ -42,7 +43,13 @@ class Agent:
         self.stderr = b""
         self._stderr_task: asyncio.Task[bytes] | None = None
 
-    async def start(self) -> None:
+    async def start(self, *, disk_takes: int | None = None) -> None:
+        """disk_takes: bytes of a file, and no more; a limit of the process stands for a full disk."""
+
+        def limit() -> None:
+            if disk_takes is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (disk_takes, disk_takes))
+
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         self._socket = ours
@@ -56,6 +63,7 @@ class Agent:
                 "--fd",
                 str(theirs.fileno()),
                 pass_fds=(theirs.fileno(),),
+                preexec_fn=limit,
                 stderr=asyncio.subprocess.PIPE,
             )
         assert self._process.stderr is not None

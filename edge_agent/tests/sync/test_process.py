@@ -405,3 +405,13 @@ async def test_a_start_from_the_wrong_place_is_refused(agent: Agent, coordinator
     _, stderr = await asyncio.wait_for(process.communicate(), DEADLINE_S)
     assert process.returncode == 2
     assert stderr.decode().startswith("vpp-agent: --fd 0: is no socket")
+
+
+async def test_a_full_disk_is_one_line_and_another_start(agent: Agent) -> None:
+    for takes in (0, 300, 2000):  # bytes of a file: no key, no journal, a little of it
+        await agent.start(disk_takes=takes)
+        code, said = await agent.ended()
+        assert code == 1, said  # not 2, which would have control end: that is the disk's trouble, and may pass
+        assert said.count("\n") == 1, said
+        assert " ERROR __main__: disk: " in said
+        agent.hang_up()
