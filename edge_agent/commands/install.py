@@ -44,6 +44,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=notify
+TimeoutStartSec=infinity
 ExecStart={program} supervise --config {CONFIG_FOLDER}/%i.toml
 # 2: the configuration has to be mended by a person; starting again would not help.
 RestartPreventExitStatus=2

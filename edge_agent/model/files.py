@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+CREDENTIALS_FILE = "credentials.json"  # in the data folder, once the coordinator has taken the site's claim
+
 
 def write_private(path: Path, content: bytes) -> None:
     """Replaces the file at `path` (mode 0600): a reader, or a power cut, sees the old content or the new one."""

@@ -6,9 +6,27 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+from google.protobuf.message import DecodeError
+
+from edge_agent.model.files import CREDENTIALS_FILE
 from protos.settings import SettingsError
+from protos.vpp.v1 import site_pb2
 
 CONTROL_LOCK = "control.lock"
+
+
+class _Credentials(msgspec.Struct):
+    credentials: bytes  # vpp.v1.Credentials
+
+
+def enrolled_as(folder: Path) -> str | None:
+    """The site that the folder has credentials of; None before enrolment, or where nobody can tell."""
+    try:
+        stored = msgspec.json.decode((folder / CREDENTIALS_FILE).read_bytes(), type=_Credentials)
+        return site_pb2.Credentials.FromString(stored.credentials).site
+    except (OSError, msgspec.MsgspecError, DecodeError):
+        return None
 
 
 @contextlib.contextmanager

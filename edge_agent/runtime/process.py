@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from edge_agent.model.clock import Clock
 from edge_agent.model.config import AgentConfig
 from edge_agent.model.status import STATISTICS
+from edge_agent.runtime import folder
 from edge_agent.runtime.agent import Agent
 from edge_agent.runtime.messages import Severity
 from edge_agent.runtime.site import OpenDevice
@@ -22,6 +23,7 @@ from edge_agent.runtime.watchdog import Watchdog
 log = logging.getLogger(__name__)
 
 STATISTICS_PERIOD_S = 10.0
+ENROLLED_LOOK_S = 0.2
 REAL_TIME_PRIORITY = 20  # of 99: below the kernel's own threads
 NICE = -10  # where real time is not permitted: the loop's few per cent of a core come first where the machine is full
 
@@ -45,25 +47,50 @@ class ControlProcess:
         self._watchdog = watchdog
         self._agent = Agent(config, open_device=open_device, clock=clock, kick=watchdog.kick, sleep=sleep)
         self._supervisor = Supervisor(
-            sync_command, self._agent.channel, attached=self._agent.describe, clock=clock, sleep=sleep
+            sync_command, self._agent.channel, attached=self._attached, clock=clock, sleep=sleep
         )
         self._sync_refused = False
+        self._opened = False  # the devices were looked for
 
     async def run(self, stop: asyncio.Event) -> bool:
         """Controls the site until told to stop; then releases the device, and ends sync in order.
 
-        False where sync refused its configuration, and has said why. Raises DeviceFault, before anything was started.
+        Without an identity of this site no device is touched until sync has enrolled it. False where sync refused its
+        configuration, and has said why. Raises DeviceFault, before a device was steered.
         """
+        enrolling: asyncio.Task[None] | None = None
         try:
             with self._signals():
-                await self._agent.site.open_all()
-                await self._run(stop)
+                if folder.enrolled_as(self._config.data_dir) != self._config.site:
+                    enrolling = asyncio.create_task(self._supervise(stop))
+                    await self._enrolled(stop)
+                if not stop.is_set():
+                    await self._agent.site.open_all()
+                    self._opened = True
+                    if enrolling is not None:
+                        self._agent.describe()
+                    await self._run(stop, enrolling or asyncio.create_task(self._supervise(stop)))
         finally:
+            if enrolling is not None:
+                enrolling.cancel()
+                await asyncio.gather(enrolling, return_exceptions=True)
             await self._agent.site.close()
             self._watchdog.close()
         return not self._sync_refused
 
-    async def _run(self, stop: asyncio.Event) -> None:
+    async def _enrolled(self, stop: asyncio.Event) -> None:
+        """Until the coordinator has taken the site's claim, or sync has said why not: no device is touched before."""
+        log.info("not enrolled yet: no device is touched until the coordinator has taken this site's claim")
+        while not stop.is_set() and folder.enrolled_as(self._config.data_dir) != self._config.site:
+            await self._sleep(ENROLLED_LOOK_S)
+
+    def _attached(self) -> None:
+        """A new sync: it is told what stands here once that is known."""
+        if self._opened:
+            self._agent.describe()
+
+    async def _run(self, stop: asyncio.Event, supervising: asyncio.Task[None]) -> None:
+        """supervising: of sync, which is ended with the rest."""
         silent = self._agent.site.silent
         log.info(
             "agent started: site=%s rate_hz=%g default=%s silent_devices=%s",
@@ -80,7 +107,7 @@ class ControlProcess:
         try:
             async with asyncio.TaskGroup() as group:
                 background = [
-                    group.create_task(self._supervise(stop)),
+                    group.create_task(_joined(supervising)),
                     group.create_task(self._agent.site.find_missing(self._agent.describe)),
                     group.create_task(self._agent.site.watch_findings()),
                     group.create_task(self._agent.site.keep_clocks()),
@@ -136,6 +163,11 @@ class ControlProcess:
         while True:
             await self._sleep(STATISTICS_PERIOD_S)
             self.write_statistics()
+
+
+async def _joined(task: asyncio.Task[None]) -> None:
+    """The task as part of a group: its error is the group's, and the group's end is its own."""
+    await task
 
 
 def take_priority() -> bool:

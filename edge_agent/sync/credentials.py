@@ -5,12 +5,11 @@ from typing import Self
 
 import msgspec
 
-from edge_agent.model.files import write_private
+from edge_agent.model.files import CREDENTIALS_FILE, write_private
 from edge_agent.sync.keys import Keys
 from protos.settings import SettingsError
 from protos.vpp.v1.site_pb2 import Credentials, SiteConfiguration
 
-CREDENTIALS_FILE = "credentials.json"
 CONFIGURATION_FILE = "site-configuration.bin"
 
 

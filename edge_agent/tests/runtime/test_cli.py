@@ -1,5 +1,6 @@
 """`vpp-agent` as people type it: real processes, one clear line where it refuses."""
 
+import asyncio
 import datetime as dt
 import json
 import os
@@ -8,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.x509.oid import NameOID
+
+from edge_agent.sync.credentials import CredentialStore, HeldCredentials
+from edge_agent.sync.keys import Keys
+from protos import subjects
+from protos.vpp.v1.site_pb2 import Credentials
 
 DEADLINE_S = 30.0
 HEAVY = ("numpy", "grpc", "nats", "nkeys", "cryptography", "sqlite3", "importlib.metadata", "edge_agent.sync")
@@ -135,10 +142,11 @@ class Running:
         self.config = config
         self.process = subprocess.Popen(command("run", "--config", config), stderr=subprocess.PIPE, text=True)
 
-    def wait_for(self, text: str) -> str:
-        """The first line with this text."""
+    def wait_for(self, text: str, *, refuse: str | None = None) -> str:
+        """The first line with this text, before any with the text that is refused."""
         assert self.process.stderr is not None
         for line in self.process.stderr:
+            assert refuse is None or refuse not in line
             if text in line:
                 return line
         raise AssertionError(f"ended without saying {text!r}")
@@ -163,15 +171,48 @@ class Running:
         self.process.stderr.close()
 
 
+def enrol(config: Path) -> None:
+    """An identity that a coordinator gave, which is not there now."""
+    data = config.with_name("data")
+    data.mkdir(mode=0o700)
+    claim = tomllib.loads(config.with_name("home-01.claim.toml").read_text())
+    now_ms = int(dt.datetime.now(dt.UTC).timestamp() * 1000)
+    credentials = Credentials(
+        site="home-01",
+        partition_token=subjects.partition_token("home-01"),
+        certificate=claim["ca_certificates"].encode(),
+        ca_certificates=claim["ca_certificates"].encode(),
+        nats_jwt="jwt",
+        nats_urls=[f"tls://{claim['enrolment']}"],
+        site_service=claim["enrolment"],
+        issued_ms=now_ms,
+        expires_ms=now_ms + 86_400_000,
+        certificate_expires_ms=now_ms + 45 * 86_400_000,
+    )
+    keys = Keys(data)
+    asyncio.run(keys.certificate_request("home-01"))  # makes the key
+    CredentialStore(data).save(HeldCredentials.received(now_ms, credentials), keys)
+
+
 @pytest.fixture
 def running(config: Path) -> Iterator[Running]:
-    started = Running(config)
-    watchdog = signal.signal(signal.SIGALRM, lambda *_: started.process.kill())
+    enrol(config)
+    yield from started(config)
+
+
+@pytest.fixture
+def running_unenrolled(config: Path) -> Iterator[Running]:
+    yield from started(config)
+
+
+def started(config: Path) -> Iterator[Running]:
+    agent = Running(config)
+    watchdog = signal.signal(signal.SIGALRM, lambda *_: agent.process.kill())
     signal.alarm(int(DEADLINE_S))
-    yield started
+    yield agent
     signal.alarm(0)
     signal.signal(signal.SIGALRM, watchdog)
-    started.end()
+    agent.end()
 
 
 def test_run_degraded_then_stop_in_order(running: Running) -> None:
@@ -197,6 +238,22 @@ def test_run_degraded_then_stop_in_order(running: Running) -> None:
         assert poll.poll(0), "sync outlived control"
     finally:
         os.close(sync)
+
+
+def test_before_it_is_enrolled_no_device_is_touched(running_unenrolled: Running) -> None:
+    """Its claim may be another gateway's, and used: who has no identity yet drives nobody's inverter."""
+    said = running_unenrolled.wait_for("enrolment goes on trying", refuse="site runs without device")
+    assert "coordinator unreachable" in said
+    running_unenrolled.process.send_signal(signal.SIGTERM)
+    assert running_unenrolled.process.wait(DEADLINE_S) == 0
+
+
+def test_another_sites_claim_is_refused_before_a_device_is_touched(config: Path) -> None:
+    claim = config.with_name("home-01.claim.toml")
+    claim.write_text(claim.read_text().replace('site = "home-01"', 'site = "home-02"'))
+    result = run("run", "--config", config)
+    assert "is for site 'home-02'" in refusal(result)
+    assert "device=hybrid" not in result.stderr
 
 
 def test_two_agents_on_one_folder(running: Running) -> None:
