@@ -14,6 +14,10 @@ COMMANDS: Final = {
     "rtu-proxy": ("hil.rigs.serve_proxy", "put a paced serial line, with its troubles, before a Modbus RTU server"),
     "market": ("hil.market.serve", "serve a small reserve market that clears against recorded prices"),
     "fuzz": ("hil.fuzz.command", "mutate what every parser is given, led by coverage"),
+    "load": (
+        "hil.load.command",
+        "put a load of many simulated sites on a broker and ingest, and check that all arrived",
+    ),
     "bench": ("hil.bench.command", "measure, and print the figures with the machine they were taken on"),
 }
 

@@ -12,8 +12,9 @@ from protos import subjects
 NOBODY: Final = -1
 _NO_PARTITION: Final = 255
 _STRANGERS_MS: Final = 1000  # how long an unknown name stays unknown without another look
+_REFRESH_MS: Final = 5000  # likewise the registry as a whole
 _CHUNK: Final = 65_536
-_MOST_KNOWN: Final = 2_000_000  # subjects kept at hand
+_MOST_KNOWN: Final = 200_000  # subjects kept at hand
 
 
 class Owners:
@@ -23,17 +24,20 @@ class Owners:
         self._ledger = ledger
         self._partition = np.empty(0, dtype=np.uint8)  # by slot; _NO_PARTITION: no such site
         self._behind = np.empty(0, dtype=np.int32)  # by slot: of the concentrator that may speak for it, or NOBODY
+        self._slots: dict[str, int] = {}  # by name, of those that speak for themselves
         self._known: dict[str, tuple[int, int]] = {}  # by subject: the speaker's slot and the partition it named
+        self._refreshed_ms = 0
         self._strangers: dict[str, int] = {}  # by subject: when it was found to be one
 
     def refresh(self) -> None:
         """Takes in what was added to the registry. Raises LedgerError."""
         for rows in self._ledger.slots_from(len(self._partition), _CHUNK):
-            slots = np.fromiter((slot for _, slot in rows), dtype=np.int64, count=len(rows))
+            slots = np.array([slot for _, slot, _ in rows], dtype=np.int64)
+            self._slots.update((site, slot) for site, slot, concentrator in rows if concentrator is None)
             more = int(slots.max()) + 1 - len(self._partition)
             self._partition = np.append(self._partition, np.full(more, _NO_PARTITION, dtype=np.uint8))
             self._behind = np.append(self._behind, np.full(more, NOBODY, dtype=np.int32))
-            self._partition[slots] = partitions([site for site, _ in rows])
+            self._partition[slots] = partitions([site for site, *_ in rows])
         behind = np.array(self._ledger.concentrated(), dtype=np.int64).reshape(-1, 2)
         self._behind[:] = NOBODY
         self._behind[behind[:, 0]] = behind[:, 1]
@@ -47,8 +51,16 @@ class Owners:
         table = np.array(found, dtype=np.int64).reshape(-1, 2)
         return table[:, 0], table[:, 1]
 
-    def may_speak(self, slot: Array, speaker: Array) -> Array:
-        """Which frames' slots belong to their speakers, or to a site that is behind it."""
+    def may_speak(self, slot: Array, speaker: Array, now_ms: int) -> Array:
+        """Which frames' slots belong to their speakers, or to a site that is behind it. Raises LedgerError."""
+        allowed = self._may_speak(slot, speaker)
+        if not allowed.all() and now_ms - self._refreshed_ms >= _REFRESH_MS:  # the registry may know by now
+            self._refreshed_ms = now_ms
+            self.refresh()
+            allowed = self._may_speak(slot, speaker)
+        return allowed
+
+    def _may_speak(self, slot: Array, speaker: Array) -> Array:
         inside = slot < len(self._partition)
         behind = self._behind[np.where(inside, slot, 0)] if len(self._behind) else np.full(len(slot), NOBODY)
         allowed: Array = inside & (speaker != NOBODY) & ((slot == speaker) | (behind == speaker))
@@ -65,17 +77,21 @@ class Owners:
         number = int(partition) if partition.isdecimal() and len(partition) <= 2 else _NO_PARTITION
         if now_ms - self._strangers.get(subject, -_STRANGERS_MS) < _STRANGERS_MS:
             return NOBODY, number
-        site = self._ledger.site(name)
-        if site is None:
-            if len(self._strangers) >= _CHUNK:
-                self._strangers.clear()
-            self._strangers[subject] = now_ms
-            return NOBODY, number
-        self.refresh()
+        slot = self._slots.get(name)
+        if slot is None:  # added since, or speaks although it is behind a concentrator
+            site = self._ledger.site(name)
+            if site is None:
+                if len(self._strangers) >= _CHUNK:
+                    self._strangers.clear()
+                self._strangers[subject] = now_ms
+                return NOBODY, number
+            slot = site.slot
+            if slot >= len(self._partition):
+                self.refresh()
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
-        self._known[subject] = site.slot, number
-        return self._known[subject]
+        self._known[subject] = slot, number
+        return slot, number
 
 
 def partitions(sites: list[str]) -> Array:

@@ -30,6 +30,7 @@ PULL_MESSAGES: Final = 5000
 PULL_BYTES: Final = 8 * 1024 * 1024
 PULLS: Final = 2  # overlapping, so that the broker always has one to serve
 PULL_S: Final = 5.0
+GATHER_S: Final = 0.02
 ANSWER_S: Final = 5.0  # for requests to the broker
 INACTIVE_S: Final = 30.0
 LINK_CHECK_S: Final = 0.2
@@ -175,6 +176,7 @@ class StreamReader:
                 await self._connection.publish(ask, request, reply=inbox.subject)
                 room += PULL_MESSAGES
             await self._received(inbox)
+            await asyncio.sleep(GATHER_S)  # many at once cost little more than one
             subjects, replies, data, ends = inbox.take()
             for end in ends:
                 room -= _left_of_pull(end)

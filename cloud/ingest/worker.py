@@ -155,7 +155,7 @@ class IngestWorker:
         speaker, partition = self._owners.speakers(arrival.subjects, now_ms)
         if len(frames):
             of_frame = speaker[frames.message]
-            owned = self._owners.may_speak(frames.slot, of_frame)
+            owned = self._owners.may_speak(frames.slot, of_frame, now_ms)
             if not owned.all():
                 for index in frames.message[~owned].tolist():
                     bad.append(Bad(Cause.SITE if speaker[index] == NOBODY else Cause.OWNER, index))

@@ -1,11 +1,12 @@
 """The history: every sample of every site in Parquet segments, their sums by minute and quarter hour, and questions."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 
@@ -162,11 +163,11 @@ class History:
 
     def samples(
         self, slots: Array | Sequence[int] | None, t0_ms: int, t1_ms: int, points: Sequence[str] = POINTS
-    ) -> Iterator[pa.RecordBatch]:
+    ) -> Generator[pa.RecordBatch, None, None]:
         """Rows of slot, t_ms, interval_ms and the points in their units, by slot and time. slots: None for all."""
         wanted = None if slots is None else np.unique(np.asarray(slots, dtype=np.int64))
 
-        def answer() -> Iterator[pa.RecordBatch]:
+        def answer() -> Generator[pa.RecordBatch, None, None]:
             found, _ = self._raw.find(t0_ms=t0_ms, t1_ms=t1_ms)
             with query.connected() as connection:
                 query.view(connection, "samples", [(self._raw, segment) for segment in found], RAW.schema)
@@ -183,7 +184,7 @@ class History:
         *,
         resolution_ms: int = QUARTER_MS,
         summed: bool = False,
-    ) -> Iterator[pa.RecordBatch]:
+    ) -> Generator[pa.RecordBatch, None, None]:
         """Buckets of whole minutes that begin from t0_ms up to but not including t1_ms: see cloud.store.query.buckets.
 
         slots: None for all. summed: one row a bucket, of all sites together.
@@ -194,7 +195,7 @@ class History:
         wanted = None if slots is None else np.unique(np.asarray(slots, dtype=np.int64))
         t0_ms, t1_ms = (-(-t_ms // resolution_ms) * resolution_ms for t_ms in (t0_ms, t1_ms))
 
-        def answer() -> Iterator[pa.RecordBatch]:
+        def answer() -> Generator[pa.RecordBatch, None, None]:
             sources = self._sources(t0_ms, t1_ms, coarse=resolution_ms % QUARTER_MS == 0)
             with query.connected() as connection:
                 query.view(connection, "sums", sources.sums, MINUTES.schema)
@@ -252,9 +253,8 @@ class History:
         """By slot: how many frames stand in the files. Counted row by row, nothing is taken from a counter."""
 
         def count() -> dict[int, SlotCount]:
-            found, _ = self._raw.find()
             with query.connected() as connection:
-                query.view(connection, "samples", [(self._raw, segment) for segment in found], RAW.schema)
+                self.view_samples(connection, "samples")
                 rows = connection.execute(
                     "SELECT slot, sum(samples), count(*), min(seq), max(seq) FROM ("
                     "SELECT slot, seq, count(*) AS samples FROM samples GROUP BY slot, seq) GROUP BY slot ORDER BY slot"
@@ -270,6 +270,10 @@ class History:
             return counts
 
         return _patiently(count)
+
+    def view_samples(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
+        """Makes every sample, as it is stored, a table of the connection."""
+        query.view(connection, name, [(self._raw, segment) for segment in self._raw.find()[0]], RAW.schema)
 
     def size(self) -> HistorySize:
         """What samples take on disk."""
@@ -297,13 +301,15 @@ def _patiently(read: Callable[[], Result]) -> Result:
     return read()
 
 
-def _patient_stream(answer: Callable[[], Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
+def _patient_stream(
+    answer: Callable[[], Generator[pa.RecordBatch, None, None]],
+) -> Generator[pa.RecordBatch, None, None]:
     """A stream, begun again where a join took its files away before the first rows came.
 
     Rows are sorted, so the files were read by then.
     """
     for attempt in range(_READ_ATTEMPTS):
-        with closing(answer()) as stream:  # type: ignore[type-var]
+        with closing(answer()) as stream:
             try:
                 first = next(stream, None)
             except FileNotFoundError:

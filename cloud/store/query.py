@@ -102,47 +102,37 @@ def buckets(
     known) and of powers `_energy_wh`. summed: of all together instead, without slot and extremes; powers are then the
     energy over the bucket's length, what is not known counting as nothing, the others means; `_coverage` is in sites.
     """
-    where = f"{chosen(connection, slots)} AND {{time}} >= {t0_ms} AND {{time}} < {t1_ms}"
     keys = "bucket" if summed else "slot, bucket"
+    extremes = () if summed else ("min", "max")
 
-    def part(time: str, table: str, forms: Mapping[str, str]) -> str:
-        extremes = () if summed else ("min", "max")
-        columns = ", ".join(
+    def part(table: str, time: str, forms: Mapping[str, str]) -> str:
+        """Sums in units of each interval_ms: to multiply them row by row would take as long again."""
+        columns = [
             f"{form.format(p=point)} AS {point}_{name}"
             for point in points
             for name, form in forms.items()
             if name in ("known", "total", *extremes)
-        )
-        slot = "" if summed else "slot, "
+        ]
+        by = f"{'' if summed else 'slot, '}{time}{'' if summed else f' // {bucket_ms}'}"
+        head = f"{by} AS {'t_ms' if summed else 'bucket'}, interval_ms"
         return (
-            f"SELECT {slot}{time} // {bucket_ms} AS bucket, {columns} FROM {table} "
-            f"WHERE {where.format(time=time)} GROUP BY {keys}"
+            f"SELECT {head}, {', '.join(columns)} FROM {table} WHERE {chosen(connection, slots)} "
+            f"AND {time} >= {t0_ms} AND {time} < {t1_ms} GROUP BY {by}, interval_ms"
         )
 
     summed_up = part(
-        "start_ms",
         "sums",
-        {
-            "known": "sum({p}_n::BIGINT * interval_ms)",
-            "total": "sum({p}_sum * interval_ms)",
-            "min": "min({p}_min)",
-            "max": "max({p}_max)",
-        },
+        "start_ms",
+        {"known": "sum({p}_n)", "total": "sum({p}_sum)", "min": "min({p}_min)", "max": "max({p}_max)"},
     )
     measured = part(
-        "t_ms",
-        "samples",
-        {
-            "known": "sum(interval_ms) FILTER ({p} IS NOT NULL)",
-            "total": "sum({p}::BIGINT * interval_ms)",
-            "min": "min({p})",
-            "max": "max({p})",
-        },
+        "samples", "t_ms", {"known": "count({p})", "total": "sum({p}::BIGINT)", "min": "min({p})", "max": "max({p})"}
     )
     shown = ["slot"] if not summed else []
     shown.append(f"bucket * {bucket_ms} AS start_ms")
     for point in points:
-        scale, known, total = _scale(point), f"sum({point}_known)", f"sum({point}_total)::DOUBLE"
+        scale, known = _scale(point), f"sum({point}_known * interval_ms)"
+        total = f"sum({point}_total * interval_ms)::DOUBLE"
         if summed and point in _POWERS:
             shown.append(f"{total} * {scale} / {bucket_ms} AS {point}")
         else:
@@ -152,9 +142,11 @@ def buckets(
         if point in _POWERS:
             shown.append(f"{total} * {scale} / {HOUR_MS} AS {energy(point)}")
         shown.append(f"coalesce({known}, 0)::DOUBLE / {bucket_ms} AS {point}_coverage")
+    bucket = f"t_ms // {bucket_ms} AS bucket, " if summed else ""
     yield from _streamed(
         connection,
-        f"SELECT {', '.join(shown)} FROM ({summed_up} UNION ALL {measured}) GROUP BY {keys} ORDER BY {keys}",
+        f"SELECT {', '.join(shown)} FROM (SELECT {bucket}* FROM "
+        f"({summed_up} UNION ALL {measured})) GROUP BY {keys} ORDER BY {keys}",
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from cloud.model.telemetry import HOLE, POINTS, SAMPLES, SCALES, Array, Frames
-from cloud.store.segments import ROW_GROUP_ROWS, Tier
+from cloud.store.segments import Tier
 
 HOUR_MS: Final = 3_600_000
 KEYS: Final = ("slot", "seq", "t_ms", "interval_ms")
@@ -24,7 +24,8 @@ SCHEMA: Final = pa.schema(
         *(pa.field(point, pa.int32()) for point in POINTS),  # counts; times the footer's scale they are the value
     ]
 )
-_CHUNK_FRAMES: Final = ROW_GROUP_ROWS // SAMPLES
+_ROW_GROUP_ROWS: Final = 122_880
+_CHUNK_FRAMES: Final = _ROW_GROUP_ROWS // SAMPLES
 
 
 def by_site_and_frame(rows: pa.Table) -> pa.Table:
@@ -47,6 +48,7 @@ RAW: Final = Tier(
     group=SAMPLES,
     combined=by_site_and_frame,
     scales=dict(zip(POINTS, SCALES.tolist(), strict=True)),
+    row_group_rows=_ROW_GROUP_ROWS,
 )
 
 

@@ -50,10 +50,10 @@ class Registry(CredentialBook):
         """All sites, by slot."""
         return self._all(Site, "SELECT * FROM sites ORDER BY slot")
 
-    def slots_from(self, first: int, most: int) -> Iterator[list[tuple[str, int]]]:
-        """Site and slot of all from slot `first` on, in lists of at most `most`: a registry may hold a million."""
+    def slots_from(self, first: int, most: int) -> Iterator[list[tuple[str, int, str | None]]]:
+        """Site, slot and concentrator of all from slot `first` on, at most `most` at a time."""
         while rows := self._execute(
-            "SELECT site, slot FROM sites WHERE slot >= ? ORDER BY slot LIMIT ?", (first, most)
+            "SELECT site, slot, concentrator FROM sites WHERE slot >= ? ORDER BY slot LIMIT ?", (first, most)
         ).fetchall():
             yield rows
             first = int(rows[-1][1]) + 1

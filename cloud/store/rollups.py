@@ -36,6 +36,7 @@ SCHEMA: Final = pa.schema(
     ]
 )
 _KEYS: Final = ("slot", "start_ms", "interval_ms")
+_ROW_GROUP_ROWS: Final = 61_440
 _LARGEST: Final = np.iinfo(np.int32).max
 
 
@@ -125,6 +126,7 @@ def _tier(name: str, span_ms: int) -> Tier:
         group=1,
         combined=added,
         scales=dict(zip(POINTS, SCALES.tolist(), strict=True)),
+        row_group_rows=_ROW_GROUP_ROWS,
     )
 
 

@@ -28,7 +28,6 @@ from cloud.store.errors import HistoryError
 from cloud.store.place import Place
 
 DAY_MS: Final = 86_400_000
-ROW_GROUP_ROWS: Final = 122_880
 _PAGE_BYTES: Final = 64 * 1024  # what a join holds of each column of each file
 _JOIN_ROWS: Final = 1_000_000  # that a join holds of all files
 MOST_JOINED: Final = 128  # files in one join
@@ -85,6 +84,7 @@ class Tier:
     group: int  # rows that stay together, in the span of the first
     combined: Callable[[pa.Table], pa.Table]  # rows of whole slots in any order -> by slot and time
     scales: Mapping[str, float]
+    row_group_rows: int  # what a question about one site reads at least
 
 
 class Footer(msgspec.Struct, frozen=True, kw_only=True):
@@ -303,16 +303,17 @@ class _Draft:
         self._newest = max(newest, self._newest)
         self._rest.append(rows)
         self._rest_rows += len(rows)
-        if self._rest_rows >= ROW_GROUP_ROWS:
+        size = self._tier.row_group_rows
+        if self._rest_rows >= size:
             whole = pa.concat_tables(self._rest)
-            cut = self._rest_rows // ROW_GROUP_ROWS * ROW_GROUP_ROWS
-            self._writer.write_table(whole.slice(0, cut), row_group_size=ROW_GROUP_ROWS)
+            cut = self._rest_rows // size * size
+            self._writer.write_table(whole.slice(0, cut), row_group_size=size)
             self._rest = [whole.slice(cut)]
             self._rest_rows -= cut
 
     def close(self, footer: Footer) -> None:
         if self._rest_rows:
-            self._writer.write_table(pa.concat_tables(self._rest), row_group_size=ROW_GROUP_ROWS)
+            self._writer.write_table(pa.concat_tables(self._rest), row_group_size=self._tier.row_group_rows)
         self._writer.add_key_value_metadata({_FOOTER_KEY: msgspec.json.encode(footer)})
         self._writer.close()
 

@@ -11,8 +11,11 @@ from hil.bench.driver import bench_driver
 from hil.bench.edge import bench_edge
 from hil.bench.firmware import bench_firmware
 from hil.bench.fleet import bench_fleet
+from hil.bench.ingest import bench_ingest
 from hil.bench.security import bench_security
 from hil.bench.services import bench_services
+from hil.bench.storm import bench_storm
+from hil.load.link import LoadError
 from hil.rigs.firmware_node import FirmwareError
 from hil.run.processes import ChainError
 from protos.services import ServiceError
@@ -77,6 +80,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     security.add_argument("--agents", type=int, default=5000, help="that are dropped at once (default 5000)")
     security.set_defaults(measure=lambda given, say: bench_security(agents=given.agents, say=say))
+    ingest = benches.add_parser(
+        "ingest", help="frames a second into committed history, cores, memory, lag, bytes, questions; cost by sites"
+    )
+    ingest.add_argument("--sites", type=int, default=1_000_000, help="behind the connections (default 1000000)")
+    ingest.add_argument("--seconds", type=float, default=20.0, help="of the longest part (default 20)")
+    ingest.add_argument("--data", type=Path, help="folder for everything the bench writes (default: run/<time>)")
+    ingest.set_defaults(
+        measure=lambda given, say: bench_ingest(sites=given.sites, seconds=given.seconds, folder=given.data, say=say)
+    )
+    storm = benches.add_parser("storm", help="every site's connection breaks at once: until all is back and stored")
+    storm.add_argument("--sites", type=int, default=20_000, help="each with a connection of its own (default 20000)")
+    storm.add_argument("--data", type=Path, help="folder for everything the bench writes (default: run/<time>)")
+    storm.set_defaults(measure=lambda given, say: bench_storm(sites=given.sites, folder=given.data, say=say))
     for bench in benches.choices.values():
         bench.add_argument("--json", action="store_true", help="one JSON object on standard output, nothing else")
 
@@ -94,7 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         figures = arguments.measure(arguments, say)
-    except (ChainError, FirmwareError, ServiceError) as error:
+    except (ChainError, FirmwareError, LoadError, ServiceError) as error:
         sys.stderr.write(f"vpp-hil: {error}\n")
         return error.exit_code if isinstance(error, ChainError) else 2
     except KeyboardInterrupt:

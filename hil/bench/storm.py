@@ -1,0 +1,90 @@
+"""`vpp-hil bench storm`: every connection breaks at once; how long until all sites are back and nothing is missing.
+
+Each of the sites has a connection of its own, as a home's gateway has (where the machine lets a process have so many
+files open; else a few share one). The broker is killed and started again, so that
+it recovers its streams while all of them knock; each then sends what it measured meanwhile (a frame of ten seconds).
+It ends when every site is connected, every frame acknowledged after the fsync, and the fleet's columns show each site's
+newest frame in committed history.
+"""
+
+import os
+import resource
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import uvloop
+
+from hil.load.check import compare
+from hil.load.driver import LoadDriver, Mode
+from hil.load.fleet import SimulatedFleet
+from hil.load.link import LoadError
+from hil.load.rig import LoadRig
+
+_FILES_BESIDE: Final = 500
+_AT_ONCE: Final = 256
+
+Say = Callable[[str], None]
+
+
+def bench_storm(*, sites: int, folder: Path | None, say: Say) -> dict[str, Any]:
+    """The figures, by name. Raises LoadError where a site stays away or a frame is lost."""
+    folder = folder or Path("run") / datetime.now(UTC).strftime("%Y%m%d-%H%M%S-storm")
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # the broker inherits it
+    connections = min(sites, hard - _FILES_BESIDE)
+    if connections < sites:
+        say(f"`ulimit -n` is {hard}: some of the {connections} connections serve two sites or more")
+    return uvloop.run(_run(sites, connections, folder, say))
+
+
+async def _run(sites: int, connections: int, folder: Path, say: Say) -> dict[str, Any]:
+    rig = LoadRig(folder, sync_interval="always")
+    try:
+        await rig.start_broker()
+        await rig.make_streams()
+        fleet = SimulatedFleet(sites, noon_ms=time.time_ns() // 1_000_000)
+        driver = LoadDriver(fleet, sites, connections, "127.0.0.1", rig.port, Mode(batch=500))
+        rig.register(sites, driver.concentrators)
+        await rig.start_workers()
+        say(f"{len(driver.concentrators)} connections")
+        begin_s = time.monotonic()
+        await driver.connect(at_once=_AT_ONCE)
+        connect_s = time.monotonic() - begin_s
+        await driver.run_rounds(1)
+        await driver.settled()
+        await rig.stored()
+        say("the broker is killed and comes back")
+        begin_s = time.monotonic()
+        rig.kill_broker()
+        await rig.start_broker()
+        broker_s = time.monotonic() - begin_s
+        await driver.storm()
+        back_s = time.monotonic() - begin_s
+        await driver.run_rounds(1)
+        await driver.settled()
+        acknowledged_s = time.monotonic() - begin_s
+        await rig.stored()
+        storm_s = time.monotonic() - begin_s
+        costs = rig.costs()
+        rig.stop_workers()
+        comparison = compare(rig.history, driver.frames, driver.grid_counts)
+        driver.close()
+        if not comparison.holds:
+            raise LoadError(f"what arrived is not what was sent: {comparison}")
+        return {
+            "storm_s": round(storm_s, 2),
+            "storm_broker_back_s": round(broker_s, 2),
+            "storm_all_connected_s": round(back_s, 2),
+            "storm_all_acknowledged_s": round(acknowledged_s, 2),
+            "first_connect_s": round(connect_s, 2),
+            "sites": sites,
+            "connections": len(driver.concentrators),
+            "frames": comparison.sent,
+            "broker_rss_mb": round(costs["broker"].rss_mb),
+            "load_after": round(os.getloadavg()[0], 2),
+        }
+    finally:
+        rig.stop()

@@ -1,0 +1,196 @@
+"""What a load is put on: a broker with telemetry streams, a registry of simulated sites, and ingest workers."""
+
+import asyncio
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import nats
+import psutil
+from nats.js.api import DiscardPolicy, StorageType, StreamConfig
+
+from cloud.gateway.nats_server import find_program
+from cloud.store.history import History
+from cloud.store.ledger import LEDGER_FILE, Ledger
+from hil.load.driver import Concentrator, site_name
+from hil.load.link import LoadError
+from protos import subjects
+
+_START_S: Final = 60.0
+_STEP_S: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """CPU seconds of a process, and the most memory it ever held."""
+
+    cpu_s: float
+    rss_mb: float
+
+
+class LoadRig:
+    """Started and stopped as one. Its folder holds everything."""
+
+    def __init__(self, folder: Path, *, sync_interval: str = "always", streams: int = 1) -> None:
+        self.folder = folder
+        self._sync_interval = sync_interval
+        self._streams = streams
+        self._server: subprocess.Popen[bytes] | None = None
+        self._workers: list[subprocess.Popen[str]] = []
+        self.port = 0
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    @property
+    def history(self) -> History:
+        return History(self.folder / "history")
+
+    async def start_broker(self) -> None:
+        """JetStream on disk; an acknowledgement comes after the fsync. Raises LoadError."""
+        config = self.folder / "nats-server.conf"
+        port = self.port or -1
+        config.write_text(
+            f"host: 127.0.0.1\nport: {port}\nmax_connections: 100000\nping_interval: 30s\n"
+            f"jetstream {{ store_dir: {json.dumps(str(self.folder / 'jetstream'))}, "
+            f"sync_interval: {self._sync_interval}, max_file_store: 64GB }}\n"
+        )
+        program = await asyncio.to_thread(find_program)
+        with (self.folder / "nats-server.log").open("ab") as log:
+            self._server = subprocess.Popen(  # noqa: ASYNC220 (takes a millisecond)
+                [str(program), "-c", str(config), "--ports_file_dir", str(self.folder)], stdout=log, stderr=log
+            )
+        ports = self.folder / f"{program.name}_{self._server.pid}.ports"
+        await self._until(lambda: ports.exists() and ports.read_text().endswith("}"), "the broker does not start")
+        self.port = int(json.loads(ports.read_text())["nats"][0].rsplit(":", 1)[1])
+
+    async def make_streams(self) -> None:
+        connection = await nats.connect(self.url)
+        try:
+            for group in range(self._streams):
+                await connection.jetstream(timeout=10).add_stream(
+                    StreamConfig(
+                        name=subjects.telemetry_stream(group),
+                        subjects=subjects.telemetry_stream_subjects(group, self._streams),
+                        storage=StorageType.FILE,
+                        discard=DiscardPolicy.OLD,
+                        max_bytes=16 << 30,
+                        duplicate_window=120,
+                    )
+                )
+        finally:
+            await connection.close()
+
+    def register(self, sites: int, concentrators: Sequence[Concentrator], *, behind: bool = True) -> None:
+        """Sites of the load in the ledger, behind their concentrators or not. Past the audit: these are no homes."""
+        path = self.folder / LEDGER_FILE
+        Ledger(path).close()
+        now_ms = time.time_ns() // 1_000_000
+        of_site: dict[int, str] = {}
+        for one in concentrators:
+            of_site.update(dict.fromkeys(one.sites.tolist(), one.name) if behind else {})
+        insert = "INSERT INTO sites (site, slot, groups, created_ms, concentrator) VALUES (?, ?, '[]', ?, ?)"
+        with sqlite3.connect(path) as connection:
+            connection.executemany(
+                insert, ((one.name, sites + number, now_ms, None) for number, one in enumerate(concentrators))
+            )
+            connection.executemany(
+                insert, ((site_name(slot), slot, now_ms, of_site.get(slot)) for slot in range(sites))
+            )
+        connection.close()
+
+    async def start_workers(self) -> None:
+        for part in range(self._streams):
+            with (self.folder / f"worker-{part}.log").open("ab") as log:
+                worker = subprocess.Popen(  # noqa: ASYNC220 (takes a millisecond)
+                    [
+                        *(sys.executable, "-m", "hil.load.worker", self.url, str(self.folder)),
+                        *(subjects.telemetry_stream(part), str(part), str(self._report(part))),
+                    ],
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                )
+            assert worker.stdout is not None  # noqa: S101 (a pipe)
+            self._workers.append(worker)
+            if await asyncio.to_thread(worker.stdout.readline) != "ready\n":
+                raise LoadError(f"an ingest worker does not start: see {self.folder / f'worker-{part}.log'}")
+
+    async def stored(self, within_s: float = _START_S) -> None:
+        """Returns when the history has everything that the streams have. Raises LoadError."""
+        connection = await nats.connect(self.url)
+        try:
+            for group in range(self._streams):
+                stream = subjects.telemetry_stream(group)
+                last = (await connection.jsm(timeout=10).stream_info(stream)).state.last_seq
+
+                def complete(part: int = group, sequence: int = last) -> bool:
+                    position = self.history.position(part)
+                    return not sequence or (position is not None and position.last_sequence >= sequence)
+
+                await self._until(complete, f"{stream} is not in the history up to {last}", within_s, 0.1)
+        finally:
+            await connection.close()
+
+    def costs(self) -> dict[str, Cost]:
+        """Of each process so far, the generator's own included."""
+        named = {"generator": os.getpid()}
+        if self._server is not None:
+            named["broker"] = self._server.pid
+        named.update({f"ingest {part}": worker.pid for part, worker in enumerate(self._workers)})
+        costs = {}
+        for name, pid in named.items():
+            process = psutil.Process(pid)
+            times = process.cpu_times()
+            peak = next(
+                line.split()[1] for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "VmHWM" in line
+            )
+            costs[name] = Cost(times.user + times.system, int(peak) / 1024)
+        return costs
+
+    def stop_workers(self) -> list[dict[str, Any]]:
+        """Ends the workers; what each reports. Raises LoadError."""
+        for worker in self._workers:
+            worker.terminate()
+        reports = []
+        for part, worker in enumerate(self._workers):
+            if worker.wait(_START_S) != 0:
+                raise LoadError(f"an ingest worker failed: see {self.folder / f'worker-{part}.log'}")
+            reports.append(json.loads(self._report(part).read_text()))
+        self._workers = []
+        return reports
+
+    def kill_broker(self) -> None:
+        if self._server is not None:
+            self._server.kill()
+            self._server.wait(_START_S)
+            self._server = None
+
+    def stop(self) -> None:
+        """Ends everything that was started."""
+        for worker in self._workers:
+            worker.kill()
+            worker.wait(_START_S)
+        self._workers = []
+        self.kill_broker()
+
+    def _report(self, part: int) -> Path:
+        return self.folder / f"worker-{part}.json"
+
+    @staticmethod
+    async def _until(holds: Any, what: str, within_s: float = _START_S, step_s: float = _STEP_S) -> None:
+        try:
+            async with asyncio.timeout(within_s):
+                while not holds():  # noqa: ASYNC110 (what is waited for happens in other processes)
+                    await asyncio.sleep(step_s)
+        except TimeoutError:
+            raise LoadError(f"{what} within {within_s:.0f} s") from None
