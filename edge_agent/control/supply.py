@@ -14,8 +14,12 @@ from edge_agent.model.intent import Schedule
 from edge_agent.model.supply import SupplyFunction, total
 from edge_agent.model.values import PowerBounds, Snapshot
 
-ROUND_TRIP = 0.85  # of a battery with its inverter; half of the loss each way
-_ONE_WAY = math.sqrt(ROUND_TRIP)
+# Into the storage and out of it, with the inverter, and what passing energy through wears off it: what the coordinator
+# plans with, so that a site follows a price as it would have been planned at it.
+IN_EFFICIENCY = 0.95
+OUT_EFFICIENCY = 0.9
+WEAR_TICKS = 500  # each way: 0.01 currency/kWh there and back
+ROUND_TRIP = IN_EFFICIENCY * OUT_EFFICIENCY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +37,11 @@ class PriceBand:
 def battery(*, stored_value_ticks: int, charge_limit_w: float, discharge_limit_w: float) -> SupplyFunction:
     """Charges below what the energy is worth once it is in, discharges above what it is worth once it is out.
 
-    Between the two, which a round trip's losses part, it rests. Limits are magnitudes [W].
+    Between the two, which a round trip's losses and wear part, it rests. Limits are magnitudes [W].
     """
-    in_ticks, out_ticks = stored_value_ticks * _ONE_WAY, stored_value_ticks / _ONE_WAY
-    buy, sell = math.floor(min(in_ticks, out_ticks)), math.ceil(max(in_ticks, out_ticks))
+    buy = round(stored_value_ticks * IN_EFFICIENCY - WEAR_TICKS)
+    sell = round(stored_value_ticks / OUT_EFFICIENCY + WEAR_TICKS)
+    buy, sell = min(buy, sell), max(buy, sell)
     return total(
         (SupplyFunction.step(buy, -charge_limit_w, 0.0), SupplyFunction.step(sell, 0.0, discharge_limit_w)),
     )
