@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from cloud import (
+    approve_commands,
     claim_files,
     commands,
     config,
@@ -283,6 +284,7 @@ def _parser() -> argparse.ArgumentParser:
     people_commands.register(groups, _command)
     stop_commands.register(groups, _command)
     update_commands.register(groups, _command)
+    approve_commands.register(groups, _command)
 
     audit = groups.add_parser("audit", help="who did what").add_subparsers(required=True, metavar="COMMAND")
     verify = _command(

@@ -106,6 +106,29 @@ class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     path: Annotated[Path | None, Meta(description="a folder that every process of the coordinator sees")] = None
 
 
+class AreaLimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How far one grid connection area is moved without a second person."""
+
+    step_w: Annotated[float, Meta(gt=0, description="watts at once")] = 10e6
+    ramp_w_per_min: Annotated[float, Meta(gt=0, description="watts in any minute, one way")] = 20e6
+    direction_changes_per_hour: Annotated[int, Meta(ge=1, description="1 or more")] = 60
+
+
+class AreaConfig(AreaLimitsConfig, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A grid connection area: whose sites hang on one feeder, substation or zone."""
+
+    name: GroupName
+    groups: Annotated[tuple[GroupName, ...], Meta(min_length=1, description="the groups whose sites are in it")]
+
+
+class FleetGuardConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Dispatches that are stopped until a second person grants them (`vpp-cloud approve`)."""
+
+    # Of all sites that no area names.
+    elsewhere: Annotated[AreaLimitsConfig, Meta(description="a table [fleet_guard.elsewhere]")] = AreaLimitsConfig()
+    areas: Annotated[tuple[AreaConfig, ...], Meta(description="tables [[fleet_guard.areas]]")] = ()
+
+
 class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file. Without a [market] nothing is traded."""
 
@@ -115,6 +138,7 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     ledger: Annotated[LedgerConfig, Meta(description="a table [ledger]")] = LedgerConfig()
     history: Annotated[HistoryConfig, Meta(description="a table [history]")] = HistoryConfig()
     console: Annotated[ConsoleConfig, Meta(description="a table [console]")] = ConsoleConfig()
+    fleet_guard: Annotated[FleetGuardConfig, Meta(description="a table [fleet_guard]")] = FleetGuardConfig()
     market: Annotated[MarketConfig | None, Meta(description="a table [market]")] = None
 
 
@@ -152,6 +176,12 @@ def _check_whole(config: CoordinatorConfig, path: Path) -> None:
     for port, times in fixed.items():
         if times > 1:
             raise SettingsError(f"{path}: $.listen: port {port} is given to {times} servers; each needs its own")
+    named = Counter(area.name for area in config.fleet_guard.areas)
+    grouped = Counter(group for area in config.fleet_guard.areas for group in area.groups)
+    for key, found in (("name", named), ("groups", grouped)):
+        for value, times in found.items():
+            if times > 1:
+                raise SettingsError(f"{path}: $.fleet_guard.areas[...].{key}: {value!r} is given {times} times")
     if config.market is None:
         return
     products = Counter(offer.product for offer in config.market.offers)

@@ -16,6 +16,7 @@ from typing import Any, Final
 import nats.errors
 from nats.aio.client import Client
 
+from cloud.gateway.fleet_guard import FleetGuard, SecondPersonNeeded
 from cloud.identity.signing import CommandSigner
 from cloud.store.audit import COORDINATOR
 from cloud.store.ledger import Ledger
@@ -38,6 +39,10 @@ class BroadcastNotSent(Exception):
     """There is no connection to the broker: the group was not told."""
 
 
+class BroadcastHeld(BroadcastNotSent):
+    """The fleet guard stopped it: it waits for a second person."""
+
+
 @dataclass(slots=True)
 class _Group:
     """Where a group's numbers stand, and what was said since the last entry in the audit log."""
@@ -55,7 +60,16 @@ class _Group:
 class BroadcastSender:
     """The one way to say something to a group. One message a group and cycle: what is not fresh is worth nothing."""
 
-    def __init__(self, nc: Client, signer: CommandSigner, ledger: Ledger, utc_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        nc: Client,
+        signer: CommandSigner,
+        ledger: Ledger,
+        utc_ms: Callable[[], int],
+        guard: FleetGuard | None = None,
+    ) -> None:
+        """guard: of the fleet; None where nothing is sent that moves power."""
+        self._guard = guard
         self._nc = nc
         self._signer = signer
         self._ledger = ledger
@@ -67,7 +81,8 @@ class BroadcastSender:
 
         expires_ms: UTC; sites hold it until then at the latest. actor: who sends it, for the audit log.
         Raises ValueError for a name that is none or an expiry that is past or further than a day ahead,
-        BroadcastNotSent while the broker cannot be reached: it is not kept for later. Raises LedgerError.
+        BroadcastNotSent while the broker cannot be reached: it is not kept for later; BroadcastHeld where it needs a
+        second person. Raises LedgerError.
         """
         kind = _KIND_OF_BODY[body.DESCRIPTOR]
         subject = subjects.broadcast(group, kind)
@@ -78,6 +93,11 @@ class BroadcastSender:
         async with state.turn:
             if not self._nc.is_connected:
                 raise BroadcastNotSent(f"{subject}: the broker cannot be reached")
+            if self._guard is not None:
+                try:
+                    await asyncio.to_thread(self._guard.admit_broadcast, group, body, expires_ms, actor)
+                except SecondPersonNeeded as error:
+                    raise BroadcastHeld(str(error)) from error
             sequence = await self._next(group, state, now_ms)
             message = broadcast_pb2.Broadcast(group=group, sequence=sequence, issued_ms=now_ms, expires_ms=expires_ms)
             getattr(message, kind).CopyFrom(body)

@@ -15,6 +15,7 @@ from nats.js.api import RawStreamMsg
 from nats.js.errors import Error as JetStreamError
 from nats.js.errors import NotFoundError
 
+from cloud.gateway.fleet_guard import FleetGuard, SecondPersonNeeded
 from cloud.identity.signing import CommandSigner
 from cloud.model.records import IntentRecord
 from cloud.store.audit import COORDINATOR
@@ -44,6 +45,10 @@ class IntentNotSent(Exception):
     """The broker did not take an intent: the site was not told."""
 
 
+class IntentHeld(IntentNotSent):
+    """The fleet guard stopped it: it waits for a second person."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mended:
     """What the broker kept instead, and the sequence that stands there again; None where nothing is in force."""
@@ -55,7 +60,16 @@ class Mended:
 class IntentSender:
     """The one way to ask something of a site."""
 
-    def __init__(self, nc: Client, signer: CommandSigner, ledger: Ledger, utc_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        nc: Client,
+        signer: CommandSigner,
+        ledger: Ledger,
+        utc_ms: Callable[[], int],
+        guard: FleetGuard | None = None,
+    ) -> None:
+        """guard: of the fleet; None where nothing is sent that moves power."""
+        self._guard = guard
         self._js = nc.jetstream(timeout=_ACK_S)
         self._signer = signer
         self._ledger = ledger
@@ -69,11 +83,16 @@ class IntentSender:
         """The sequence number under which the broker keeps the intent now. actor: who asks, for the audit log.
 
         Raises ValueError for a kind that does not fit the body, LedgerError for an unknown site or times that cannot
-        be, IntentNotSent when the broker does not answer.
+        be, IntentNotSent when the broker does not answer, IntentHeld when it needs a second person.
         """
         subject = subjects.intent(site, kind)
         content = MessageToJson(_with_body(body, kind), indent=None, preserving_proto_field_name=True)
         async with self._turns[site, kind]:
+            if self._guard is not None:
+                try:
+                    await asyncio.to_thread(self._guard.admit_intent, site, body, expires_ms, actor)
+                except SecondPersonNeeded as error:
+                    raise IntentHeld(str(error)) from error
             record = await asyncio.to_thread(
                 self._ledger.record_intent,
                 site,

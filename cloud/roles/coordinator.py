@@ -7,11 +7,14 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
+import msgspec
 import nats.errors
 from nats.js import JetStreamContext
 from nats.js.errors import Error as JetStreamError
 
-from cloud.config import MessagingConfig
+from cloud.config import FleetGuardConfig, MessagingConfig
+from cloud.dispatch.fleet_guard import AreaLimits
+from cloud.gateway.fleet_guard import ELSEWHERE, FleetGuard
 from cloud.gateway.guard import IntentGuard
 from cloud.gateway.intents import IntentSender
 from cloud.gateway.lease import Lease, ensure_bucket
@@ -26,6 +29,7 @@ from cloud.model.role import Role
 from cloud.parts import Parts
 from cloud.roles.foundation import START_S, Foundation, utc_ms
 from cloud.roles.leadership import Leadership
+from cloud.store.ledger import Ledger
 
 _ANSWER_S: Final = 10.0
 _RETRY_S: Final = 0.5
@@ -67,7 +71,8 @@ async def lead(on: Foundation, parts: Parts) -> None:
     parts.on_stop("last audit checkpoint", partial(asyncio.to_thread, notary.sign))
     parts.run("audit", notary.run())
     parts.run("revoker", Revoker(on.ledger, on.keyring, on.account, on.link).run())
-    sender = IntentSender(await on.connect("intents", parts), on.keyring.signer, on.ledger, utc_ms)
+    limits = await asyncio.to_thread(fleet_guard, on.config.fleet_guard, on.ledger)
+    sender = IntentSender(await on.connect("intents", parts), on.keyring.signer, on.ledger, utc_ms, limits)
     await _guard(on, parts, sender)
     reports = await on.connect("reports", parts)
     parts.run("reports", ReportWorker(reports, ledger=on.ledger, utc_ms=utc_ms).run())
@@ -76,6 +81,21 @@ async def lead(on: Foundation, parts: Parts) -> None:
         parts.on_stop("market client", market.close)
         desk = Desk(on.config.market, on.ledger, on.history, on.fleet, sender, market, utc_ms)
         parts.run("desk", desk.run())
+
+
+def fleet_guard(config: FleetGuardConfig, ledger: Ledger) -> FleetGuard:
+    """What stands before every sender; a change of its limits is in the audit log."""
+    areas = {area.name: area for area in config.areas}
+    text = msgspec.json.encode(config).decode()
+    ledger.note_limits(text, utc_ms(), "configuration")
+    limits = {
+        name: AreaLimits(
+            step_w=area.step_w, ramp_w_per_min=area.ramp_w_per_min, turns_per_hour=area.direction_changes_per_hour
+        )
+        for name, area in {ELSEWHERE: config.elsewhere, **areas}.items()
+    }
+    groups = {group: area.name for area in config.areas for group in area.groups}
+    return FleetGuard(ledger, limits, groups, utc_ms)
 
 
 async def _guard(on: Foundation, parts: Parts, sender: IntentSender) -> None:

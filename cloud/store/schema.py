@@ -354,6 +354,29 @@ def _updates(db: Tables) -> None:
     )
 
 
+def _approvals(db: Tables) -> None:
+    _create(
+        db,
+        "approvals",
+        {
+            "number": int,
+            "area": str,
+            "from_w": float,
+            "to_w": float,
+            "reason": str,
+            "asked_by": str,
+            "asked_ms": int,
+            "granted_by": str,
+            "granted_ms": int,
+            "denied_by": str,
+            "denied_ms": int,
+            "used_ms": int,
+        },
+        pk="number",
+        optional=("granted_by", "granted_ms", "denied_by", "denied_ms", "used_ms"),
+    )
+
+
 MIGRATIONS: Final[tuple[Callable[[Tables], None], ...]] = (
     _registry_and_trades,
     _claims_name_their_user,
@@ -367,6 +390,7 @@ MIGRATIONS: Final[tuple[Callable[[Tables], None], ...]] = (
     _remote_configurations,
     _gateways_are_known_by_their_keys,
     _updates,
+    _approvals,
 )
 """Migration i brings schema i to i + 1; the database holds the number of those applied."""
 
