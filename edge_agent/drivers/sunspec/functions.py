@@ -1,8 +1,8 @@
-"""Functions of an inverter's own: frequency droop (711, 127) and curves (705 volt-var, 706 volt-watt, 712 watt-var).
+"""An inverter's own functions: frequency droop (711, 127, 134) and curves (705 volt-var, 706 volt-watt, 712 watt-var).
 
 A model of the newer kind holds several sets of settings. The first is in force and can only be read; another is
 written, its number is put into the request point, and the result point tells when the device has taken it over, or that
-it will not. Model 127 has one set, written in place.
+it will not. Models 127 and 134 are written in place.
 
 Each function knows what it should say, compares that with what the device says, and writes only where they differ.
 """
@@ -22,6 +22,7 @@ ADOPTED_WITHIN_S = 3.0
 _POLL_S = 0.1
 _ENABLED = 1  # Ena; ModEna, bit 0
 _WRITABLE = 0  # ReadOnly
+_CHOICE = "ActCrv"  # which curve of model 134 counts
 _IN_PROGRESS, _COMPLETED = 0, 1  # AdptCrvRslt, AdptCtlRslt; else it failed
 
 
@@ -97,8 +98,11 @@ class GridFunction:
         switch = self._switch()
         settings = {field: raw for field, raw in in_force.items() if field is not switch}
         if sets is None:
-            await write_points(registers, settings)
-            await self._until(registers, settings)
+            # A curve is whole before it is chosen.
+            for part in (False, True):
+                step = {field: raw for field, raw in settings.items() if (field.path == _CHOICE) is part}
+                await write_points(registers, step)
+                await self._until(registers, step)
         elif await read_points(registers, settings) != settings:
             await self._adopt(registers, image, sets, settings)
         await write_points(registers, {switch: _ENABLED})

@@ -46,9 +46,10 @@ class KeptFunctions:
             elif points is not None:
                 self._lacking.append(f"{key} is configured, and the device has no model {model_id}")
         if self._droop is not None and self._droop_model is None:
-            self._lacking.append("local_droop is configured, and the device has neither model 711 nor model 127")
-        elif self._droop is not None and self._droop_model is not None and self._droop_model.model_id == 127:
-            self._lacking.append("local_droop: model 127 lowers power above nominal, and does nothing below it")
+            self._lacking.append("local_droop is configured, and the device has none of the models 711, 127 and 134")
+        elif self._droop is not None and self._droop_model is not None and self._droop_model.model_id != 711:
+            model_id = self._droop_model.model_id
+            self._lacking.append(f"local_droop: model {model_id} lowers power above nominal, and does nothing below it")
         self._refused: list[str] = []
         self._drifts: tuple[str, ...] = ()
         self._settable: SunSpecLocalDroop | None = None

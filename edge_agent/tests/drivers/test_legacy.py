@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from edge_agent.model.config import LocalDroopConfig
 from edge_agent.model.devices import DeviceFault, DeviceRejected
 from edge_agent.model.values import Applied, Setpoint
 
@@ -145,3 +146,30 @@ async def test_release_that_does_not_take_is_told(serve: Any, opened: Any, legac
     server.deaf = True
     with pytest.raises(DeviceRejected, match="model 124 StorCtl_Mod is still 3, 0 was written"):
         await device.control.release()
+
+
+def frequency_watt(**changes: Any) -> dict[str, Any]:
+    """Model 134 with two curves, of which the first is the manufacturer's."""
+    points = {name: value for n in range(1, 21) for name, value in ((f"Hz{n}", 6000), (f"W{n}", 100))}
+    curves = [{"ActPt": 2, **points, "ReadOnly": flag} for flag in (1, 0)]
+    model = {"ID": 134, "ActCrv": 1, "ModEna": 0, "NCrv": 2, "NPt": 20, "Hz_SF": -2, "W_SF": 0, "curve": curves}
+    return model | changes
+
+
+async def test_a_curve_of_power_over_frequency_is_an_older_inverters_droop(
+    serve: Any, opened: Any, legacy_models: Any
+) -> None:
+    server = await serve([*legacy_models, frequency_watt()])
+    droop = LocalDroopConfig(deadband_over_hz=0.2, droop_over=0.05)
+    device = await opened(server, local_droop=droop)
+    assert device.findings == ("local_droop: model 134 lowers power above nominal, and does nothing below it",)
+    shown = device.local_droop.droop
+    assert (shown.deadband_over_hz, shown.droop_over) == (pytest.approx(0.2), pytest.approx(0.05))
+    # By hand: 60.20 Hz is the end of the deadband, and 5 % of 60 Hz further all power is gone.
+    assert [server.get(134, name) for name in ("ActCrv", "ModEna")] == [2, 1]
+    _, model = server.placed[134]  # as just read
+    makers, ours = model.groups["curve"]
+    assert [ours.points[name].value for name in ("ActPt", "Hz1", "W1", "Hz2", "W2")] == [2, 6020, 100, 6320, 0]
+    assert makers.points["Hz1"].value == 6000  # the manufacturer's stays as it was
+    chosen = [address for address, _ in server.writes].index(server.address(134, "ActCrv"))
+    assert max(a for a, _ in server.writes[:chosen]) > server.address(134, "ActCrv")  # the curve was written before
