@@ -41,6 +41,7 @@ class SupplyReport:
             if self._told is not None and self._told.stands:
                 self._tell(_NOTHING, None, (0.0, 0.0), snapshot.at_s, utc_ms)
             return
+        function = function.clipped(snapshot.bounds)  # it may be as old as a second
         told = self._told
         if told is not None and told.stands:
             age_s = snapshot.at_s - told.at_s

@@ -1,14 +1,21 @@
-"""The coordinator's schedule and the site's supply function, which share only the value of stored energy, agree."""
+"""Coordinator and site agree on supply functions: in what a schedule says, and in what a price moves."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cloud.dispatch.prices import Price, PriceGrid
+from cloud.dispatch.rows import powers_at
+from cloud.fleet.supply import SupplyColumns
 from cloud.markets.planning import TICKS_PER_KWH
 from cloud.optimise.problem import Horizon, Storage
 from cloud.optimise.schedule import Problem, solve
 from edge_agent.control.supply import battery
+from edge_agent.runtime.testing import Bench
+from protos.vpp.v1 import broadcast_pb2, intent_pb2
 
 POWER_W = 3_000.0
 ROUNDED_TICKS = 3  # of value and of both prices
@@ -55,3 +62,48 @@ def test_at_its_own_prices_a_plan_is_on_the_supply_function(
         # and where the price is no tie, to the watt
         if least_w == most_w:
             assert power_w == pytest.approx(least_w, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("soc", "pv_w", "values", "service"),
+    [
+        pytest.param(0.5, 0.0, (5_000,), "", id="a battery"),
+        pytest.param(0.5, 1_800.0, (5_000,), "", id="and sun"),
+        pytest.param(0.1025, 1_800.0, (23_684,), "", id="nearly empty"),
+        pytest.param(0.95, 1_800.0, (-40_000,), "", id="full, and a burden"),
+        pytest.param(0.5, 1_800.0, (), "", id="of unknown worth"),
+        pytest.param(0.5, 1_800.0, (5_000,), "gb-dc", id="beside a service"),
+    ],
+)
+async def test_a_site_gives_at_a_price_what_the_coordinator_reads_off_its_function(
+    tmp_path: Path, soc: float, pv_w: float, values: tuple[int, ...], service: str
+) -> None:
+    """Through the messages: the agent's own report, as the coordinator keeps it; its own prices, as the agent hears."""
+    columns, bench = SupplyColumns(PriceGrid()), Bench(tmp_path)
+    try:
+        await bench.agent.site.open_all()
+        bench.home.soc, bench.home.pv_w = soc, pv_w
+        bench.home.frequency_hz = lambda now_s: 50.0
+        bench.schedule([700], stored_value_ticks=values)
+        if service:
+            bench.arm(service, 1_500)
+        follow = intent_pb2.FollowPrice(group="north", fallback_ticks=0)
+        bench.send(0.0, 3600.0, intent_pb2.Intent(price=follow))
+        await bench.run_for(11.0)
+        told = [message.supply for message in bench.received if message.WhichOneof("body") == "supply"]
+        assert columns.update(
+            np.zeros(len(told), np.int64), [t.SerializeToString() for t in told], bench.clock.utc_ms()
+        )
+        assert columns.refused.total() == 0
+        assert columns.in_force(bench.clock.utc_ms()).tolist() == [True]
+        assert (columns.lower_w[0], columns.upper_w[0]) == (told[-1].lower_w, told[-1].upper_w)
+        for ticks in sorted({tick + by for tick in told[-1].ticks for by in (-1, 0, 1)}):
+            for share in (0.0, 0.25, 1.0):
+                price = Price(ticks, share, 0.0)
+                said = broadcast_pb2.Price(ticks=ticks, step_share_e6=round(share * 1e6))
+                bench.broadcast(broadcast_pb2.Broadcast(price=said))
+                await bench.run_for(0.15)
+                read_w = powers_at(columns.rows, columns.grid.position(price))[0]
+                assert bench.home.power_w == pytest.approx(read_w, abs=1.0), (ticks, share)
+    finally:
+        bench.close()
