@@ -29,6 +29,7 @@ from cloud.identity.keyring import Keyring, open_keyring
 from cloud.identity.rotation import Level, Rotation
 from cloud.store.ledger import Ledger
 from hil.bench.security_agents import AgentData, AgentsFile, user_key
+from hil.bench.verify import verify_figures
 from hil.run.collect import machine
 from hil.run.processes import ChainError, Processes
 from protos.vpp.v1 import site_pb2_grpc
@@ -54,6 +55,7 @@ def bench_security(*, agents: int, say: Callable[[str], None]) -> dict[str, Any]
 
 def _measured(data: DataFolder, processes: Processes, agents: int, say: Callable[[str], None]) -> dict[str, Any]:
     figures: dict[str, Any] = {"agents": agents, "machine": machine(), "load": os.getloadavg()[0]}
+    figures |= verify_figures()
     processes.start("coordinator", ["vpp-cloud", "run", "--data", str(data.path)])
     served = _served(data, processes)
     keyring = open_keyring(data.keys, None, now=_now(), passphrase=data.passphrase())
