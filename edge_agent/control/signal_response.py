@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from edge_agent.control.response import ResponseState, follow, ready, recall_following
 from edge_agent.model.values import Sample
-from protos.services import Signal
+from protos.services import Service, Signal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,3 +61,14 @@ class SignalLaw:
 
     def hold_left_s(self, state: ResponseState, now_s: float) -> float:
         return 0.0 if state.recalled else self.signal.sustain_s
+
+
+def misfit(service: Service, *, swing_s: float) -> str:
+    """Why a service that follows a signal cannot be kept here; empty where it can.
+
+    swing_s: what the site's own ramp limit needs for the contracted power [s].
+    """
+    allowed_s = service.timing.full_delivery_s
+    if swing_s <= allowed_s:
+        return ""
+    return f"{service.id} must be delivered whole within {allowed_s:g} s, and the site's own ramp takes {swing_s:.1f} s"

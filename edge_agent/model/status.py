@@ -37,8 +37,8 @@ def sentences(control: Mapping[str, Any] | None, now_ms: int) -> Iterator[tuple[
         yield "Service", _service(service)
     if not control.get("services"):
         yield "Service", "None is armed."
-    if envelope := control.get("envelope_id"):
-        yield "Envelope", f"The grid operator limits the connection, by {envelope}."
+    if (envelope := control.get("envelope_id")) is not None:
+        yield "Envelope", f"The grid operator limits the connection{f', by {envelope}' if envelope else ''}."
     if guard := control.get("guard_note"):
         yield "Guard", f"The coordinator is not followed at once: {guard}."
     yield "Frequency", _frequency(control)

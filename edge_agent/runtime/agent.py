@@ -9,6 +9,7 @@ from typing import Any, assert_never
 from google.protobuf.message import DecodeError
 
 from edge_agent.control import energy
+from edge_agent.control.signal_response import misfit as signal_misfit
 from edge_agent.model.clock import Clock
 from edge_agent.model.config import AgentConfig, ControlConfig
 from edge_agent.model.intent import (
@@ -284,12 +285,12 @@ class Agent:
                     return "the inverter has no storage to hold power back with"
                 if reason := energy.misfit(plant.storage, body, swing_w=self._swing_w(rated_w)):
                     return reason
-                if body.service.signal is not None:
-                    return ""
                 if any(arm.award_id == body.award_id for arm, _ in self._decision.services):
                     return ""  # said again: what is armed is not ended by a measurement that is late just now
                 ramp_w_per_s = self.config.control.ramp_w_per_s
                 swing_s = body.contracted_w / ramp_w_per_s if ramp_w_per_s is not None else 0.0
+                if body.service.signal is not None:
+                    return signal_misfit(body.service, swing_s=swing_s)
                 return self._frequency.misfit(body.service, swing_s=swing_s)
             case Schedule() | PowerSetpoint() | FollowPrice():
                 return ""

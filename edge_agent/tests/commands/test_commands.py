@@ -99,6 +99,26 @@ def test_status_in_words_says_what_the_site_does_and_why() -> None:
     assert "Control" not in words
 
 
+def test_status_says_what_is_asked_beside_the_schedule() -> None:
+    assert not {"Stop", "Envelope"} & dict(sentences(CONTROL, NOW_MS)).keys()
+    asked = {
+        "stopped": "smoke in the hall",
+        "envelope_id": "dso-7",
+        "setpoint_source": "setpoint",
+        "setpoint_reason": "a test run",
+    }
+    words = dict(sentences(CONTROL | asked, NOW_MS))
+    assert words["Stop"] == "Emergency stop, until it is lifted: Smoke in the hall."
+    assert words["Envelope"] == "The grid operator limits the connection, by dso-7."
+    assert words["Power"].endswith("by an operator's setpoint. A test run.")
+    note = "group north has heard no price yet: fallback price 50.00"
+    words = dict(sentences(CONTROL | {"setpoint_source": "price", "price_note": note, "envelope_id": ""}, NOW_MS))
+    assert words["Power"].endswith(
+        "by the price that was broadcast. Group north has heard no price yet: fallback price 50.00."
+    )
+    assert words["Envelope"] == "The grid operator limits the connection."
+
+
 def test_status_of_an_agent_that_stands_still_says_so_first() -> None:
     about, words = next(iter(sentences(CONTROL, NOW_MS + 3_600_000)))
     assert (about, words) == (

@@ -1,7 +1,10 @@
 """The real loop on a fake home: a price, an addressed setpoint, the grid operator's limits, a regulation signal."""
 
+from pathlib import Path
+
 import pytest
 
+from edge_agent.model.config import ControlConfig
 from edge_agent.runtime.testing import Bench
 from protos.vpp.v1 import broadcast_pb2, intent_pb2, supply_pb2
 
@@ -237,3 +240,18 @@ async def test_a_signal_needs_a_group(bench: Bench) -> None:
     sequence = bench.arm("pjm-rega", 1000)
     await bench.run_for(0.5)
     assert bench.acks() == [(sequence, "REFUSED")]
+
+
+@pytest.mark.parametrize(
+    ("ramp_w_per_s", "state"),
+    [pytest.param(99.0, "REFUSED", id="too slow: 10.1 s"), pytest.param(101.0, "ACTIVE", id="just fast enough")],
+)
+async def test_a_signal_needs_a_ramp_that_can_follow_it(tmp_path: Path, ramp_w_per_s: float, state: str) -> None:
+    bench = Bench(tmp_path, ControlConfig(ramp_w_per_s=ramp_w_per_s))
+    try:
+        await bench.agent.site.open_all()
+        sequence = bench.arm("pjm-rega", 1000, group="north")
+        await bench.run_for(0.5)
+        assert bench.acks() == [(sequence, state)]
+    finally:
+        bench.close()
