@@ -32,7 +32,17 @@ _STATE: Final = {
     report_pb2.Acknowledgement.STATE_EXPIRED: IntentState.EXPIRED,
     report_pb2.Acknowledgement.STATE_RELEASED: IntentState.RELEASED,
 }
-
+# What a site refused, or was stopped by, is in the audit log as well.
+_AUDITED: Final = (
+    "broadcast.refused",
+    "command_key.refused",
+    "guard.limited",
+    "intent.foreign",
+    "stop.ordered",
+    "stop.lifted",
+)
+_SEQUENCES: Final = 1 << 63  # more than the ledger ever gives
+_AUDITED_AGAIN_MS: Final = 60_000  # of a site and code: a stolen gateway shall not fill the log
 
 Report = TypeVar("Report", report_pb2.Event, report_pb2.Acknowledgement)
 
@@ -49,6 +59,7 @@ class ReportWorker:
         self._ledger = ledger
         self._utc_ms = utc_ms
         self._sites: set[str] = set()
+        self._audited_ms: dict[tuple[str, str], int] = {}
 
     async def run(self) -> None:
         """Reads until cancelled. Raises StreamClosed."""
@@ -103,7 +114,8 @@ class ReportWorker:
     def _keep_event(self, site: str, data: bytes) -> None:
         event = _parsed(report_pb2.Event(), data)
         _check_sender(site, event.site, event.event_id)
-        self._ledger.add_event(
+        self._add_and_audit(
+            site,
             EventRecord(
                 site=site,
                 event_id=event.event_id,
@@ -111,8 +123,16 @@ class ReportWorker:
                 severity=_SEVERITY.get(event.severity, Severity.WARNING),
                 code=_line("code", event.code),
                 text=_line("text", event.text),
-            )
+            ),
         )
+
+    def _add_and_audit(self, site: str, event: EventRecord) -> None:
+        now_ms = self._utc_ms()
+        if not self._ledger.add_event(event) or event.code not in _AUDITED:
+            return
+        if now_ms - self._audited_ms.get((site, event.code), -_AUDITED_AGAIN_MS) >= _AUDITED_AGAIN_MS:
+            self._audited_ms[site, event.code] = now_ms
+            self._ledger.audit(f"site.{event.code}", actor=f"site:{site}", subject=site, at_ms=now_ms, text=event.text)
 
     def _keep_acknowledgement(self, site: str, data: bytes) -> None:
         ack = _parsed(report_pb2.Acknowledgement(), data)
@@ -120,7 +140,25 @@ class ReportWorker:
         state = _STATE.get(ack.state)
         if state is None:
             raise _Bad(f"acknowledgement state {ack.state} is unknown")
-        if self._ledger.intent(site, ack.kind, _sequence(ack.sequence)) is None:
+        refused = state is IntentState.REFUSED
+        if (refused and ack.sequence >= _SEQUENCES) or (
+            self._ledger.intent(site, ack.kind, _sequence(ack.sequence)) is None
+        ):
+            if refused:
+                # Nobody here asked for it: somebody else did, or tried to.
+                what = f"refuses {_line('code', ack.kind)} {ack.sequence}, which was never sent"
+                self._add_and_audit(
+                    site,
+                    EventRecord(
+                        site=site,
+                        event_id=ack.event_id,
+                        at_ms=_instant(ack.at_ms),
+                        severity=Severity.ALARM,
+                        code="intent.foreign",
+                        text=f"{what}: {_line('reason', ack.reason)}",
+                    ),
+                )
+                return
             raise _Bad(f"acknowledges an intent that was never sent: {_line('code', ack.kind)} {ack.sequence}")
         at_ms, reason = _instant(ack.at_ms), _line("reason", ack.reason)
         news = self._ledger.update_intent_state(site, ack.kind, ack.sequence, state, reason, at_ms)
@@ -180,7 +218,7 @@ def _instant(utc_ms: int) -> int:
 
 
 def _sequence(number: int) -> int:
-    if number >= 1 << 63:
+    if number >= _SEQUENCES:
         raise _Bad(f"sequence {number} is none of ours")
     return number
 

@@ -112,6 +112,28 @@ async def test_acknowledgements_move_the_intent_on_and_a_refusal_is_told(reports
     assert reports.told == [("home-01", "intent.refused", Severity.WARNING, "refuses service 2: signature")]
 
 
+@pytest.mark.parametrize("sequence", [9, 2**64 - 1])
+async def test_a_site_that_refuses_what_was_never_sent_raises_the_alarm(reports: Reports, sequence: int) -> None:
+    refusal = ack("1", Acknowledgement.STATE_REFUSED, sequence=sequence, reason="the signature is wrong")
+    again = ack("2", Acknowledgement.STATE_REFUSED, sequence=sequence, reason="the signature is wrong")
+    async with reports.read():
+        await reports.send(refusal, again)
+        await reports.kept(2)
+    text = f"refuses service {sequence}, which was never sent: the signature is wrong"
+    assert reports.told == [("home-01", "intent.foreign", Severity.ALARM, text)] * 2
+    [entry] = [entry for entry in reports.ledger.audit_entries() if entry.action == "site.intent.foreign"]
+    assert (entry.actor, entry.subject) == ("site:home-01", "home-01"), "once a minute: its gateway may be stolen"
+
+
+async def test_what_a_site_refuses_or_is_stopped_by_is_in_the_audit_log(reports: Reports) -> None:
+    async with reports.read():
+        codes = ["broadcast.refused", "stop.ordered", "guard.limited", "device.lost"]
+        await reports.send(*(event(f"{n}", code=code) for n, code in enumerate(codes)))
+        await reports.kept(4)
+    acts = [entry.action for entry in reports.ledger.audit_entries() if entry.action.startswith("site.")]
+    assert acts == ["site.added", "site.broadcast.refused", "site.stop.ordered", "site.guard.limited"]
+
+
 @pytest.mark.parametrize(
     ("message", "why"),
     [
