@@ -1,4 +1,4 @@
-"""An hour without the cloud, in virtual time: the service is delivered every time, and every sample is in the journal."""
+"""An hour without the cloud, in virtual time: every service call is delivered, and every sample is in the journal."""
 
 from pathlib import Path
 
