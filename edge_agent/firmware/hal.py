@@ -88,8 +88,8 @@ if RP2 or ESP32:
             except Exception:  # what a bus without an answer raises differs from port to port
                 self._address = None
                 return None
-            # 85.0 is what the sensor shows before its first conversion
-            return None if value is None or value == 85.0 else round(10 * value)
+            # 85 degrees, which a sensor that lost its power shows at first, are hot: the load stays off for that second
+            return None if value is None else round(10 * value)
 
     class _Thermistor:
         def __init__(self, read_u16, settings):
@@ -162,8 +162,12 @@ if RP2:
             memory = bytearray(4 * self.RING)
             first = -uctypes.addressof(memory) % (2 * self.RING)
             self._ring = memoryview(memory)[first : first + 2 * self.RING]
-            self._how = 4 | (self._inputs - 1) << 4
-            machine.mem32[base + 0x10] = (48_000_000 // (rate_hz * self._inputs) - 1) << 8
+            # The divider has 16 bits: below 733 samples a second only each so-and-so-many one is taken.
+            period = 48_000_000 // (rate_hz * self._inputs)
+            thin = 1 + (period - 1) // 65536
+            self._stride = thin * self._inputs
+            self._how = 4 | (self._stride - 1) << 4
+            machine.mem32[base + 0x10] = (period // thin - 1) << 8
             machine.mem32[base + 0x08] = 1 << 24 | 1 << 3 | 1  # request DMA from one sample up
             self._dma = rp2.DMA()
             # A channel prints as DMA(n), and tells its number in no other way; its count stands at 8 of its registers.
@@ -188,7 +192,7 @@ if RP2:
 
         def poll(self, estimator):
             """1: a hop was put at the estimator's place, 0: not yet, -1: samples were lost."""
-            hop = estimator.hop * self._inputs
+            hop = estimator.hop * self._stride
             waiting = self.COUNT - (machine.mem32[self._left] & 0x0FFFFFFF) - self._taken
             if waiting > self.RING - hop or self._taken > 0x0FFFF000:
                 self._dma.active(0)

@@ -28,6 +28,10 @@ class UpdateFailed(Exception):
     """The firmware was not taken, or not kept; says why. What ran before runs."""
 
 
+class UpdateInterrupted(UpdateFailed):
+    """The device does not answer any more; the next attempt goes on where this one ended."""
+
+
 async def update_firmware(
     node: Microcontroller,
     image: bytes,
@@ -137,7 +141,7 @@ class _Update:
                 return
             except DeviceTimeout as error:
                 if attempt == ATTEMPTS - 1:
-                    raise UpdateFailed(str(error)) from error
+                    raise UpdateInterrupted(str(error)) from error
             except DeviceRejected as error:
                 raise UpdateFailed(str(error)) from error
             await self._sleep(POLL_S)

@@ -14,6 +14,7 @@ from edge_agent.model.config import AgentConfig
 from edge_agent.model.status import STATISTICS
 from edge_agent.runtime import folder
 from edge_agent.runtime.agent import Agent
+from edge_agent.runtime.firmware_delivery import keep_firmware
 from edge_agent.runtime.messages import Severity
 from edge_agent.runtime.site import OpenDevice
 from edge_agent.runtime.statistics import write_json
@@ -111,6 +112,9 @@ class ControlProcess:
                     group.create_task(self._agent.site.find_missing(self._agent.describe)),
                     group.create_task(self._agent.site.watch_findings()),
                     group.create_task(self._agent.site.keep_clocks()),
+                    group.create_task(
+                        keep_firmware(self._agent.site, self._config.data_dir, reporter=self._agent.reporter)
+                    ),
                     group.create_task(self._agent.remote.run(self._agent)),
                     group.create_task(self._keep_statistics()),
                 ]

@@ -162,6 +162,21 @@ class Site:
                         await device.microcontroller.write_clock(round(self._clock.monotonic_s() * 1e3))
             await self._sleep(_CLOCK_PERIOD_S)
 
+    def microcontrollers(self, program: str) -> list[str]:
+        """Names of the devices that run this program of our firmware, and may be written to."""
+        return [
+            name
+            for name, device in self._devices.items()
+            if device.microcontroller is not None and device.nameplate.model == program
+        ]
+
+    async def firmware_version(self, name: str) -> tuple[int, int, int] | None:
+        """What a microcontroller runs; None where the device is none. Raises DeviceTimeout, DeviceRejected."""
+        device = self._devices.get(name)
+        if device is None or device.microcontroller is None:
+            return None
+        return (await device.microcontroller.read_update()).version
+
     async def update_firmware(self, name: str, image: bytes) -> tuple[int, int, int]:
         """Installs a firmware in a microcontroller of the site beside the loop; the version that runs then.
 
