@@ -86,7 +86,8 @@ class IntentSender:
         be, IntentNotSent when the broker does not answer, IntentHeld when it needs a second person.
         """
         subject = subjects.intent(site, kind)
-        content = MessageToJson(_with_body(body, kind), indent=None, preserving_proto_field_name=True)
+        _check_kind(body, kind)
+        content = body_text(body)
         async with self._turns[site, kind]:
             if self._guard is not None:
                 try:
@@ -186,11 +187,15 @@ def sequence_of(data: bytes) -> int:
     return intent_pb2.Intent.FromString(intent_pb2.SignedIntent.FromString(data).intent).sequence
 
 
-def _with_body(body: Body, kind: str) -> intent_pb2.Intent:
+def body_text(body: Body) -> str:
+    """The body as the ledger keeps it: an Intent with nothing else in it, as protobuf JSON."""
     field = _FIELD_OF_BODY[body.DESCRIPTOR]
-    if subjects.INTENT_KIND_OF_BODY[field] != kind:
-        raise ValueError(f"intent of kind {kind!r} cannot carry {type(body).__name__}")
     intent = intent_pb2.Intent()
     getattr(intent, field).CopyFrom(body)
     getattr(intent, field).SetInParent()
-    return intent
+    return MessageToJson(intent, indent=None, preserving_proto_field_name=True)
+
+
+def _check_kind(body: Body, kind: str) -> None:
+    if subjects.INTENT_KIND_OF_BODY[_FIELD_OF_BODY[body.DESCRIPTOR]] != kind:
+        raise ValueError(f"intent of kind {kind!r} cannot carry {type(body).__name__}")

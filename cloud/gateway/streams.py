@@ -12,6 +12,7 @@ from protos import subjects
 _GIB: Final = 1 << 30
 _DAY_S: Final = 86_400.0
 _DUPLICATE_WINDOW_S: Final = 120.0
+_SUPPLY_S: Final = 3600.0  # sites tell what they would do every few minutes
 
 
 def stream_configs(telemetry_streams: int = 1, replicas: int = 1) -> list[StreamConfig]:
@@ -20,6 +21,7 @@ def stream_configs(telemetry_streams: int = 1, replicas: int = 1) -> list[Stream
     Agents retry a message under the same id: inside two minutes the second copy is dropped.
     Telemetry and reports wait here for ingest, which commits within seconds; age and size bound what an ingest that
     stands still may cost. Of intents only the last of each kind is of use, and a site reads it by direct get.
+    Of supply functions, too; they are told again, so that a broker that starts anew may begin without.
     """
     telemetry = [
         _stream(subjects.telemetry_stream(group), subjects.telemetry_stream_subjects(group, telemetry_streams)).evolve(
@@ -31,7 +33,10 @@ def stream_configs(telemetry_streams: int = 1, replicas: int = 1) -> list[Stream
     intents = _stream(subjects.INTENT_STREAM, subjects.INTENT_SUBJECTS).evolve(
         max_bytes=2 * _GIB, max_msgs_per_subject=1, allow_direct=True
     )
-    return [stream.evolve(num_replicas=replicas) for stream in (*telemetry, reports, intents)]
+    supply = _stream(subjects.SUPPLY_STREAM, subjects.SUPPLY_SUBJECTS).evolve(
+        max_bytes=2 * _GIB, max_msgs_per_subject=1, max_age=_SUPPLY_S, storage=StorageType.MEMORY
+    )
+    return [stream.evolve(num_replicas=replicas) for stream in (*telemetry, reports, intents, supply)]
 
 
 async def ensure_streams(js: JetStreamContext, telemetry_streams: int = 1, replicas: int = 1) -> None:

@@ -26,6 +26,7 @@ _SEVERITY: Final = {
     report_pb2.Event.SEVERITY_ALARM: Severity.ALARM,
 }
 _STATE: Final = {
+    report_pb2.Acknowledgement.STATE_RECEIVED: IntentState.RECEIVED,
     report_pb2.Acknowledgement.STATE_ACCEPTED: IntentState.ACCEPTED,
     report_pb2.Acknowledgement.STATE_REFUSED: IntentState.REFUSED,
     report_pb2.Acknowledgement.STATE_ACTIVE: IntentState.ACTIVE,

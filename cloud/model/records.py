@@ -101,6 +101,7 @@ class IntentState(StrEnum):
     """What became of an intent, as far as the coordinator knows."""
 
     ISSUED = "issued"  # sent, nothing heard yet
+    RECEIVED = "received"  # at the gateway, not yet checked
     ACCEPTED = "accepted"
     REFUSED = "refused"
     ACTIVE = "active"

@@ -12,11 +12,12 @@ from protos import subjects
 # Acknowledgements of the agent's two processes may cross: a state is only ever replaced by a later one.
 _RANK = {
     IntentState.ISSUED: 0,
-    IntentState.ACCEPTED: 1,
-    IntentState.ACTIVE: 2,
-    IntentState.REFUSED: 3,
-    IntentState.EXPIRED: 3,
-    IntentState.RELEASED: 3,
+    IntentState.RECEIVED: 1,
+    IntentState.ACCEPTED: 2,
+    IntentState.ACTIVE: 3,
+    IntentState.REFUSED: 4,
+    IntentState.EXPIRED: 4,
+    IntentState.RELEASED: 4,
 }
 
 

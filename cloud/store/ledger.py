@@ -3,6 +3,7 @@
 from typing import Final
 
 from cloud.store.approvals import Approvals
+from cloud.store.dispatching import DispatchBook
 from cloud.store.journal import Journal
 from cloud.store.people import People
 from cloud.store.registry import Registry
@@ -12,7 +13,7 @@ from cloud.store.updates import Updates
 LEDGER_FILE: Final = "ledger.db"  # in the data folder
 
 
-class Ledger(Registry, Journal, Trades, People, Updates, Approvals):
+class Ledger(Registry, Journal, Trades, People, Updates, Approvals, DispatchBook):
     """All that must never be lost, in one database that several threads and processes may have open.
 
     Methods are short and synchronous; each is one transaction, and `transaction()` joins several. Instants are given

@@ -17,7 +17,7 @@ _WRITER_LOCK: Final = 0x76_70_70  # of pg_advisory_xact_lock: one writing transa
 _CONNECT_S: Final = 3
 _SILENCE_MS: Final = 5_000  # a server that does not even acknowledge for so long is away
 _KINDS: Final = {str: 'text COLLATE "C"', int: "bigint", float: "double precision"}
-_MARK = re.compile(r"\?|(?<!:):([a-z_]+)\b")
+_MARK = re.compile(r"\?|(?<!:):([a-z_][a-z0-9_]*)\b")
 
 
 class PostgresEngine:

@@ -377,6 +377,82 @@ def _approvals(db: Tables) -> None:
     )
 
 
+def _dispatch(db: Tables) -> None:
+    site_key = (("site", "sites", "site"),)
+    _create(
+        db,
+        "activations",
+        {
+            "activation_id": str,
+            "group": str,
+            "target_w": int,
+            "start_ms": int,
+            "end_ms": int,
+            "source": str,
+            "reason": str,
+            "actor": str,
+            "created_ms": int,
+            "state": str,
+            "note": str,
+            "target_wh": int,
+            "expected_wh": int,
+            "measured_wh": int,
+            "error_p95_w": int,
+            "cycles": int,
+        },
+        pk="activation_id",
+        optional=("target_wh", "expected_wh", "measured_wh", "error_p95_w", "cycles"),
+    )
+    _create(
+        db,
+        "activation_sites",
+        {
+            "activation_id": str,
+            "site": str,
+            "expected_wh": int,
+            "measured_wh": int,
+            "cycles_missing": int,
+            "deviated": int,
+        },
+        pk=("activation_id", "site"),
+        foreign_keys=(("activation_id", "activations", "activation_id"), *site_key),
+    )
+    _create(
+        db,
+        "orders",
+        {
+            "order_id": str,
+            "site": str,
+            "kind": str,
+            "body": str,
+            "valid_from_ms": int,
+            "expires_ms": int,
+            "actor": str,
+            "created_ms": int,
+            "sequence": int,
+            "problem": str,
+        },
+        pk="order_id",
+        optional=("sequence",),
+        foreign_keys=site_key,
+    )
+    _create(
+        db,
+        "group_limits",
+        {
+            "limit_id": str,
+            "group": str,
+            "start_ms": int,
+            "end_ms": int,
+            "import_limit_w": int,
+            "export_limit_w": int,
+            "actor": str,
+            "created_ms": int,
+        },
+        pk="limit_id",
+    )
+
+
 MIGRATIONS: Final[tuple[Callable[[Tables], None], ...]] = (
     _registry_and_trades,
     _claims_name_their_user,
@@ -391,6 +467,7 @@ MIGRATIONS: Final[tuple[Callable[[Tables], None], ...]] = (
     _gateways_are_known_by_their_keys,
     _updates,
     _approvals,
+    _dispatch,
 )
 """Migration i brings schema i to i + 1; the database holds the number of those applied."""
 
