@@ -20,6 +20,7 @@ from cloud import (
     claim_files,
     commands,
     config,
+    dispatch_commands,
     key_commands,
     people_commands,
     stop_commands,
@@ -285,6 +286,7 @@ def _parser() -> argparse.ArgumentParser:
     stop_commands.register(groups, _command)
     update_commands.register(groups, _command)
     approve_commands.register(groups, _command)
+    dispatch_commands.register(groups, _command)
 
     audit = groups.add_parser("audit", help="who did what").add_subparsers(required=True, metavar="COMMAND")
     verify = _command(

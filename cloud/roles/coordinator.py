@@ -13,8 +13,13 @@ from nats.js import JetStreamContext
 from nats.js.errors import Error as JetStreamError
 
 from cloud.config import FleetGuardConfig, MessagingConfig
+from cloud.dispatch.dispatcher import Dispatcher
+from cloud.dispatch.estimate import GroupEstimate
 from cloud.dispatch.fleet_guard import AreaLimits
-from cloud.gateway.fleet_guard import ELSEWHERE, FleetGuard
+from cloud.dispatch.prices import PriceGrid
+from cloud.fleet.supply import SupplyColumns
+from cloud.gateway.broadcasts import BroadcastSender
+from cloud.gateway.fleet_guard import ELSEWHERE, Estimate, FleetGuard
 from cloud.gateway.guard import IntentGuard
 from cloud.gateway.intents import IntentSender
 from cloud.gateway.lease import Lease, ensure_bucket
@@ -23,12 +28,14 @@ from cloud.gateway.notary import Notary
 from cloud.gateway.revoker import Revoker
 from cloud.gateway.streams import ensure_streams
 from cloud.ingest.reports import ReportWorker
+from cloud.ingest.supply import SupplyWorker
 from cloud.markets.client import MarketClient
 from cloud.markets.desk import PARTICIPANT, Desk
 from cloud.model.role import Role
 from cloud.parts import Parts
 from cloud.roles.foundation import START_S, Foundation, utc_ms
 from cloud.roles.leadership import Leadership
+from cloud.store.errors import LedgerUnavailable
 from cloud.store.ledger import Ledger
 
 _ANSWER_S: Final = 10.0
@@ -71,11 +78,14 @@ async def lead(on: Foundation, parts: Parts) -> None:
     parts.on_stop("last audit checkpoint", partial(asyncio.to_thread, notary.sign))
     parts.run("audit", notary.run())
     parts.run("revoker", Revoker(on.ledger, on.keyring, on.account, on.link).run())
-    limits = await asyncio.to_thread(fleet_guard, on.config.fleet_guard, on.ledger)
+    columns = SupplyColumns(PriceGrid())
+    estimate = GroupEstimate(columns, on.ledger, utc_ms)
+    limits = await asyncio.to_thread(fleet_guard, on.config.fleet_guard, on.ledger, estimate)
     sender = IntentSender(await on.connect("intents", parts), on.keyring.signer, on.ledger, utc_ms, limits)
     await _guard(on, parts, sender)
     reports = await on.connect("reports", parts)
     parts.run("reports", ReportWorker(reports, ledger=on.ledger, utc_ms=utc_ms).run())
+    await _dispatch(on, parts, columns, sender, limits)
     if on.config.market is not None:
         market = MarketClient(on.config.market.url, PARTICIPANT)
         parts.on_stop("market client", market.close)
@@ -83,7 +93,7 @@ async def lead(on: Foundation, parts: Parts) -> None:
         parts.run("desk", desk.run())
 
 
-def fleet_guard(config: FleetGuardConfig, ledger: Ledger) -> FleetGuard:
+def fleet_guard(config: FleetGuardConfig, ledger: Ledger, estimate: Estimate = lambda group, price: None) -> FleetGuard:
     """What stands before every sender; a change of its limits is in the audit log."""
     areas = {area.name: area for area in config.areas}
     text = msgspec.json.encode(config).decode()
@@ -95,7 +105,23 @@ def fleet_guard(config: FleetGuardConfig, ledger: Ledger) -> FleetGuard:
         for name, area in {ELSEWHERE: config.elsewhere, **areas}.items()
     }
     groups = {group: area.name for area in config.areas for group in area.groups}
-    return FleetGuard(ledger, limits, groups, utc_ms)
+    return FleetGuard(ledger, limits, groups, utc_ms, estimate)
+
+
+async def _dispatch(
+    on: Foundation, parts: Parts, columns: SupplyColumns, sender: IntentSender, limits: FleetGuard
+) -> None:
+    """Supply functions come in; orders, prices and activations go out."""
+    connection = await on.connect("broadcasts", parts)
+    broadcasts = BroadcastSender(connection, on.keyring.signer, on.ledger, utc_ms, limits)
+    parts.on_stop("account of broadcasts", broadcasts.finish)
+    reading = await on.connect("supply", parts)
+    worker = SupplyWorker(reading, columns=columns, ledger=on.ledger, utc_ms=utc_ms)
+    parts.run_again("supply functions", worker.run, LedgerUnavailable)
+    dispatcher = Dispatcher(
+        ledger=on.ledger, columns=columns, fleet=on.fleet, intents=sender, broadcasts=broadcasts, utc_ms=utc_ms
+    )
+    parts.run_again("dispatcher", dispatcher.run, LedgerUnavailable)
 
 
 async def _guard(on: Foundation, parts: Parts, sender: IntentSender) -> None:

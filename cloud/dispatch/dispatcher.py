@@ -1,0 +1,238 @@
+"""Carries out what the ledger asks for: orders to sites, and activations of groups, a broadcast price a cycle.
+
+Everything stands in the ledger, so that a coordinator that takes over goes on where the other one stopped: an order is
+sent once, an activation that runs is steered on, and sites that follow its price already are not told again.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final, Protocol
+
+import numpy as np
+from google.protobuf.json_format import Parse, ParseError
+
+from cloud.dispatch.activation import Fleet, Running
+from cloud.dispatch.prices import MILLION, Array, Price
+from cloud.dispatch.steering import HOLD_S
+from cloud.fleet.supply import SupplyColumns
+from cloud.gateway.broadcasts import BroadcastBody, BroadcastNotSent
+from cloud.gateway.fleet_guard import SecondPersonNeeded
+from cloud.gateway.intents import Body, IntentNotSent
+from cloud.model.dispatch import Activation, ActivationState, GroupLimit, Order
+from cloud.model.records import EventRecord, Severity, Site
+from cloud.store.errors import LedgerError
+from cloud.store.ledger import Ledger
+from protos.vpp.v1 import broadcast_pb2, intent_pb2
+
+log = logging.getLogger(__name__)
+
+CYCLE_S: Final = 2.0
+_LOOK_S: Final = 10.0  # at the registry and at limits
+_AT_ONCE: Final = 32  # intents on their way
+_LET_GO_MS: Final = 1000
+
+
+class IntentSender(Protocol):
+    """What of cloud.gateway.intents.IntentSender is used."""
+
+    async def send(self, body: Body, site: str, kind: str, valid_from_ms: int, expires_ms: int) -> int: ...
+
+
+class BroadcastSender(Protocol):
+    """What of cloud.gateway.broadcasts.BroadcastSender is used."""
+
+    async def send(self, body: BroadcastBody, group: str, expires_ms: int) -> int: ...
+
+
+class Dispatcher:
+    """Of the coordinator that leads. columns, fleet: kept up to date by others, in the same event loop."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        columns: SupplyColumns,
+        fleet: Fleet,
+        intents: IntentSender,
+        broadcasts: BroadcastSender,
+        utc_ms: Callable[[], int],
+        cycle_s: float = CYCLE_S,
+    ) -> None:
+        self._ledger = ledger
+        self._columns = columns
+        self._fleet = fleet
+        self._intents = intents
+        self._broadcasts = broadcasts
+        self._utc_ms = utc_ms
+        self._cycle_s = cycle_s
+        self._running: dict[str, Running] = {}
+        self._sites: list[Site] = []
+        self._limits: dict[str, GroupLimit] = {}
+        self._looked_ms = -(10**15)
+        self._mute = False
+
+    async def run(self) -> None:
+        """A cycle every `cycle_s`, for ever; one that takes longer leaves out what it missed."""
+        loop = asyncio.get_running_loop()
+        due_s = loop.time()
+        while True:
+            await self.cycle()
+            due_s = max(due_s + self._cycle_s, loop.time())
+            await asyncio.sleep(due_s - loop.time())
+
+    async def cycle(self) -> None:
+        """One cycle: what waits is sent, what is due begins, what runs is steered, what is over is accounted for."""
+        now_ms = self._utc_ms()
+        await self._send_orders()
+        asked = await asyncio.to_thread(
+            self._ledger.activations, ActivationState.ASKED, ActivationState.ACTIVE, limit=1000
+        )
+        due = {activation.activation_id: activation for activation in asked if activation.start_ms <= now_ms}
+        if (due or self._running) and now_ms - self._looked_ms >= 1000 * _LOOK_S:
+            self._looked_ms = now_ms
+            self._sites = await asyncio.to_thread(self._ledger.sites)
+            self._limits = await asyncio.to_thread(self._ledger.group_limits, now_ms)
+        changed = self._columns.take_changed()
+        for activation in sorted(due.values(), key=lambda each: (each.start_ms, each.activation_id)):
+            if activation.end_ms <= now_ms:
+                await self._finish(activation, now_ms)
+            else:
+                await self._steer(activation, changed, now_ms)
+
+    async def _steer(self, activation: Activation, changed: Array, now_ms: int) -> None:
+        running = self._running.get(activation.activation_id)
+        try:
+            if running is None:
+                running = await self._begin(activation, now_ms)
+            elif running.build(self._sites, self._limits):
+                await self._tell_sites(running, now_ms)
+        except ValueError as error:
+            await self._fail(activation, str(error), now_ms)
+            return
+        prices = running.cycle(changed, self._limits, now_ms)
+        await self._say(prices, min(now_ms + round(1000 * HOLD_S), activation.end_ms))
+
+    async def _begin(self, activation: Activation, now_ms: int) -> Running:
+        """Raises ValueError where it cannot be."""
+        running = Running(activation, self._columns, self._fleet, cycle_s=self._cycle_s)
+        running.build(self._sites, self._limits)
+        if not running.sites:
+            raise ValueError(f"no site of group {activation.group!r} is enrolled")
+        for other in self._running.values():
+            if len(both := np.intersect1d(other.slots, running.slots)):
+                raise ValueError(f"{len(both)} of its sites are in activation {other.activation.activation_id}")
+        if activation.state is ActivationState.ASKED:
+            running.activation = replace(activation, state=ActivationState.ACTIVE)
+            await asyncio.to_thread(self._ledger.put_activation, running.activation, now_ms)
+            text = f"activation {activation.activation_id}: {activation.target_w} W of {activation.group} begin"
+            await self._tell("activation.began", activation, Severity.INFO, text, now_ms)
+        await self._tell_sites(running, now_ms)
+        self._running[activation.activation_id] = running
+        return running
+
+    async def _tell_sites(self, running: Running, now_ms: int, expires_ms: int | None = None) -> None:
+        """Whose price to follow, to every site that does not know it yet."""
+        turn = asyncio.Semaphore(_AT_ONCE)
+        until_ms = running.activation.end_ms if expires_ms is None else expires_ms
+
+        async def tell(site: Site, group: str) -> None:
+            body = intent_pb2.FollowPrice(group=group, fallback_ticks=running.fallback.ticks)
+            async with turn:
+                known = await asyncio.to_thread(self._ledger.latest_intent, site.site, "price")
+                if known is not None and known.expires_ms == until_ms and known.in_force(now_ms):
+                    said = Parse(known.body, intent_pb2.Intent()).price
+                    if said.group == group:
+                        return
+                try:
+                    await self._intents.send(body, site.site, "price", now_ms, until_ms)
+                except (IntentNotSent, LedgerError) as error:
+                    log.warning(
+                        "activation %s: %s was not told: %s", running.activation.activation_id, site.site, error
+                    )
+
+        async with asyncio.TaskGroup() as group:
+            for number, site in enumerate(running.sites):
+                group.create_task(tell(site, running.group_of(number)))
+
+    async def _say(self, prices: Mapping[str, Price], expires_ms: int) -> None:
+        for group, price in prices.items():
+            body = broadcast_pb2.Price(
+                ticks=price.ticks,
+                step_share_e6=round(price.step_share * MILLION),
+                tick_fraction_e6=round(price.tick_fraction * MILLION),
+            )
+            try:
+                await self._broadcasts.send(body, group, expires_ms)
+            except (BroadcastNotSent, SecondPersonNeeded, ValueError) as error:
+                if not self._mute:
+                    log.warning("price to %s was not said: %s", group, error)
+                self._mute = True
+            else:
+                self._mute = False
+
+    async def _finish(self, activation: Activation, now_ms: int) -> None:
+        running = self._running.pop(activation.activation_id, None)
+        if running is None:
+            await self._fail(activation, "nobody coordinated while it was to run", now_ms)
+            return
+        ended_early = running.activation.end_ms > activation.end_ms
+        if ended_early:
+            await self._tell_sites(running, now_ms, now_ms + _LET_GO_MS)
+        running.activation = replace(running.activation, end_ms=activation.end_ms)
+        done, parts = running.result(running.problem)
+        await asyncio.to_thread(self._ledger.put_activation, done, now_ms, parts)
+        text = (
+            f"activation {done.activation_id} of {done.group} is over: {done.measured_wh} Wh measured, "
+            f"{done.target_wh} Wh asked for, {sum(part.deviated for part in parts)} of {len(parts)} sites deviated"
+        )
+        await self._tell("activation.over", done, Severity.INFO, text, now_ms)
+
+    async def _fail(self, activation: Activation, why: str, now_ms: int) -> None:
+        self._running.pop(activation.activation_id, None)
+        failed = replace(activation, state=ActivationState.FAILED, note=why)
+        await asyncio.to_thread(self._ledger.put_activation, failed, now_ms)
+        text = f"activation {activation.activation_id} of {activation.group} failed: {why}"
+        log.error("%s", text)
+        await self._tell("activation.failed", activation, Severity.ALARM, text, now_ms)
+
+    async def _tell(self, code: str, activation: Activation, severity: Severity, text: str, now_ms: int) -> None:
+        event = EventRecord(
+            site=None,
+            event_id=f"{code}-{activation.activation_id}",
+            at_ms=now_ms,
+            severity=severity,
+            code=code,
+            text=text,
+        )
+        await asyncio.to_thread(self._ledger.add_event, event)
+
+    async def _send_orders(self) -> None:
+        for order in await asyncio.to_thread(lambda: self._ledger.orders(waiting=True)):
+            try:
+                sequence = await self._intents.send(
+                    _body_of(order), order.site, order.kind, order.valid_from_ms, order.expires_ms
+                )
+            except (IntentNotSent, SecondPersonNeeded) as error:
+                if order.expires_ms > self._utc_ms():
+                    log.warning("order %s waits: %s", order.order_id, error)
+                    continue
+                await asyncio.to_thread(self._ledger.set_order, order.order_id, problem="it expired before it was sent")
+            except (LedgerError, ValueError) as error:
+                await asyncio.to_thread(self._ledger.set_order, order.order_id, problem=str(error))
+            else:
+                await asyncio.to_thread(self._ledger.set_order, order.order_id, sequence=sequence)
+
+
+def _body_of(order: Order) -> Body:
+    """The message that an order carries. Raises ValueError."""
+    try:
+        intent = Parse(order.body, intent_pb2.Intent())
+    except ParseError as error:
+        raise ValueError(f"order {order.order_id} carries no intent: {error}") from error
+    name = intent.WhichOneof("body")
+    if name is None:
+        raise ValueError(f"order {order.order_id} carries nothing")
+    body: Body = getattr(intent, name)
+    return body
