@@ -20,8 +20,8 @@ def stream_configs(telemetry_streams: int = 1, replicas: int = 1) -> list[Stream
 
     Agents retry a message under the same id: inside two minutes the second copy is dropped.
     Telemetry and reports wait here for ingest, which commits within seconds; age and size bound what an ingest that
-    stands still may cost. Of intents only the last of each kind is of use, and a site reads it by direct get.
-    Of supply functions, too; they are told again, so that a broker that starts anew may begin without.
+    stands still may cost. Of intents only the last of each kind is of use, and a site reads it by direct get;
+    of supply functions only a site's last, for as long as it could be in force.
     """
     telemetry = [
         _stream(subjects.telemetry_stream(group), subjects.telemetry_stream_subjects(group, telemetry_streams)).evolve(
@@ -34,7 +34,7 @@ def stream_configs(telemetry_streams: int = 1, replicas: int = 1) -> list[Stream
         max_bytes=2 * _GIB, max_msgs_per_subject=1, allow_direct=True
     )
     supply = _stream(subjects.SUPPLY_STREAM, subjects.SUPPLY_SUBJECTS).evolve(
-        max_bytes=2 * _GIB, max_msgs_per_subject=1, max_age=_SUPPLY_S, storage=StorageType.MEMORY
+        max_bytes=_GIB, max_msgs_per_subject=1, max_age=_SUPPLY_S
     )
     return [stream.evolve(num_replicas=replicas) for stream in (*telemetry, reports, intents, supply)]
 
