@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.control.frequency_response import Phase, law
+from edge_agent.control.response import Phase
 from edge_agent.control.signal_response import SignalLaw, misfit
 from edge_agent.model.values import Quality, Sample
 from protos import services
 
 REGD = services.load("pjm-regd")
-LAW = law(REGD, contracted_w=1000.0, rated_power_w=5000.0)
-assert isinstance(LAW, SignalLaw)
+assert REGD.signal is not None
+LAW = SignalLaw(signal=REGD.signal)
 NOTHING = Sample(math.nan, Quality.BAD, -math.inf, "group north has heard no regulation yet")
 
 
