@@ -59,7 +59,7 @@ def _run(options: argparse.Namespace) -> int:
 
     os.umask(0o077)  # what it writes is nobody else's to read
     settings = config.load(options.config) if options.config else config.CoordinatorConfig()
-    _log_to_stderr()
+    _log_to_stderr(settings.observe.logs)
     try:
         roles = options.role or tuple(Role)
         coordinator.run(settings, _data(options), roles, options.partitions, lambda line: print(line, flush=True))
@@ -196,8 +196,13 @@ def _utc(ms: int) -> str:
     return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
 
 
-def _log_to_stderr() -> None:
+def _log_to_stderr(form: str) -> None:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if form == "json":
+        from cloud.observe import JsonLines
+
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(JsonLines())
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for each request
     # nats-py's reader answers eof_received with True, which asyncio mentions at the end of every TLS connection.
     logging.getLogger("asyncio").addFilter(lambda record: "eof_received" not in record.getMessage())

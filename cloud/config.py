@@ -91,6 +91,17 @@ class MessagingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     replicas: Annotated[Literal[1, 3, 5], Meta(description="of every stream, on as many nodes of the cluster")] = 1
 
 
+class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What makes the role broker a node of a cluster. All nodes have the same keys."""
+
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]*$", description='this node\'s, e.g. name = "nats-1"')]
+    cluster_port: Annotated[int, Meta(ge=1, le=65535, description="where the other nodes reach this one")]
+    routes: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^[^/\s]+:\d+$")], ...],
+        Meta(min_length=1, description='the other nodes, e.g. routes = ["nats-2.example.org:6222"]'),
+    ]
+
+
 class LedgerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The database of registry, intents, trades and audit; SQLite in the data folder unless told."""
 
@@ -100,10 +111,25 @@ class LedgerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = None
 
 
+class ObserveConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the process tells how it is."""
+
+    host: Annotated[str, Meta(min_length=1, description="where /metrics, /healthz and /readyz answer")] = "127.0.0.1"
+    port: Port | None = None  # None: it does not listen
+    logs: Annotated[Literal["text", "json"], Meta(description='"text", or "json" for a JSON object a line')] = "text"
+    traces_url: Annotated[
+        Annotated[str, Meta(pattern=r"^https?://")] | None,
+        Meta(description='an OTLP collector, e.g. traces_url = "http://127.0.0.1:4318/v1/traces"'),
+    ] = None
+
+
 class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where telemetry is kept; in the data folder unless told."""
 
-    path: Annotated[Path | None, Meta(description="a folder that every process of the coordinator sees")] = None
+    path: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description='a folder that every process sees, or an address, e.g. path = "s3://bucket/history"'),
+    ] = None
 
 
 class AreaLimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -135,7 +161,9 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     listen: Annotated[ListenConfig, Meta(description="a table [listen]")] = ListenConfig()
     telemetry: Annotated[TelemetryConfig, Meta(description="a table [telemetry]")] = TelemetryConfig()
     messaging: Annotated[MessagingConfig, Meta(description="a table [messaging]")] = MessagingConfig()
+    broker: Annotated[BrokerConfig | None, Meta(description="a table [broker]")] = None
     ledger: Annotated[LedgerConfig, Meta(description="a table [ledger]")] = LedgerConfig()
+    observe: Annotated[ObserveConfig, Meta(description="a table [observe]")] = ObserveConfig()
     history: Annotated[HistoryConfig, Meta(description="a table [history]")] = HistoryConfig()
     console: Annotated[ConsoleConfig, Meta(description="a table [console]")] = ConsoleConfig()
     fleet_guard: Annotated[FleetGuardConfig, Meta(description="a table [fleet_guard]")] = FleetGuardConfig()

@@ -16,8 +16,9 @@ from cloud.gateway.ports import PortError
 from cloud.identity.key_store import KeyringError
 from cloud.identity.sealing import SealError
 from cloud.model.role import Role
+from cloud.observe import traced
 from cloud.parts import PartFailed, Parts
-from cloud.roles import broker, console, coordinator, foundation, gateway, ingest
+from cloud.roles import broker, console, coordinator, foundation, gateway, ingest, observing
 from cloud.roles.foundation import Foundation
 from cloud.store.errors import StoreError
 from protos import subjects
@@ -78,7 +79,7 @@ class Coordinator:
         Raises what the parts raise while they start (each error is one line with a remedy), and PartFailed when one
         of them ends later.
         """
-        with self._data.owned(self._duties()):
+        with self._data.owned(self._duties()), traced(self._config.observe.traces_url, self._roles):
             self._run_file.unlink(missing_ok=True)
             try:
                 try:
@@ -108,6 +109,7 @@ class Coordinator:
         on = foundation.lay(self._config, self._data, self._roles, self._telemetry_parts, self._parts, told.append)
         for role in self._roles:
             await _START[role](on)
+        await observing.start(on)
         on.announce()
         log.info("serves: pid=%d roles=%s data=%s", os.getpid(), ",".join(self._roles), self._data.path)
         for line in told:

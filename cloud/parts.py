@@ -87,6 +87,8 @@ async def _again(name: str, work: Callable[[], Coroutine[Any, Any, Any]], after:
 
 
 async def _cancel(task: asyncio.Task[Any]) -> None:
+    if task.done():  # how it ended is told by `until`
+        return
     task.cancel()
     await asyncio.wait({task})
     if not task.cancelled() and (error := task.exception()) is not None:

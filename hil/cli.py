@@ -18,6 +18,7 @@ COMMANDS: Final = {
         "hil.load.command",
         "put a load of many simulated sites on a broker and ingest, and check that all arrived",
     ),
+    "faults": ("hil.faults.command", "break the cloud under load, and print what was lost and how long it took"),
     "bench": ("hil.bench.command", "measure, and print the figures with the machine they were taken on"),
 }
 

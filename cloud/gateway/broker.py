@@ -18,7 +18,7 @@ from nats.aio.client import Client
 
 from cloud.gateway import tied
 from cloud.gateway.link import Account, Link, own_login
-from cloud.gateway.nats_server import BrokerError, BrokerFiles, config_text, find_program
+from cloud.gateway.nats_server import BrokerError, BrokerFiles, ClusterNode, config_text, find_program
 from cloud.identity.keyring import Keyring
 
 log = logging.getLogger(__name__)
@@ -48,13 +48,20 @@ class Broker:
         public_host: str,
         now: Callable[[], datetime],
         revocations: Callable[[], Mapping[str, int]] = dict,
+        name: str | None = None,
+        node: ClusterNode | None = None,
     ) -> None:
-        """revocations: users' keys to refuse, in credentials issued up to an instant [UTC ms]; called in a thread."""
+        """name, node: of a node of a cluster, always the same, and its place there.
+
+        revocations: users' keys to refuse, in credentials issued up to an instant [UTC ms]; called in a thread.
+        """
         self._files = BrokerFiles(folder=folder.absolute())
         self._keyring = keyring
         self._host = host
         self._port = port
         self._now = now
+        self._node_name = name
+        self._node = node
         self._process: asyncio.subprocess.Process | None = None
         self._name = self._operator = ""
         # The server's private key, where the broker can read it as a file and no disk has it.
@@ -79,7 +86,7 @@ class Broker:
         await self._end_stray()
         # The ledger says who is revoked: nothing that an earlier broker kept may stand against it.
         await asyncio.to_thread(shutil.rmtree, self._files.accounts, ignore_errors=True)
-        self._name = f"murmuration-{secrets.token_hex(4)}"
+        self._name = self._node_name or f"murmuration-{secrets.token_hex(4)}"
         await self._configure()
         with self._files.start_output.open("wb") as output:
             self._process = await asyncio.create_subprocess_exec(
@@ -114,6 +121,7 @@ class Broker:
             name=self._name,
             key_file=f"/proc/self/fd/{self._key_memory}",
             now_s=int(self._now().timestamp()),
+            node=self._node,
         )
         self._files.config.write_text(text)
         self._files.config.chmod(0o600)

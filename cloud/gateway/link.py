@@ -8,10 +8,11 @@ import ssl
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import nats.errors
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from cloud.gateway.nats_server import BrokerError
 from cloud.identity import jwt
@@ -57,7 +58,7 @@ class Link:
         self, login: Login, role: str, *, reconnect: bool, on_return: Callable[[], None] | None = None
     ) -> Client:
         """A connection under another login than the usual one. Raises BrokerError."""
-        client = Client()
+        client = _Client()
         state = _LinkLog(role, client, on_return)
         try:
             await asyncio.wait_for(
@@ -143,6 +144,21 @@ def own_login(keyring: Keyring, now: Callable[[], datetime]) -> Login:
         return jwt.backend_jwt(keyring.account_signer, keyring.account, keyring.backend.public, now_s=now_s)
 
     return Login(token, lambda: keyring.backend)
+
+
+class _Client(Client):
+    """nats-py cancels what waits for an answer when it loses the broker; here that is an error like any other loss.
+
+    Taken for a cancellation of the task that asked, it would end that task for good.
+    """
+
+    async def request(self, *arguments: Any, **options: Any) -> Msg:
+        try:
+            return await super().request(*arguments, **options)
+        except asyncio.CancelledError as error:
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise
+            raise nats.errors.ConnectionReconnectingError from error
 
 
 class _LinkLog:

@@ -93,6 +93,14 @@ def _version(program: Path) -> tuple[int, ...] | None:
     return tuple(int(part) for part in found.groups()) if found else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterNode:
+    """A broker's place among others. Nodes know each other by certificates of the one authority, both ways."""
+
+    port: int
+    routes: tuple[str, ...]  # HOST:PORT of the others
+
+
 def config_text(
     files: BrokerFiles,
     keyring: Keyring,
@@ -103,6 +111,7 @@ def config_text(
     name: str,
     key_file: str,
     now_s: int,
+    node: ClusterNode | None = None,
 ) -> str:
     """The broker's configuration: TLS, JWT accounts and nobody else, JetStream written through at every message.
 
@@ -131,6 +140,7 @@ def config_text(
             f"  key_file: {quote(key_file)}",
             f"  timeout: {_PATIENCE_S}",
             "}",
+            *(_cluster_lines(keyring, host, key_file, node) if node is not None else ()),
             "jetstream {",
             f"  store_dir: {quote(str(files.store))}",
             "  sync_interval: always",
@@ -146,3 +156,21 @@ def config_text(
             "",
         ]
     )
+
+
+def _cluster_lines(keyring: Keyring, host: str, key_file: str, node: ClusterNode) -> list[str]:
+    quote = json.dumps
+    return [
+        "cluster {",
+        "  name: murmuration",
+        f"  host: {quote(host)}",
+        f"  port: {node.port}",
+        f"  routes: [{', '.join(quote(f'tls://{route}') for route in node.routes)}]",
+        "  tls {",
+        f"    cert_file: {quote(str(keyring.server_certificate_file))}",
+        f"    key_file: {quote(key_file)}",
+        f"    ca_file: {quote(str(keyring.authority_file))}",
+        "    timeout: 5",
+        "  }",
+        "}",
+    ]

@@ -21,6 +21,8 @@ SITE_URI: Final = "urn:murmuration:site:"
 AUTHORITY_LIFETIME: Final = timedelta(days=20 * 365)
 ISSUING_LIFETIME: Final = timedelta(days=5 * 365)
 SERVER_LIFETIME: Final = timedelta(days=2 * 365)
+# A node of the broker's cluster is the client of another one. To be a site takes a site's name.
+SERVER_USAGE: Final = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
 # A clock that is a little behind must not find a fresh certificate "not yet valid".
 BACKDATE: Final = timedelta(minutes=5)
 
@@ -96,7 +98,7 @@ def make_server_certificate(
         authority_key,
         _builder(name, authority.subject, public_key, now - BACKDATE, expires)
         .add_extension(x509.SubjectAlternativeName(general_names(hosts)), critical=False)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False),
+        .add_extension(x509.ExtendedKeyUsage(SERVER_USAGE), critical=False),
         public_key,
     )
 

@@ -156,7 +156,9 @@ class Keyring:
                 text = path.read_text()
                 current = x509.load_pem_x509_certificate(text.encode())
                 names = current.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+                usage = current.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
                 fits = list(names) == certificates.general_names(hosts) and current.public_key() == public_key
+                fits = fits and tuple(usage) == certificates.SERVER_USAGE
                 if fits and text.endswith("\n" + chain) and now < current.not_valid_after_utc - _RENEW_BEFORE:
                     return
             except (ValueError, x509.ExtensionNotFound):

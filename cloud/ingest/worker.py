@@ -89,6 +89,11 @@ class IngestWorker:
         self.flush_fails = False  # the disk refuses: telemetry waits
         self.refused_by_cause: Counter[Cause] = Counter()  # since the start
 
+    @property
+    def waiting(self) -> int:
+        """Frames that were read and are not on disk."""
+        return self._waiting
+
     async def run(self) -> None:
         """Reads until cancelled, then puts on disk what it has. Raises StreamClosed, HistoryError at the start."""
         position = await asyncio.to_thread(self._restore)

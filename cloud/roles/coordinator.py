@@ -50,6 +50,9 @@ async def start(on: Foundation) -> None:
     holder = f"{socket.gethostname()}:{on.data.path}"
     lease = Lease(nc, Role.COORDINATOR, holder, time.monotonic)
     leadership = Leadership(lease, on.ledger, holder, partial(lead, on), utc_ms)
+    on.metrics.gauge("murmuration_leads", "1 while this process leads", lambda: {(): float(leadership.leads)})
+    on.metrics.gauge("murmuration_term", "of this process's last leadership", lambda: {(): float(on.ledger.term or 0)})
+    on.metrics.needs("leadership", leadership.decided.is_set)
     on.parts.run("leadership", leadership.run(), within_s=_STEP_DOWN_S)
     await on.parts.until(leadership.decided, within_s=START_S)
 

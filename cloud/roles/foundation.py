@@ -18,12 +18,13 @@ from cloud.data_folder import DataFolder, write_json
 from cloud.fleet.state import FleetState
 from cloud.gateway.broker import Broker, reachable
 from cloud.gateway.link import Account, Link, own_login
-from cloud.gateway.nats_server import BrokerError
+from cloud.gateway.nats_server import BrokerError, ClusterNode
 from cloud.gateway.ports import Ports
 from cloud.identity.key_store import KeyringError
 from cloud.identity.keyring import Keyring, open_keyring
 from cloud.model.records import Move
 from cloud.model.role import Role
+from cloud.observe import Metrics
 from cloud.parts import Parts
 from cloud.store.errors import LedgerError
 from cloud.store.history import History
@@ -67,6 +68,7 @@ class Foundation:
     broker: Broker | None  # our own, in the role of that name
     account: Account
     link: Link  # to the broker
+    metrics: Metrics
     served: dict[str, object] = field(default_factory=dict)  # what run.json says beside the process id
 
     @property
@@ -76,6 +78,7 @@ class Foundation:
     async def connect(self, role: str, parts: Parts, on_return: Callable[[], None] | None = None) -> Client:
         """A connection to the broker, closed when what is later in `parts` has stopped."""
         nc = await self.link.connect(role, on_return)
+        self.metrics.needs(f"broker for {role}", lambda: nc.is_connected or nc.is_closed)
         parts.on_stop(f"connection of {role}", nc.close)
         return nc
 
@@ -119,6 +122,8 @@ def lay(
             public_host=listen.advertised_host,
             now=utc_now,
             revocations=revocations,
+            name=config.broker.name if config.broker else None,
+            node=ClusterNode(port=config.broker.cluster_port, routes=config.broker.routes) if config.broker else None,
         )
     if config.messaging.urls:
         link = Link(config.messaging.urls, own_login(keyring, utc_now), keyring.authority_file)
@@ -139,11 +144,12 @@ def lay(
         ports=ports,
         keyring=keyring,
         ledger=ledger,
-        history=History(Path(config.history.path) if config.history.path else data.history),
+        history=History(config.history.path or data.history),
         fleet=FleetState(),
         broker=broker,
         account=broker.account if broker is not None else Account(keyring, revocations, utc_now),
         link=link,
+        metrics=Metrics(),
     )
 
 

@@ -1,5 +1,6 @@
 """Ingest: one reader for each telemetry stream, on a connection of its own."""
 
+from collections.abc import Mapping
 from functools import partial
 
 from nats.aio.client import Client
@@ -12,13 +13,40 @@ from protos import subjects
 
 async def start(on: Foundation) -> None:
     """Returns when the workers were started; they wait for their stream by themselves."""
+    workers: dict[str, IngestWorker] = {}
+    _tell(on, workers)
     for part in on.telemetry_parts:
         stream = subjects.telemetry_stream(part)
         connection = await on.connect(f"ingest-{stream}", on.parts)
-        on.parts.run_again(f"ingest of {stream}", partial(_work, on, connection, stream, part), LedgerUnavailable)
+        on.parts.run_again(
+            f"ingest of {stream}", partial(_work, on, connection, stream, part, workers), LedgerUnavailable
+        )
 
 
-async def _work(on: Foundation, connection: Client, stream: str, part: int) -> None:
+def _tell(on: Foundation, workers: Mapping[str, IngestWorker]) -> None:
+    gauge = on.metrics.gauge
+    gauge(
+        "murmuration_ingest_refused_frames",
+        "frames refused since the worker's start, by cause",
+        lambda: {(str(c), s): float(n) for s, w in workers.items() for c, n in w.refused_by_cause.items()},
+        ("cause", "stream"),
+    )
+    gauge(
+        "murmuration_ingest_waiting_frames",
+        "frames read and not yet on disk; the stream waits when there are too many",
+        lambda: {(stream,): float(worker.waiting) for stream, worker in workers.items()},
+        ("stream",),
+    )
+    gauge(
+        "murmuration_ingest_frames",
+        "frames taken since the process's start",
+        lambda: {(): float(on.fleet.frames.sum())},
+    )
+    on.metrics.needs("history", lambda: not any(worker.flush_fails for worker in workers.values()))
+
+
+async def _work(on: Foundation, connection: Client, stream: str, part: int, workers: dict[str, IngestWorker]) -> None:
     """A worker that begins with what the history says, as often as it must."""
     worker = IngestWorker(connection, stream, part, history=on.history, fleet=on.fleet, ledger=on.ledger, utc_ms=utc_ms)
+    workers[stream] = worker
     await worker.run()

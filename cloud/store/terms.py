@@ -35,6 +35,9 @@ class Terms(AuditLog):
     def last_term(self) -> Term | None:
         return self._one(Term, "SELECT * FROM terms ORDER BY term DESC LIMIT 1")
 
+    def terms(self) -> list[Term]:
+        return self._all(Term, "SELECT * FROM terms ORDER BY term")
+
     def _check_term(self) -> None:
         """To be called in the transaction of a command. Raises Deposed when somebody else leads by now."""
         if self.term is None:

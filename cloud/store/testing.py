@@ -41,12 +41,13 @@ def find_programs() -> Path:
 
 
 class PostgresServer:
-    """Trusts everybody on this machine; every database is made when it is asked for."""
+    """Trusts everybody on this machine and its own networks; every database is made when it is asked for."""
 
-    def __init__(self, folder: Path, programs: Path) -> None:
+    def __init__(self, folder: Path, programs: Path, host: str) -> None:
         self._folder = folder
         self._programs = programs
-        self.port = free_port(_HOST)
+        self._host = host
+        self.port = free_port(host)
         self._process: subprocess.Popen[bytes] | None = None
         self._databases = 0
 
@@ -58,11 +59,13 @@ class PostgresServer:
         command = [*_as_user(), str(self._programs / "initdb"), "-D", str(self._folder / "data"), "-U", _USER]
         command += ["-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
         subprocess.run(command, check=True, capture_output=True, timeout=_START_S)
+        with (self._folder / "data" / "pg_hba.conf").open("a") as access:
+            access.write("host all all samenet trust\n")
 
     def start(self) -> None:
         """Returns when it answers. Raises TimeoutError."""
         command = [*_as_user(), str(self._programs / "postgres"), "-D", str(self._folder / "data")]
-        command += ["-h", _HOST, "-p", str(self.port), "-k", "", "-c", "fsync=off"]  # a crash is not a power cut
+        command += ["-h", self._host, "-p", str(self.port), "-k", "", "-c", "fsync=off"]  # a crash is not a power cut
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         deadline = time.monotonic() + _START_S
@@ -96,16 +99,19 @@ class PostgresServer:
         return self.url(name)
 
     def url(self, database: str) -> str:
-        return f"postgresql://{_USER}@{_HOST}:{self.port}/{database}"
+        return f"postgresql://{_USER}@{self._host}:{self.port}/{database}"
 
 
 @contextmanager
-def postgres_server() -> Iterator[PostgresServer]:
-    """A server that is gone afterwards, with all that it kept. Raises PostgresMissing."""
+def postgres_server(host: str = _HOST) -> Iterator[PostgresServer]:
+    """A server on an address of this machine that is gone afterwards, with all that it kept.
+
+    Raises PostgresMissing.
+    """
     programs = find_programs()
     # Not pytest's own folder: another user must be able to enter it.
     with tempfile.TemporaryDirectory(prefix="murmuration-postgres-", ignore_cleanup_errors=True) as folder:
-        server = PostgresServer(Path(folder), programs)
+        server = PostgresServer(Path(folder), programs, host)
         server.make()
         server.start()
         try:

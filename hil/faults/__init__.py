@@ -1,0 +1,1 @@
+"""What happens to the cloud when parts of it fail under load."""
