@@ -133,6 +133,22 @@ def wuhan_mains(number: int) -> WaveformRecording:
     return WaveformRecording(400, counts, _column(reference, "t_s"), _column(reference, "f_hz_2s_ls"))
 
 
+@dataclass(frozen=True, slots=True)
+class ChargingSession:
+    """One stay of a vehicle at a workplace's charger."""
+
+    energy_wh: float  # charged
+    duration_s: float  # plugged in
+
+
+def workplace_sessions() -> list[ChargingSession]:
+    """Stays in June 2015, in the file's order."""
+    return [
+        ChargingSession(float(row["kwh_total"]) * 1000.0, float(row["duration_h"]) * 3600.0)
+        for row in _rows("ev_workplace_sessions_2015-06.csv.gz")
+    ]
+
+
 def fontana_home(number: int) -> HomeRecording:
     """Recorded home 1..11. Raises RecordingError."""
     if not 1 <= number <= HOMES:
