@@ -59,6 +59,11 @@ class Parts:
                     await stop()
             except TimeoutError:
                 log.error("%s does not stop within %.0f s", name, within_s)
+            except asyncio.CancelledError:
+                # Ours, or a library's own that it lets out, as nats-py's close does for a broken connection.
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    raise
+                log.warning("%s was broken off while it stopped", name)
             except Exception:
                 log.exception("%s failed while it stopped", name)
 

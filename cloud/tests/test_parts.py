@@ -72,3 +72,35 @@ async def test_event_ends_the_wait_and_none_is_a_timeout() -> None:
     await parts.until(event)
     with pytest.raises(TimeoutError):
         await parts.until(asyncio.Event(), within_s=0)
+
+
+async def test_a_librarys_own_cancellation_while_it_stops_keeps_nobody_and_is_not_ours() -> None:
+    stopped = asyncio.Event()
+
+    async def broken() -> None:
+        raise asyncio.CancelledError  # as nats-py's close lets it out when its transport is gone
+
+    async def well() -> None:
+        stopped.set()
+
+    parts = Parts()
+    parts.on_stop("well", well)
+    parts.on_stop("broken", broken)
+    await parts.stop()
+    assert stopped.is_set()
+
+
+async def test_a_stop_that_is_cancelled_ends() -> None:
+    begun = asyncio.Event()
+
+    async def hang() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    parts = Parts()
+    parts.on_stop("hangs", hang)
+    stopping = asyncio.create_task(parts.stop())
+    await begun.wait()
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
