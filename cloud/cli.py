@@ -60,6 +60,9 @@ def _run(options: argparse.Namespace) -> int:
     os.umask(0o077)  # what it writes is nobody else's to read
     settings = config.load(options.config) if options.config else config.CoordinatorConfig()
     _log_to_stderr(settings.observe.logs)
+    if options.insecure_loopback_only:
+        settings = config.without_tls(settings, "--insecure-loopback-only")
+    _log_to_stderr()
     try:
         roles = options.role or tuple(Role)
         coordinator.run(settings, _data(options), roles, options.partitions, lambda line: print(line, flush=True))
@@ -223,6 +226,11 @@ def _parser() -> argparse.ArgumentParser:
         choices=tuple(Role),
         metavar="ROLE",
         help=f"only this one of {', '.join(Role)}; may be repeated; all unless given",
+    )
+    run.add_argument(
+        "--insecure-loopback-only",
+        action="store_true",
+        help="the console in plain HTTP; refused where others than this machine could reach it",
     )
     run.add_argument(
         "--partitions",

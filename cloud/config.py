@@ -1,5 +1,6 @@
 """The coordinator's configuration: one TOML file, read once at the start, refused whole if any of it is wrong."""
 
+import ipaddress
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -52,6 +53,8 @@ class ConsoleConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     # Roles are in force without a second factor. Else whoever has none may look, and nothing more.
     insecure_password_only: Annotated[bool, Meta(description="true or false")] = False
+    # Without TLS: passwords and sessions travel as they are. Refused where others than this machine could listen.
+    insecure_loopback_only: Annotated[bool, Meta(description="true or false")] = False
 
 
 class OfferConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -170,6 +173,24 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     market: Annotated[MarketConfig | None, Meta(description="a table [market]")] = None
 
 
+def without_tls(config: CoordinatorConfig, source: str) -> CoordinatorConfig:
+    """The configuration with the console in plain HTTP. SettingsError where it would be reached from elsewhere.
+
+    source: what asks for it, for the error.
+    """
+    host = config.listen.host
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise SettingsError(
+            f"{source}: is refused on {host}: passwords would cross a network as they are; leave it out, or set "
+            'listen.host = "127.0.0.1"'
+        )
+    return replace(config, console=replace(config.console, insecure_loopback_only=True))
+
+
 def load(path: Path) -> CoordinatorConfig:
     """The configuration in the file at `path`. Raises SettingsError."""
     config = settings.read(path, CoordinatorConfig)
@@ -210,6 +231,8 @@ def _check_whole(config: CoordinatorConfig, path: Path) -> None:
         for value, times in found.items():
             if times > 1:
                 raise SettingsError(f"{path}: $.fleet_guard.areas[...].{key}: {value!r} is given {times} times")
+    if config.console.insecure_loopback_only:
+        without_tls(config, f"{path}: $.console.insecure_loopback_only")
     if config.market is None:
         return
     products = Counter(offer.product for offer in config.market.offers)

@@ -15,7 +15,7 @@ import grpc.aio
 from nats.aio.client import Client, RawCredentials
 
 from cloud.cli import main
-from cloud.config import CoordinatorConfig
+from cloud.config import ConsoleConfig, CoordinatorConfig
 from cloud.coordinator import Coordinator
 from cloud.data_folder import DataFolder
 from cloud.gateway.broker import Broker
@@ -88,7 +88,7 @@ class Plant:
     async def running(self) -> AsyncIterator[dict[str, Any]]:
         """What run.json says while the coordinator serves."""
         stop, serves = asyncio.Event(), asyncio.Event()
-        coordinator = Coordinator(CoordinatorConfig(), self.data)
+        coordinator = Coordinator(CoordinatorConfig(console=ConsoleConfig(insecure_loopback_only=True)), self.data)
         task = asyncio.create_task(coordinator.run(stop, lambda _: serves.set()))
         waiting = asyncio.create_task(serves.wait())
         try:

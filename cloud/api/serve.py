@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Callable, Generator
 
 import uvicorn
@@ -54,11 +55,14 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def serve(app: FastAPI, host: str, port: int, *, listening: Callable[[int], None]) -> None:
+async def serve(
+    app: FastAPI, host: str, port: int, *, listening: Callable[[int], None], tls: ssl.SSLContext | None = None
+) -> None:
     """Serves `app` (of `create_app`) and feeds its open tabs, until cancelled.
 
     When cancelled it ends the streams, gives answers under way GRACE_S and closes the port before it returns.
-    Installs no signal handlers. listening: told the port once requests are answered. Raises ListenError.
+    Installs no signal handlers. listening: told the port once requests are answered. tls: None for plain HTTP. Raises
+    ListenError.
     """
     live: Live = app.state.live
     listener = bind(host, port)
@@ -72,6 +76,8 @@ async def serve(app: FastAPI, host: str, port: int, *, listening: Callable[[int]
         ws="none",
         timeout_graceful_shutdown=GRACE_S,
     )
+    config.load()
+    config.ssl = tls  # uvicorn itself takes a key from a file only
     server = _Server(config, live, lambda: listening(listener.getsockname()[1]))
     serving = asyncio.create_task(server.serve(sockets=[listener]), name="console server")
     feeding = asyncio.create_task(live.run(), name="console feed")

@@ -1,5 +1,7 @@
 """gRPC servers as both services of the gateway need them."""
 
+import os
+import ssl
 from collections.abc import Sequence
 from typing import Final
 
@@ -24,6 +26,16 @@ _OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     ("grpc.max_concurrent_streams", 16),
 )
+
+
+def load_pair(context: ssl.SSLContext, keyring: Keyring) -> None:
+    """Gives a TLS server the keyring's certificate; connections that are open keep the one before."""
+    memory = os.memfd_create("murmuration-console-key", os.MFD_CLOEXEC)  # OpenSSL's wrapper reads files only
+    try:
+        os.write(memory, keyring.server_key_pem)
+        context.load_cert_chain(keyring.server_certificate_file, f"/proc/self/fd/{memory}")
+    finally:
+        os.close(memory)
 
 
 def make_server() -> grpc.aio.Server:

@@ -1,6 +1,8 @@
 """The console and the API behind it."""
 
 import asyncio
+import ssl
+from typing import Final
 
 from cloud.api.access import first_log_in_link
 from cloud.api.app import create_app
@@ -8,15 +10,24 @@ from cloud.api.live import Live
 from cloud.api.serve import serve
 from cloud.api.target import FleetTarget
 from cloud.gateway.broker import bracketed, reachable
+from cloud.gateway.servers import load_pair
+from cloud.identity.keyring import Keyring
 from cloud.identity.sealing import open_sealer
 from cloud.roles.foundation import START_S, Foundation, utc_ms, utc_now
+
+_LOOK_S: Final = 1.0
 
 
 async def start(on: Foundation) -> None:
     """Returns when it answers."""
     listen = on.config.listen
     port = on.ports["console_port"]
-    url = f"http://{bracketed(reachable(listen.host))}:{port}"
+    plain = on.config.console.insecure_loopback_only
+    tls = None if plain else ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if tls is not None:
+        load_pair(tls, on.keyring)
+        on.parts.run("console certificate", _follow_rotations(tls, on.keyring))
+    url = f"{'http' if plain else 'https'}://{bracketed(reachable(listen.host))}:{port}"
     log_in = first_log_in_link(on.ledger, url, utc_now())
     nc = await on.connect("console", on.parts)
     live = Live(on.fleet, on.ledger, FleetTarget(), broker_connected=lambda: nc.is_connected, utc_ms=utc_ms)
@@ -27,9 +38,24 @@ async def start(on: Foundation) -> None:
     app = create_app(
         on.ledger, live, open_sealer(on.data.keys, on.data.passphrase()), allow_password_only=password_only
     )
-    on.parts.run("console", serve(app, listen.host, port, listening=lambda _: listening.set()))
+    on.parts.run("console", serve(app, listen.host, port, listening=lambda _: listening.set(), tls=tls))
     await on.parts.until(listening, within_s=START_S)
     on.served |= {"console": url, "console_log_in": log_in}
     on.say(f"console: {url}")
+    if plain:
+        on.say("INSECURE: the console is plain HTTP; nobody but this machine can reach it")
+    else:
+        on.say(
+            f"its certificate is of this coordinator's own root, which browsers can import: {on.keyring.authority_file}"
+        )
     if log_in is not None:
         on.say(f"first log-in (once, within a day): {log_in}")
+
+
+async def _follow_rotations(tls: ssl.SSLContext, keyring: Keyring) -> None:
+    version = keyring.version
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        if keyring.version != version:
+            version = keyring.version
+            load_pair(tls, keyring)

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sqlite3
+import ssl
 import sys
 import tomllib
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import httpx
 import pytest
 from cryptography import x509
 
@@ -85,7 +87,7 @@ async def serving(
     try:
         async with asyncio.timeout(DEADLINE_S):
             line = (await process.stdout.readline()).decode()
-        if not line.startswith("console: http://"):
+        if not line.startswith("console: https://"):
             _, err = await process.communicate()
             raise AssertionError(f"it does not serve: {line}{err.decode()}")
         yield process, json.loads((data / "run.json").read_text())
@@ -94,6 +96,43 @@ async def serving(
             process.send_signal(signal.SIGTERM)
             async with asyncio.timeout(DEADLINE_S):
                 await process.communicate()
+
+
+async def test_console_speaks_tls_by_the_coordinators_own_root_and_follows_a_rotation(tmp_path: Path) -> None:
+    data = tmp_path / "cloud"
+    async with serving(data) as (_, run):
+        host, port = run["console"].removeprefix("https://").rsplit(":", 1)
+
+        async def shown() -> bytes:
+            trust = ssl.create_default_context(cafile=str(data / "keys" / "ca.pem"))
+            _, writer = await asyncio.open_connection(host, int(port), ssl=trust)
+            certificate: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            writer.close()
+            return certificate
+
+        before = await shown()
+        trust = ssl.create_default_context(cafile=str(data / "keys" / "ca.pem"))
+        async with httpx.AsyncClient(base_url=run["console"], verify=trust) as browser:
+            answer = await browser.get("/log-in")
+            assert (answer.status_code, "Strict-Transport-Security" in answer.headers) == (200, True)
+        with pytest.raises(httpx.HTTPError):
+            async with httpx.AsyncClient() as browser:
+                await browser.get(f"http://{host}:{port}/log-in")
+        assert (await command("keys", "rotate", "server", "--data", data)).code == 0
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                if await shown() != before:
+                    return
+                await asyncio.sleep(0.1)
+
+
+async def test_plain_console_is_refused_where_others_could_reach_it(tmp_path: Path) -> None:
+    config = tmp_path / "coordinator.toml"
+    config.write_text('[listen]\nhost = "0.0.0.0"\npublic_host = "vpp.example.org"\n')
+    flag = ("run", "--data", tmp_path / "cloud", "--config", config, "--insecure-loopback-only")
+    assert_refused(await command(*flag), "--insecure-loopback-only: is refused on 0.0.0.0", "passwords")
+    config.write_text(config.read_text() + "[console]\ninsecure_loopback_only = true\n")
+    assert_refused(await command(*flag[:-1]), "$.console.insecure_loopback_only: is refused on 0.0.0.0")
 
 
 async def test_run_stops_in_order_and_comes_back_on_the_same_ports(tmp_path: Path) -> None:

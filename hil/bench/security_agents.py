@@ -261,7 +261,6 @@ async def _survive(file: AgentsFile) -> None:
     latencies_ms: list[float] = []
 
     async def speak(agent: Agent) -> None:
-        await agent.connect()
         assert agent.writer is not None  # noqa: S101 (connected)
         subject, inbox = subjects.telemetry(subjects.partition_token(agent.site)), subjects.inbox_prefix(agent.site)
         body, sequence = [[1.0] * 10] * 6, 0
@@ -280,6 +279,7 @@ async def _survive(file: AgentsFile) -> None:
             latencies_ms.append(1000 * (time.monotonic() - began_s))
             await asyncio.sleep(_SURVIVOR_INTERVAL_S)
 
+    await asyncio.gather(*(agent.connect() for agent in agents))
     speaking = [asyncio.create_task(speak(agent)) for agent in agents]
     _say(connected=len(agents))
     while (await _order()) == "mark":

@@ -287,7 +287,9 @@ class Chain:
             for o in self._offers
         )
         return (
-            '[listen]\nhost = "127.0.0.1"\n\n[telemetry]\ninterval_ms = 100\n\n'
+            # A stranger's browser opens the link that is printed, and does not know this coordinator's own root.
+            '[listen]\nhost = "127.0.0.1"\n\n[console]\ninsecure_loopback_only = true\n\n'
+            "[telemetry]\ninterval_ms = 100\n\n"
             f'[market]\nurl = "{self.market_url}"\ncurrency = "USD"\n{offers}'
         )
 

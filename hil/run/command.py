@@ -72,7 +72,7 @@ def play(running: Chain, timing: Timing, *, started: datetime, say: Callable[[st
     """Starts everything, plays the event inside a delivery, and collects what happened."""
     running.start_rig()
     running.start_coordinator()
-    say(f"console: {running.served()['console']}")
+    say(f"console: {running.served()['console']} (plain HTTP, for this machine only: console.insecure_loopback_only)")
     if link := running.served().get("console_log_in"):
         say(f"console, first log-in (works once): {link}")
     running.register_homes()
