@@ -9,7 +9,7 @@ BIN := .venv/bin
 ASSETS := cloud/console/node_modules/.package-lock.json
 HOMES ?= 12
 
-.PHONY: help run demo bench test check mutants audit protos setup clean browser postgres
+.PHONY: help run demo bench test check mutants audit protos setup clean browser softhsm postgres
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -136,5 +136,16 @@ postgres:
 	    apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql >/dev/null
 	  else
 	    echo "postgresql is missing and installing it needs root: sudo apt-get install postgresql"
+	  fi
+	fi
+
+# The tests of keys in a PKCS#11 token use Debian's SoftHSM. Without root they show themselves as skipped.
+softhsm:
+	@if ! command -v softhsm2-util >/dev/null; then
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+	    echo "installing Debian's softhsm2 for the tests of keys in a token"
+	    apt-get update -qq && apt-get install -y -qq --no-install-recommends softhsm2 >/dev/null
+	  else
+	    echo "softhsm2 is missing and installing it needs root: sudo apt-get install softhsm2"
 	  fi
 	fi

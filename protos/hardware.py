@@ -38,7 +38,11 @@ class Token:
         self._pkcs11 = pkcs11
         self._lock = threading.Lock()
         try:
-            self._session = pkcs11.lib(str(module)).get_token(token_label=label).open(rw=True, user_pin=pin)
+            token = pkcs11.lib(str(module)).get_token(token_label=label)
+            try:
+                self._session = token.open(rw=True, user_pin=pin)
+            except pkcs11.UserAlreadyLoggedIn:  # this process is, by another session
+                self._session = token.open(rw=True)
         except (pkcs11.PKCS11Error, RuntimeError, OSError) as error:
             finding = str(error) or type(error).__name__
             raise TokenError(f"{self._where}: cannot be opened ({finding}); check module, label and PIN") from error
