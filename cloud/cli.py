@@ -59,10 +59,9 @@ def _run(options: argparse.Namespace) -> int:
 
     os.umask(0o077)  # what it writes is nobody else's to read
     settings = config.load(options.config) if options.config else config.CoordinatorConfig()
-    _log_to_stderr(settings.observe.logs)
     if options.insecure_loopback_only:
         settings = config.without_tls(settings, "--insecure-loopback-only")
-    _log_to_stderr()
+    _log_to_stderr(settings.observe.logs)
     try:
         roles = options.role or tuple(Role)
         coordinator.run(settings, _data(options), roles, options.partitions, lambda line: print(line, flush=True))
