@@ -48,7 +48,7 @@ class GuardConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     ramp_percent_per_s: Annotated[
         float, Meta(ge=0.1, le=10_000.0, description="percent of the rated power a second, 0.1 to 10000")
-    ] = 10.0
+    ] = 20.0
     direction_changes_per_hour: Annotated[int, Meta(ge=2, le=3600, description="2 to 3600")] = 20
     # A cycle is the storage's capacity once in and once out.
     cycles_per_day: Annotated[float, Meta(ge=0.1, le=100.0, description="0.1 to 100")] = 3.0

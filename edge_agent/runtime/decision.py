@@ -94,7 +94,9 @@ class Decision:
             if self.supply is not None and self._intents.price is not None:
                 wishes.append((self._follow_price(self._intents.price, self.supply, now_s), PRICE_TOLERANCE_S))
         if (schedule := self._intents.schedule) is not None:
-            wishes.append((schedule_control.propose(schedule, now_s), schedule.mtu_s * SCHEDULE_TOLERANCE))
+            # Beside a service it is the baseline that the delivery is measured from: then it is not late.
+            tolerance_s = 0.0 if self._running else schedule.mtu_s * SCHEDULE_TOLERANCE
+            wishes.append((schedule_control.propose(schedule, now_s), tolerance_s))
         if (guarded := self.guard.follow(wishes, snapshot, storage)) is not None:
             proposals.append(guarded)
         proposals.extend(self._defaults(snapshot, storage))
