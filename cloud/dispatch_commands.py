@@ -17,7 +17,6 @@ from typing import Final
 from cloud.commands import CommandError, actor, now_ms
 from cloud.data_folder import DataFolder
 from cloud.model.dispatch import SOURCES, Activation, GroupLimit, Order
-from cloud.model.records import IntentRecord
 from cloud.store.ledger import Ledger
 from protos.vpp.v1 import intent_pb2
 
@@ -26,7 +25,6 @@ Register = Callable[..., argparse.ArgumentParser]
 _MOST_W: Final = 2**31 - 1
 _LONGEST_MINUTES: Final = 24 * 60.0
 _COLUMNS: Final = ["for", "utc_start", "minutes", "import_limit_w", "export_limit_w"]
-_SHOWN_KINDS: Final = ("setpoint", "envelope", "price")
 
 
 def register(groups: "argparse._SubParsersAction[argparse.ArgumentParser]", command: Register) -> None:
@@ -222,9 +220,7 @@ def _status(options: argparse.Namespace) -> int:
     with _ledger(options) as ledger:
         activations = ledger.activations(limit=20)
         limits = list(ledger.group_limits(now_ms()).values())
-        orders = ledger.orders(limit=200)
-        states = {(i.site, i.kind, i.sequence): i for kind in _SHOWN_KINDS for i in ledger.intents(kind=kind)}
-    told = [_order_state(order, states) for order in orders]
+        told = [_order_state(ledger, order) for order in ledger.orders(limit=200)]
     if options.json:
         print(
             json.dumps(
@@ -255,11 +251,11 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
-def _order_state(order: Order, states: dict[tuple[str, str, int], IntentRecord]) -> dict[str, object]:
+def _order_state(ledger: Ledger, order: Order) -> dict[str, object]:
     """What became of an order: waiting, failed, or the state of the intent that it became."""
     state, reason = ("failed", order.problem) if order.problem else ("waiting", "")
     if order.sequence is not None:
-        intent = states.get((order.site, order.kind, order.sequence))
+        intent = ledger.intent(order.site, order.kind, order.sequence)
         state, reason = (str(intent.state), intent.reason) if intent else ("sent", "")
     return {
         "order_id": order.order_id,
