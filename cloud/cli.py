@@ -23,6 +23,7 @@ from cloud import (
     dispatch_commands,
     key_commands,
     people_commands,
+    regulate_commands,
     stop_commands,
     update_commands,
 )
@@ -299,6 +300,7 @@ def _parser() -> argparse.ArgumentParser:
     update_commands.register(groups, _command)
     approve_commands.register(groups, _command)
     dispatch_commands.register(groups, _command)
+    regulate_commands.register(groups, _command)
 
     audit = groups.add_parser("audit", help="who did what").add_subparsers(required=True, metavar="COMMAND")
     verify = _command(

@@ -50,7 +50,7 @@ def _stop(options: argparse.Namespace) -> int:
         raise CommandError(f"site {unknown[0]!r} is unknown: see vpp-cloud site list; nothing was stopped")
     sites, groups = _meant(options, list(known.values()))
     try:
-        told = asyncio.run(_send(data, _urls(options, data), options, sites, groups))
+        told = asyncio.run(_send(data, broker_urls(options, data), options, sites, groups))
     except BrokerError as error:
         raise CommandError(
             f"NOTHING WAS SENT: {error}; give a broker that can be reached with --broker, or stop a site on its own "
@@ -74,7 +74,7 @@ def _meant(options: argparse.Namespace, known: Sequence[Site]) -> tuple[list[str
     return [*options.sites, *members], list(dict.fromkeys(options.group))
 
 
-def _urls(options: argparse.Namespace, data: DataFolder) -> list[str]:
+def broker_urls(options: argparse.Namespace, data: DataFolder) -> list[str]:
     """The broker's addresses: as given, as configured, as the running coordinator says, or where it last was."""
     if options.broker:
         return list(options.broker)

@@ -1,0 +1,123 @@
+"""A regulation signal to a group: one broadcast a cycle whatever the group's size, and each site's part, seldom.
+
+A site's part of the contracted power is in proportion to what its agent told it can give in every direction that the
+service has. Parts are looked at again every few minutes: sites come, go and are replaced.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Final
+
+from cloud.dispatch.dispatcher import BroadcastSender, IntentSender
+from cloud.gateway.broadcasts import BroadcastNotSent
+from cloud.gateway.intents import IntentNotSent
+from cloud.markets.apportion import pro_rata
+from cloud.model.records import Site
+from cloud.store.errors import LedgerError
+from cloud.store.ledger import Ledger
+from protos import services
+from protos.services import Service
+from protos.vpp.v1 import broadcast_pb2, intent_pb2
+
+REFRESH_S: Final = 300.0
+_MILLION: Final = 1_000_000
+_AT_ONCE: Final = 32
+
+
+def participation(sites: Sequence[Site], service: Service, power_w: int) -> dict[str, int]:
+    """Watts of each site that takes part; together `power_w`.
+
+    Raises ValueError where the sites together cannot give so much.
+    """
+    upward, downward = service.directions
+    able: dict[str, int] = {}
+    for site in sites:
+        told = site.description
+        if told is None or site.enrolled_ms is None or site.revoked_ms is not None:
+            continue
+        up_w = told.max_discharge_w if upward else told.rated_power_w
+        down_w = told.max_charge_w if downward else told.rated_power_w
+        able[site.site] = int(min(told.rated_power_w, up_w, down_w))
+    most_w = sum(able.values())
+    if power_w > most_w:
+        raise ValueError(f"{len(able)} sites can give {most_w} W together, not {power_w} W")
+    return {site: share for site, share in pro_rata(able, power_w).items() if share > 0}
+
+
+class Regulation:
+    """One contract while it runs."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        intents: IntentSender,
+        broadcasts: BroadcastSender,
+        group: str,
+        service_toml: str,
+        power_w: int,
+        award_id: str,
+        end_ms: int,
+        utc_ms: Callable[[], int],
+    ) -> None:
+        """service_toml: of a service that follows a signal. Raises ValueError for another."""
+        service = services.parse(service_toml)
+        if service.signal is None:
+            raise ValueError(f"service {service.id} answers the frequency; name one that follows a signal")
+        self._service, self._signal = service, service.signal
+        self._ledger, self._intents, self._broadcasts = ledger, intents, broadcasts
+        self._group, self._toml, self._power_w, self._award_id = group, service_toml, power_w, award_id
+        self._end_ms, self._utc_ms = end_ms, utc_ms
+        self._parts: dict[str, int] = {}
+        self.messages = 0
+
+    async def run(self, signal: AsyncIterator[float]) -> None:
+        """Says each value of the signal (share of the contract, -1..1) when it comes, until it or the contract ends.
+
+        Raises ValueError where the sites cannot give what was contracted.
+        """
+        refreshed_s = -REFRESH_S
+        loop = asyncio.get_running_loop()
+        async for share in signal:
+            now_ms = self._utc_ms()
+            if now_ms >= self._end_ms:
+                return
+            if loop.time() - refreshed_s >= REFRESH_S:
+                refreshed_s = loop.time()
+                await self.arm()
+            body = broadcast_pb2.Regulation(signal_e6=round(max(-1.0, min(1.0, share)) * _MILLION))
+            until_ms = min(now_ms + round(1000 * self._signal.hold_s), self._end_ms)
+            try:
+                await self._broadcasts.send(body, self._group, until_ms)
+                self.messages += 1
+            except BroadcastNotSent:
+                continue  # the next one follows in seconds; sites let go by themselves
+
+    async def arm(self) -> dict[str, str]:
+        """Tells each site its part where that is new; which could not be told, and why."""
+        sites = [site for site in await asyncio.to_thread(self._ledger.sites) if self._group in site.groups]
+        parts = participation(sites, self._service, self._power_w)
+        turn, failures = asyncio.Semaphore(_AT_ONCE), {}
+
+        async def tell(site: str, contracted_w: int) -> None:
+            body = intent_pb2.ArmService(
+                award_id=self._award_id,
+                service_id=self._service.id,
+                service_version=self._service.version,
+                contracted_w=contracted_w,
+                service_toml=self._toml,
+                group=self._group,
+            )
+            async with turn:
+                try:
+                    await self._intents.send(body, site, "service", self._utc_ms(), self._end_ms)
+                except (IntentNotSent, LedgerError) as error:
+                    failures[site] = str(error)
+                else:
+                    self._parts[site] = contracted_w
+
+        async with asyncio.TaskGroup() as group:
+            for site, contracted_w in parts.items():
+                if self._parts.get(site) != contracted_w:
+                    group.create_task(tell(site, contracted_w))
+        return failures
