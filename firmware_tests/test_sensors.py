@@ -26,6 +26,20 @@ def test_a_thermistor_by_its_own_equation(on_both: Any, tmp_path: Path) -> None:
     assert [tenths / 10 for tenths in told[:-2]] == pytest.approx(celsius.tolist(), abs=0.11)
 
 
+def test_samples_are_taken_out_of_a_ring_by_steps(on_vm: Any, tmp_path: Path) -> None:
+    """As a converter that measures mains and thermistor in turns leaves them, round the ring's end."""
+    program = tmp_path / "widened.py"
+    program.write_text(
+        "import array, json\nfrom hal import widen\n"
+        "ring, taken = array.array('H', range(16)), array.array('H', [0] * 8)\n"
+        "widen(ring, 12, 16, taken, 1, 4, 4 | 1 << 4)\n"
+        "print(json.dumps(list(taken)))\n"
+        "widen(ring, 14, 16, taken, 0, 4, 0)\n"
+        "print(json.dumps(list(taken)))\n"
+    )
+    assert on_vm(program) == [[0, 12 * 16, 14 * 16, 0, 2 * 16, 0, 0, 0], [14, 15, 0, 1, 2 * 16, 0, 0, 0]]
+
+
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
         while True:
