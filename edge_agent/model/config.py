@@ -32,6 +32,16 @@ _LineVoltage = Annotated[float, Meta(ge=50.0, le=1000.0)]
 LEAST_USED = 0.05  # of the storage between its limits; with less there is nothing to steer
 
 
+class TokenConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A PKCS#11 token (TPM, secure element) that makes and keeps the key of the gateway's certificate."""
+
+    module: Annotated[
+        str, Meta(pattern="^/", description='the library, e.g. module = "/usr/lib/softhsm/libsofthsm2.so"')
+    ]
+    label: Annotated[str, Meta(min_length=1, description='the token\'s label, e.g. label = "gateway"')]
+    pin_file: Annotated[str, Meta(pattern="^/", description='a file with its PIN, e.g. pin_file = "/etc/vpp/pin"')]
+
+
 class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the site gets to its coordinator."""
 
@@ -39,6 +49,8 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     claim_file: Annotated[
         Path, Meta(description='the file that `vpp-cloud site add` wrote, e.g. claim_file = "home-01.claim.toml"')
     ]
+    # Without it the key lies in a file of the agent's own.
+    token: Annotated[TokenConfig | None, Meta(description="a table with module, label and pin_file")] = None
     # The coordinator may then let this agent speak, and write, to other addresses of the owner's network.
     remote_addresses: Annotated[bool, Meta(description="true or false")] = False
 

@@ -131,11 +131,7 @@ class CoordinatorClient:
             await self._call(held.site_service, self._identity(held), ca, method, request)
 
     def _identity(self, held: Credentials) -> grpc.ChannelCredentials:
-        return grpc.ssl_channel_credentials(
-            root_certificates=held.ca_certificates,
-            private_key=self._keys.client_pem,
-            certificate_chain=held.certificate,
-        )
+        return self._keys.channel_credentials(held.ca_certificates, held.certificate)
 
     async def _as_site(
         self, held: Credentials, method: Callable[[Any], Callable[..., Awaitable[Reply]]], request: Any

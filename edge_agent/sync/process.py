@@ -102,7 +102,7 @@ class SyncProcess:
         lock = FolderLock(folder)
         try:
             await self._take(lock, folder)
-            keys = Keys(folder)
+            keys = Keys(folder, self._config.coordinator.token)
             state = State(folder)
             limit = self._config.journal.max_mb * 1_000_000
             journal = Journal(folder, self._config.site, state, self._clock, max_bytes=limit)
