@@ -127,6 +127,38 @@ def _site_row(site: Site) -> tuple[str, ...]:
     )
 
 
+def _site_concentrator(options: argparse.Namespace) -> int:
+    print(commands.set_concentrator(_data(options), options.sites, options.by))
+    return 0
+
+
+def _history_show(options: argparse.Namespace) -> int:
+    from cloud import history_commands
+
+    rows = history_commands.show(_data(options), options.history, history_commands.Question.parse(options))
+    if rows:
+        commands.print_table(rows)
+    else:
+        print("the history has nothing of the kind")
+    return 0
+
+
+def _history_export(options: argparse.Namespace) -> int:
+    from cloud import history_commands
+
+    question = history_commands.Question.parse(options)
+    print(history_commands.export(_data(options), options.history, question, options.file))
+    return 0
+
+
+def _history_rejected(options: argparse.Namespace) -> int:
+    from cloud import history_commands
+
+    for line in history_commands.rejected(_data(options), options.history):
+        print(line)
+    return 0
+
+
 def _history_import(options: argparse.Namespace) -> int:
     print(commands.import_history(_data(options), options.site, options.file))
     return 0
@@ -189,6 +221,17 @@ def _audit_export(options: argparse.Namespace) -> int:
 def _migrate(options: argparse.Namespace) -> int:
     print(commands.migrate_ledger(_data(options), options.to))
     return 0
+
+
+def _add_question(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--site", action="append", metavar="SITE", help="repeatable; without --site and --group: all")
+    parser.add_argument("--group", action="append", metavar="G", help="every site of it; repeatable")
+    parser.add_argument("--from", dest="from_", required=True, metavar="TIME", help="ISO 8601, UTC unless it says so")
+    parser.add_argument("--to", required=True, metavar="TIME", help="up to but not including")
+    parser.add_argument("--point", action="append", metavar="P", help="e.g. grid_power_w; repeatable (all)")
+    parser.add_argument("--resolution", default="15m", metavar="R", help="raw, or minutes, hours, days: 1m 15m 1h 1d")
+    parser.add_argument("--sum", action="store_true", help="all sites together: powers added, the rest as means")
+    parser.add_argument("--history", metavar="WHERE", help="folder or address, where [history] path is not in --data")
 
 
 def _data(options: argparse.Namespace) -> DataFolder:
@@ -284,10 +327,26 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--remove", action="store_true", help="back to the owner's own file")
     _command(site, "list", _site_list, "every site, its groups and what its agent told of it")
 
-    history = groups.add_parser("history", help="what sites consumed").add_subparsers(required=True, metavar="COMMAND")
+    concentrator = _command(
+        site, "concentrator", _site_concentrator, "let a site send the telemetry of others, in batches"
+    )
+    concentrator.add_argument("--by", metavar="SITE", help="who may; without it nobody any more")
+    concentrator.add_argument("sites", metavar="SITE", nargs="+", help="whose telemetry")
+
+    history = groups.add_parser("history", help="what sites measured").add_subparsers(required=True, metavar="COMMAND")
     load = _command(history, "import", _history_import, "keep a site's energy of before its agent measured it")
     load.add_argument("--site", required=True, metavar="SITE")
     load.add_argument("file", type=Path, metavar="FILE.csv", help="columns utc_start, interval_s, load_wh, pv_wh")
+
+    asked = _command(history, "show", _history_show, "measurements of sites and groups, as a table")
+    _add_question(asked)
+    saved = _command(history, "export", _history_export, "the same into a file, however large")
+    _add_question(saved)
+    saved.add_argument("file", type=Path, metavar="FILE", help="ends in .csv or .parquet")
+    refused = _command(
+        history, "rejected", _history_rejected, "telemetry that was refused, by cause, and the newest of it"
+    )
+    refused.add_argument("--history", metavar="WHERE", help="folder or address, where [history] path is not in --data")
 
     settlement = groups.add_parser("settlement", help="what was earned").add_subparsers(
         required=True, metavar="COMMAND"

@@ -121,6 +121,18 @@ def configure_site(data: DataFolder, site: str, file: Path | None) -> str:
     )
 
 
+def set_concentrator(data: DataFolder, sites: Sequence[str], concentrator: str | None) -> str:
+    """Let a site of the registry send for others, or nobody; what to tell the person.
+
+    Raises DataFolderError, LedgerError.
+    """
+    with _ledger(data) as ledger:
+        ledger.set_concentrator(sites, concentrator, now_ms(), actor())
+    if concentrator is None:
+        return f"{', '.join(sites)}: speak for themselves alone"
+    return f"{concentrator} may send for {', '.join(sites)}, from its next credentials on"
+
+
 def list_sites(data: DataFolder) -> list[Site]:
     """The registry. Raises DataFolderError, LedgerError."""
     with _ledger(data) as ledger:

@@ -126,13 +126,19 @@ class ObserveConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = None
 
 
+Days = Annotated[int, Meta(ge=1, description="whole days, e.g. raw_days = 30; without it for ever")]
+
+
 class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where telemetry is kept; in the data folder unless told."""
+    """Where telemetry is kept, in the data folder unless told; and how long, for ever unless told."""
 
     path: Annotated[
-        Annotated[str, Meta(min_length=1)] | None,
-        Meta(description='a folder that every process sees, or an address, e.g. path = "s3://bucket/history"'),
+        str | None,
+        Meta(min_length=1, description='a folder that every process sees, or an address: path = "s3://bucket/folder"'),
     ] = None
+    raw_days: Days | None = None  # samples
+    minute_days: Days | None = None  # sums by the minute
+    quarter_days: Days | None = None  # sums by the quarter hour
 
 
 class AreaLimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,14 +1,13 @@
-"""What the tests of ingest share: a broker that can be ended and started again, sites that send, a worker to kill.
-
-`python -m cloud.ingest.testing URL DATA STREAM` is that worker: it runs until it is killed.
-"""
+"""What the tests of ingest share: a broker that can be ended and started again, sites that send, a worker to kill."""
 
 import asyncio
 import json
+import multiprocessing
+import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import nats
@@ -102,31 +101,40 @@ def packed(slot: int, seq: int, t0_ms: int) -> bytes:
 
 
 class WorkerProcess:
-    """An ingest worker as a process of its own, to be killed."""
+    """An ingest worker as a process of its own, to be killed. Started anew it imports nothing anew."""
 
     def __init__(self, url: str, data: Path, stream: str) -> None:
-        self._command = [sys.executable, "-m", "cloud.ingest.testing", url, str(data), stream]
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload([__name__])
+        self._given = (url, data, stream)
         self._log = data / "worker.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ForkServerProcess | None = None
 
     def start(self) -> None:
-        with self._log.open("ab") as output:
-            self._process = subprocess.Popen(self._command, stdout=output, stderr=output)
+        self._process = self._context.Process(target=_worker_main, args=(*self._given, self._log), daemon=True)
+        self._process.start()
 
     def kill(self) -> None:
         """SIGKILL, without a chance to finish anything."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(timeout=DEADLINE_S)
+            self._process.join(DEADLINE_S)
             self._process = None
 
     @property
     def alive(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self._process is not None and self._process.is_alive()
 
     @property
     def said(self) -> str:
         return self._log.read_text()
+
+
+def _worker_main(url: str, data: Path, stream: str, log: Path) -> None:
+    with log.open("ab") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+    asyncio.run(run_worker(url, data, stream))
 
 
 async def run_worker(url: str, data: Path, stream: str) -> None:
@@ -141,9 +149,6 @@ async def run_worker(url: str, data: Path, stream: str) -> None:
             ledger=ledger,
             utc_ms=lambda: time.time_ns() // 1_000_000,
             flush_s=0.02,
+            upkeep_s=0.02,
         )
         await worker.run()
-
-
-if __name__ == "__main__":
-    asyncio.run(run_worker(sys.argv[1], Path(sys.argv[2]), sys.argv[3]))

@@ -8,6 +8,7 @@ from nats.aio.client import Client
 from cloud.ingest.worker import IngestWorker
 from cloud.roles.foundation import Foundation, utc_ms
 from cloud.store.errors import LedgerUnavailable
+from cloud.store.upkeep import Retention
 from protos import subjects
 
 
@@ -47,6 +48,16 @@ def _tell(on: Foundation, workers: Mapping[str, IngestWorker]) -> None:
 
 async def _work(on: Foundation, connection: Client, stream: str, part: int, workers: dict[str, IngestWorker]) -> None:
     """A worker that begins with what the history says, as often as it must."""
-    worker = IngestWorker(connection, stream, part, history=on.history, fleet=on.fleet, ledger=on.ledger, utc_ms=utc_ms)
+    kept = on.config.history
+    worker = IngestWorker(
+        connection,
+        stream,
+        part,
+        history=on.history,
+        fleet=on.fleet,
+        ledger=on.ledger,
+        utc_ms=utc_ms,
+        retention=Retention(raw_days=kept.raw_days, minute_days=kept.minute_days, quarter_days=kept.quarter_days),
+    )
     workers[stream] = worker
     await worker.run()

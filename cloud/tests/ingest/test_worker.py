@@ -170,15 +170,17 @@ async def test_what_a_subject_does_not_own_and_what_does_not_parse_is_refused_an
     assert all(event.severity is Severity.WARNING for event in told)
 
 
-async def test_a_killed_worker_loses_nothing_and_doubles_nothing(plant: Plant, server: Server) -> None:
-    """SIGKILL at random instants while four sites send: in the end the files hold each frame once."""
+async def test_a_worker_killed_fifty_times_loses_nothing_and_doubles_nothing(plant: Plant, server: Server) -> None:
+    """SIGKILL at random instants while four sites send, in flushes, sums and joins: each frame is there once."""
     dice = random.Random(7)
-    kills, batches, in_batch = 8, 100, 3  # batches of each site between two kills
+    kills, batches, in_batch = 50, 12, 3  # batches of each site between two kills
+    since_ms = utc_ms() // 900_000 * 900_000 - 900_000
 
     async def send(slot: int, site: str, first_batch: int) -> None:
         for number in range(first_batch, first_batch + batches):
             first = 1 + number * in_batch
-            await plant.sites.send(site, a_batch(slot, first, first + in_batch - 1))
+            data = frame.batch([packed(slot, seq, since_ms + 1000 * seq) for seq in range(first, first + in_batch)])
+            await plant.sites.send(site, data)
 
     process = WorkerProcess(server.url, plant.folder, STREAM)
     try:
@@ -187,17 +189,25 @@ async def test_a_killed_worker_loses_nothing_and_doubles_nothing(plant: Plant, s
             async with asyncio.TaskGroup() as sending:
                 for slot, site in enumerate(SITES):
                     sending.create_task(send(slot, site, kill * batches))
-                await plant.stored((kill * batches + dice.randrange(batches)) * len(SITES))
+                # Sometimes in the middle of the work, sometimes as soon as something is sent.
+                at = (kill * batches + dice.randrange(batches)) * len(SITES)
+                await (plant.stored(at) if kill % 4 else eventually(lambda at=at: plant.sites.sent >= at, "sent"))
                 process.kill()
                 process.start()
         await plant.stored(kills * batches * len(SITES))
         assert process.alive, process.said
     finally:
         process.kill()
-    counts = plant.history.counts()
     each = kills * batches * in_batch
+    counts = plant.history.counts()
     assert list(counts) == [0, 1, 2, 3]
     assert {(count.stored, count.distinct, count.missing) for count in counts.values()} == {(each, each, 0)}
+    plant.history.tidy(0)  # as the next worker would
+    plant.history.upkeep(0, utc_ms())
+    energy_wh = np.zeros(len(SITES))
+    for batch in plant.history.series(None, since_ms, since_ms + 86_400_000, ["inverter_power_w"]):
+        np.add.at(energy_wh, batch.column("slot").to_numpy(), batch.column("inverter_energy_wh").to_numpy())
+    assert energy_wh.tolist() == pytest.approx([each * (each + 1) / 2 / 3600] * len(SITES))  # power is the number
 
 
 async def test_a_broker_that_is_killed_and_returns_is_read_on(plant: Plant, server: Server) -> None:
