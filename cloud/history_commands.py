@@ -147,8 +147,7 @@ def rejected(data: DataFolder, where: str | None) -> list[str]:
 
 def _names(data: DataFolder, question: Question) -> dict[int, str]:
     """By slot: the sites asked for, or all."""
-    if not data.ledger.exists():
-        raise CommandError(f"{data.ledger}: is not there; start `vpp-cloud run --data {data.path}` once")
+    data.check()
     with Ledger(data.ledger) as ledger:
         if not question.sites and not question.groups:
             return {slot: site for rows in ledger.slots_from(0, 65_536) for site, slot, _ in rows}

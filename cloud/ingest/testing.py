@@ -81,6 +81,9 @@ class Publisher:
     async def delete_stream(self) -> None:
         await self._js.delete_stream(self._stream)
 
+    async def have_sent(self, messages: int) -> None:
+        await eventually(lambda: self.sent >= messages, f"{messages} messages sent")
+
     async def send(self, site: str, data: bytes, *, message_id: str | None = None) -> None:
         """Until the broker has it on disk."""
         subject = subjects.telemetry(subjects.partition_token(site))

@@ -98,10 +98,17 @@ class Place:
             draft.replace(target)
             sync_folder(target.parent)
             return
-        with draft.open("rb") as file, self.filesystem.open_output_stream(self.full(path)) as upload:
+        with draft.open("rb") as file, self._upload(self.full(path)) as upload:
             while piece := file.read(1 << 20):
                 upload.write(piece)
         draft.unlink()
+
+    def _upload(self, path: str) -> Any:
+        try:
+            return self.filesystem.open_output_stream(path)
+        except (FileNotFoundError, NotADirectoryError):  # one that has folders, and this is not among them
+            self.filesystem.create_dir(path.rsplit("/", 1)[0], recursive=True)
+            return self.filesystem.open_output_stream(path)
 
     @staticmethod
     def discard(draft: Path) -> None:

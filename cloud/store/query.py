@@ -132,15 +132,15 @@ def buckets(
     shown.append(f"bucket * {bucket_ms} AS start_ms")
     for point in points:
         scale, known = _scale(point), f"sum({point}_known * interval_ms)"
-        total = f"sum({point}_total * interval_ms)::DOUBLE"
+        total = f"CASE WHEN {known} > 0 THEN sum({point}_total * interval_ms)::DOUBLE END"
         if summed and point in _POWERS:
-            shown.append(f"{total} * {scale} / {bucket_ms} AS {point}")
+            shown.append(f"({total}) * {scale} / {bucket_ms} AS {point}")
         else:
-            shown.append(f"{total} * {scale} / nullif({known}, 0) AS {point}")
+            shown.append(f"({total}) * {scale} / {known} AS {point}")
         if not summed:
             shown += [f"{name}({point}_{name}) * {scale} AS {point}_{name}" for name in ("min", "max")]
         if point in _POWERS:
-            shown.append(f"{total} * {scale} / {HOUR_MS} AS {energy(point)}")
+            shown.append(f"({total}) * {scale} / {HOUR_MS} AS {energy(point)}")
         shown.append(f"coalesce({known}, 0)::DOUBLE / {bucket_ms} AS {point}_coverage")
     bucket = f"t_ms // {bucket_ms} AS bucket, " if summed else ""
     yield from _streamed(

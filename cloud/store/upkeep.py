@@ -143,7 +143,8 @@ def _expire(tier: Segments, part: int, now_ms: int, days: int | None, reached: t
     position = covered(found).get(part)
     removed = 0
     for segment in found:
-        if segment.newest_ms < now_ms - days * DAY_MS and segment.order <= reached and segment.order != position:
+        holds_position = segment.order == position and not segment.late
+        if segment.newest_ms < now_ms - days * DAY_MS and segment.order <= reached and not holds_position:
             tier.place.remove(segment.path)
             removed += 1
     return removed

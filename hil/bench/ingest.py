@@ -135,9 +135,12 @@ def where_the_time_goes() -> dict[str, float]:
     steps = {"generator: make frames": time.process_time() - begin}
 
     def step(name: str, work: Callable[[], Any]) -> Any:
-        begin = time.process_time()
-        result = work()
-        steps[name] = time.process_time() - begin
+        """The best of three: the first one pays for memory that a worker has long had."""
+        steps[name] = float("inf")
+        for _ in range(3):
+            begin = time.process_time()
+            result = work()
+            steps[name] = min(steps[name], time.process_time() - begin)
         return result
 
     frames, _ = step("decode and check", lambda: decode(messages, now_ms))

@@ -191,7 +191,7 @@ async def test_a_worker_killed_fifty_times_loses_nothing_and_doubles_nothing(pla
                     sending.create_task(send(slot, site, kill * batches))
                 # Sometimes in the middle of the work, sometimes as soon as something is sent.
                 at = (kill * batches + dice.randrange(batches)) * len(SITES)
-                await (plant.stored(at) if kill % 4 else eventually(lambda at=at: plant.sites.sent >= at, "sent"))
+                await (plant.stored(at) if kill % 4 else plant.sites.have_sent(at))
                 process.kill()
                 process.start()
         await plant.stored(kills * batches * len(SITES))
