@@ -133,8 +133,8 @@ class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Where telemetry is kept, in the data folder unless told; and how long, for ever unless told."""
 
     path: Annotated[
-        str | None,
-        Meta(min_length=1, description='a folder that every process sees, or an address: path = "s3://bucket/folder"'),
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description='a folder that every process sees, or an address, e.g. path = "s3://bucket/history"'),
     ] = None
     raw_days: Days | None = None  # samples
     minute_days: Days | None = None  # sums by the minute
