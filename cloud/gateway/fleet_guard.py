@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from google.protobuf.json_format import Parse
+
 from cloud.dispatch.fleet_guard import AreaLimits, AreaState, judge
 from cloud.model.records import Site
 from cloud.store.ledger import Ledger
@@ -71,19 +73,16 @@ class FleetGuard:
         self._sites: dict[str, Site] = {}
         self._sites_ms = -_FRESH_SITES_MS
         self._turn = threading.Lock()
+        self._resumed = False
 
     def admit_intent(self, site: str, body: object, expires_ms: int, actor: str) -> None:
         """Raises SecondPersonNeeded for what would move the site's area too far. Raises LedgerError."""
-        match body:
-            case intent_pb2.PowerSetpoint():
-                power_w = float(body.inverter_power_w)
-            case intent_pb2.Schedule() if body.inverter_power_w:
-                # What is farthest from where the site is: wherever in the schedule it stands, all sites may step there.
-                power_w = float(max(body.inverter_power_w, key=abs))
-            case _:
-                return
+        power_w = _power_w(body)
+        if power_w is None:
+            return
         now_ms = self._utc_ms()
         with self._turn:
+            self._resume(now_ms)
             self._admit(self._area_of_site(site, now_ms), f"site {site}", (power_w, expires_ms), now_ms, actor)
 
     def admit_broadcast(self, group: str, body: object, expires_ms: int, actor: str) -> None:
@@ -92,6 +91,7 @@ class FleetGuard:
             return
         now_ms = self._utc_ms()
         with self._turn:
+            self._resume(now_ms)
             before = self._prices.get(group)
             power_w = self._estimate(group, body)
             if power_w is None:
@@ -105,6 +105,20 @@ class FleetGuard:
                 power_w = rated_w if before is None or body.ticks >= before.ticks else -rated_w
             self._admit(self._areas.get(group, ELSEWHERE), f"group {group}", (power_w, expires_ms), now_ms, actor)
             self._prices[group] = body
+
+    def _resume(self, now_ms: int) -> None:
+        """What a process before this one asked of sites and is in force stands already: it is no move of ours."""
+        if self._resumed:
+            return
+        for record in self._ledger.latest_intents():
+            if record.kind not in ("setpoint", "schedule") or not record.in_force(now_ms):
+                continue
+            intent = Parse(record.body, intent_pb2.Intent())
+            power_w = _power_w(getattr(intent, record.kind))
+            if power_w is not None:
+                asked = self._asked.setdefault(self._area_of_site(record.site, now_ms), _Asked())
+                asked.powers[f"site {record.site}"] = (power_w, record.expires_ms)
+        self._resumed = True
 
     def _admit(self, area: str, who: str, power: tuple[float, int], now_ms: int, actor: str) -> None:
         asked = self._asked.setdefault(area, _Asked())
@@ -145,3 +159,17 @@ class FleetGuard:
         if now_ms - self._sites_ms >= _FRESH_SITES_MS:
             self._sites, self._sites_ms = {site.site: site for site in self._ledger.sites()}, now_ms
         return self._sites
+
+
+def _power_w(body: object) -> float | None:
+    """The power that an intent's body asks of its site; None where it asks for none.
+
+    Of a schedule the greatest: wherever in it the site stands, all of them may step there at once.
+    """
+    match body:
+        case intent_pb2.PowerSetpoint():
+            return float(body.inverter_power_w)
+        case intent_pb2.Schedule() if body.inverter_power_w:
+            return float(max(body.inverter_power_w, key=abs))
+        case _:
+            return None

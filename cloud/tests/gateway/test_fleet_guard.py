@@ -134,6 +134,19 @@ async def test_what_has_run_out_is_no_longer_asked(intents: IntentSender, clock:
     await intents.send(body, "s1", "setpoint", clock.now_ms, clock.now_ms + 30_000)
 
 
+async def test_a_process_that_takes_over_knows_what_stands(
+    intents: IntentSender, backend: Client, keyring: Keyring, ledger: Ledger, clock: Clock
+) -> None:
+    body = intent_pb2.PowerSetpoint(inverter_power_w=9000)
+    await intents.send(body, "s3", "setpoint", clock.now_ms, clock.now_ms + 600_000)
+    again = FleetGuard(ledger, {ELSEWHERE: LIMITS}, {}, clock)
+    after = IntentSender(backend, keyring.signer, ledger, clock, again)
+    await after.send(body, "s3", "setpoint", clock.now_ms, clock.now_ms + 600_000)
+    body.inverter_power_w = -2000
+    with pytest.raises(IntentHeld, match="a step of -11 kW"):
+        await after.send(body, "s3", "setpoint", clock.now_ms, clock.now_ms + 600_000)
+
+
 def test_a_change_of_limits_is_in_the_audit_log_once(ledger: Ledger) -> None:
     told = [ledger.note_limits(text, NOW_MS, "configuration") for text in ("a", "a", "b", "a")]
     assert told == [True, False, True, True]
