@@ -42,7 +42,9 @@ class Running:
         self._columns = columns
         self._fleet = fleet
         self._cycle_s = cycle_s
-        self._account: dict[str, _Account] = {}  # by site
+        self._names_by_slot: dict[int, str] = {}  # of all that took part
+        self._account = np.zeros((3, 0))  # by slot: expected [Wh], measured [Wh], cycles in which it was not heard of
+        self._deviating = np.zeros(0, dtype=bool)  # by slot, as last seen
         self._errors_w: list[float] = []
         self._cycles = 0
         self._built: tuple[object, ...] = ()
@@ -67,7 +69,12 @@ class Running:
         self.sites = [by_slot[slot] for slot in slots.tolist()]
         self.slots, self._node, self._names = slots, node, names
         self._everybody = {name: groups.slots(name) for name in names}
-        self._columns.reserve(int(slots.max(initial=-1)) + 1)
+        self._names_by_slot |= {site.slot: site.site for site in self.sites}
+        room = int(slots.max(initial=-1)) + 1
+        self._columns.reserve(room)
+        more = max(0, room - self._account.shape[1])
+        self._account = np.pad(self._account, ((0, 0), (0, more)))
+        self._deviating = np.pad(self._deviating, (0, more))
         self.steering = Steering(
             self._columns.rows.take(slots), node, names, parents, grid=self._columns.grid, cycle_s=self._cycle_s
         )
@@ -120,12 +127,8 @@ class Running:
         hours = self._cycle_s / 3600.0
         missing = np.isnan(telemetry.power_w) | (telemetry.quiet_s > SETTLED_S)
         measured_w = np.where(missing, 0.0, telemetry.power_w)
-        for number, site in enumerate(self.sites):
-            account = self._account.setdefault(site.site, _Account())
-            account.expected_wh += float(cycle.expected_w[number]) * hours
-            account.measured_wh += float(measured_w[number]) * hours
-            account.missing += bool(missing[number])
-            account.deviates = bool(self.steering.deviating[number])
+        self._account[:, self.slots] += (cycle.expected_w * hours, measured_w * hours, missing)
+        self._deviating[self.slots] = self.steering.deviating
         if now_ms >= self.activation.start_ms + 1000 * SETTLED_S:
             self._errors_w.append(abs(cycle.counted.estimate_w - self.activation.target_w))
 
@@ -147,12 +150,12 @@ class Running:
             ActivationSite(
                 activation_id=self.activation.activation_id,
                 site=site,
-                expected_wh=round(account.expected_wh),
-                measured_wh=round(account.measured_wh),
-                cycles_missing=account.missing,
-                deviated=account.deviates,
+                expected_wh=round(self._account[0, slot]),
+                measured_wh=round(self._account[1, slot]),
+                cycles_missing=int(self._account[2, slot]),
+                deviated=bool(self._deviating[slot]),
             )
-            for site, account in sorted(self._account.items())
+            for slot, site in sorted(self._names_by_slot.items(), key=lambda each: each[1])
         ]
         hours = self._cycles * self._cycle_s / 3600.0
         done = replace(
@@ -166,13 +169,3 @@ class Running:
             cycles=self._cycles,
         )
         return done, parts
-
-
-class _Account:
-    """A site's."""
-
-    def __init__(self) -> None:
-        self.expected_wh = 0.0
-        self.measured_wh = 0.0
-        self.missing = 0
-        self.deviates = False

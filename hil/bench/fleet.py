@@ -4,7 +4,10 @@
 the others lag, are biased and tell late what has changed. Its baseline is the same fleet without what is measured.
 """
 
+import cProfile
+import pstats
 import time
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -27,6 +30,11 @@ from protos.vpp.v1.supply_pb2 import SupplyFunction
 SIZES: Final = (1_000, 10_000, 100_000, 1_000_000)
 SIMULATED: Final = 20_000
 SIMULATED_S: Final = 1_200.0
+_PARTS: Final = {
+    ("correction.py", "step"): "of_it_judging_sites_ms",
+    ("nested.py", "update"): "of_it_updating_sums_ms",
+    ("nested.py", "clear"): "of_it_clearing_ms",
+}
 _REPORTS: Final = 20_000
 _NOW_MS: Final = 1_800_000_000_000
 _GRID: Final = PriceGrid()
@@ -89,6 +97,11 @@ def _cycle(sites: int) -> dict[str, float]:
         measured_w = np.where(elsewhere, measured_w, cycle.expected_w)
     column, some = cycle.expected_w, np.sort(rng.choice(sites, sites // 10, replace=False))
     figures: dict[str, float] = {"cycle_ms": round(float(np.median(taken)), 2)}
+    profile = cProfile.Profile()
+    profile.runcall(steering.cycle, changed, news, offers, Telemetry(measured_w, quiet_s), target_w, limits)
+    for (file, _, function), (_, _, _, spent_s, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
+        if (name := _PARTS.get((Path(file).name, function))) is not None:
+            figures[name] = round(1e3 * spent_s, 2)
     for name, slots, percentiles in (
         ("aggregate_ms", None, ()),
         ("percentiles_ms", None, PERCENTILES),

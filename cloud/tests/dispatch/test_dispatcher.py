@@ -130,7 +130,7 @@ async def test_an_activation_brings_its_group_to_the_target_and_is_accounted_for
     dispatcher = play.dispatcher()
     await play.run(dispatcher, 60)
     assert play.inverter_power_w.sum() == pytest.approx(3_000, abs=2)
-    assert [site for site, kind, _ in play.intents] == [f"home-{slot}" for slot in range(SITES)]
+    assert sorted(site for site, _, _ in play.intents) == [f"home-{slot}" for slot in range(SITES)]
     await play.run(dispatcher, 1)
     done = play.ledger.activation("a1")
     assert done is not None
