@@ -1,17 +1,19 @@
 """What a site's credentials allow at a real broker, and what not: the table of rights, line by line."""
 
 import asyncio
+import base64
 import json
 import ssl
 from urllib.parse import urlsplit
 
 import nats.errors
 import pytest
-from nats.aio.client import Client
+from nats.aio.client import Client, RawCredentials
 
 from cloud.gateway.broker import Broker
-from cloud.gateway.testing import SiteConnect
-from cloud.identity import nkey
+from cloud.gateway.testing import SiteConnect, utc_now
+from cloud.identity import jwt, nkey
+from cloud.identity.keyring import Keyring
 from protos import subjects
 
 TOKEN = subjects.partition_token("s1")
@@ -129,3 +131,32 @@ async def test_credentials_signed_by_a_stranger_are_refused(connect_site: SiteCo
     stranger = nkey.from_seed(nkey.make_seed(nkey.ACCOUNT), nkey.ACCOUNT)
     with pytest.raises(nats.errors.Error, match=r"(?i)authorization"):
         await connect_site("s1", signer=stranger)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param({"pub": {"allow": [">"]}, "sub": {"allow": [">"]}}, id="all subjects"),
+        pytest.param({"subs": -1, "data": -1, "payload": -1}, id="limits"),
+        pytest.param({"bearer_token": True}, id="without a signature"),
+    ],
+)
+async def test_stolen_devices_key_mints_no_more_than_a_sites_rights(
+    broker: Broker, keyring: Keyring, trust: ssl.SSLContext, more: dict[str, object]
+) -> None:
+    """A scoped user with any permission or limit of its own is not let in at all."""
+    user = nkey.from_seed(nkey.make_seed(nkey.USER), nkey.USER)
+    header = base64.urlsafe_b64encode(b'{"typ":"JWT","alg":"ed25519-nkey"}').rstrip(b"=")
+    now_s = int(utc_now().timestamp())
+    claims: dict[str, object] = {"iss": keyring.devices.public, "sub": user.public, "name": "s1", "jti": "x"}
+    claims |= {"iat": now_s, "exp": now_s + 600}
+    claims["nats"] = {"type": "user", "version": 2, "issuer_account": keyring.account, "tags": ["pt:1.s1"], **more}
+    body = header + b"." + base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=")
+    token = (body + b"." + base64.urlsafe_b64encode(keyring.devices.sign(body)).rstrip(b"=")).decode()
+    with pytest.raises(nats.errors.Error, match=r"(?i)authorization"):
+        await Client().connect(
+            broker.url,
+            tls=trust,
+            user_credentials=RawCredentials(jwt.credentials_text(token, user.seed)),
+            allow_reconnect=False,
+        )
