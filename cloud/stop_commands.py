@@ -8,6 +8,7 @@ import asyncio
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloud import commands, config
@@ -34,7 +35,7 @@ def register(groups: "argparse._SubParsersAction[argparse.ArgumentParser]", comm
     where.add_argument(
         "--broker", action="append", default=[], metavar="URL", help="tls://HOST:PORT; else as the coordinator says"
     )
-    where.add_argument("--config", metavar="FILE", help="the coordinator's, where it names [messaging] urls")
+    where.add_argument("--config", type=Path, metavar="FILE", help="the coordinator's, where it names [messaging] urls")
 
 
 def _stop(options: argparse.Namespace) -> int:
