@@ -30,6 +30,10 @@ def test_an_activation_moves_real_homes_to_the_target_through_a_broadcast_price(
         running.wait_online()
         _value_energy(running)
         data = ["--data", str(running.cloud)]
+        override = ["--power-w", "-300", "--minutes", "9", "--reason", "test"]
+        command(["vpp-cloud", "setpoint", "home-02", *data, *override])
+        limits = ["--import-w", "9000", "--export-w", "8000", "--minutes", "9"]
+        command(["vpp-cloud", "envelope", "set", *data, "--each-of", "droop", *limits])
         group = ["--group", "fast", "--power-w", str(TARGET_W)]
         said = command(["vpp-cloud", "activate", *data, *group, "--minutes", "1.2", "--reason", "test"])
         name = said.split(":")[0]
@@ -50,7 +54,12 @@ def test_an_activation_moves_real_homes_to_the_target_through_a_broadcast_price(
     assert shown["note"] == ""
     assert shown["error_p95_w"] <= 0.1 * TARGET_W
     assert shown["expected_wh"] == pytest.approx(shown["target_wh"], rel=0.1)
-    assert {order["state"] for order in status["orders"]} == {"active"}
+    states = {(order["site"], order["kind"], order["state"]) for order in status["orders"]}
+    assert states == {
+        *((f"home-0{number}", "schedule", "active") for number in (1, 2, 3)),
+        ("home-02", "setpoint", "active"),
+        ("home-02", "envelope", "active"),
+    }
     # By the inverters' own registers, in the activation's last half minute:
     begin_ms, end_ms = shown["end_ms"] - 30_000, shown["end_ms"] - 1_000
     delivered_w = sum(
@@ -58,6 +67,9 @@ def test_an_activation_moves_real_homes_to_the_target_through_a_broadcast_price(
         for site, home in recording.homes.items()
         if site in sites
     )
+    overridden = recording.homes["home-02"]
+    power_w = overridden.power_w[(overridden.t_ms >= begin_ms) & (overridden.t_ms < end_ms)]
+    assert float(np.mean(power_w)) == pytest.approx(-300.0, abs=20.0)
     assert delivered_w == pytest.approx(TARGET_W, abs=0.05 * TARGET_W)
 
 
