@@ -15,8 +15,6 @@ from cloud.gateway.testing import utc_now
 from cloud.identity import jwt, nkey
 from cloud.identity.keyring import Keyring
 
-pytest_plugins = ("cloud.tests.gateway.conftest",)
-
 Token = tuple[dict[str, Any], dict[str, Any], str]
 
 

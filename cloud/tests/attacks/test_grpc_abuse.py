@@ -72,7 +72,7 @@ async def test_endless_stream_where_one_message_belongs(plant: Plant) -> None:
                 yield site_pb2.EnrolRequest(claim_token="guess").SerializeToString()
 
         async with grpc.aio.secure_channel(claim["enrolment"], trust) as channel:
-            method = channel.stream_unary("/vpp.v1.Enrolment/Enrol", None, None)  # type: ignore[arg-type]
+            method = channel.stream_unary("/vpp.v1.Enrolment/Enrol", None, None)
             call = method(endless(), timeout=DEADLINE_S)
             with pytest.raises(grpc.aio.AioRpcError):
                 await call

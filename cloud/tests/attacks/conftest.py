@@ -1,0 +1,3 @@
+from cloud.tests.gateway.conftest import broker, keyring, trust
+
+__all__ = ["broker", "keyring", "trust"]
