@@ -176,6 +176,8 @@ def open_keyring(folder: Path, hosts: Sequence[str] | None, *, now: datetime, pa
     if not folder.exists():
         make_keys(folder, passphrase, now=now)
     key_store.check_modes(folder)
+    if (folder / "ca.key").exists():
+        raise KeyringError(f"{folder}: was made before keys were sealed; use a fresh data folder and enrol again")
     return Keyring(folder, passphrase, hosts, now)
 
 

@@ -33,6 +33,7 @@ from protos.vpp.v1 import site_pb2
 _SETTINGS, _HEADERS, _DATA, _RST_STREAM, _GOAWAY = 4, 1, 0, 3, 7
 _END_STREAM, _END_HEADERS, _ACK = 1, 4, 1
 _SURVIVOR_INTERVAL_S = 0.5
+_AT_ONCE = 200
 
 
 class AgentData(msgspec.Struct, frozen=True):
@@ -65,21 +66,33 @@ def user_key(site: str) -> nkey.Nkey:
 
 
 class Agent:
-    """Connects, subscribes, and comes back as the product's agent does."""
+    """Connects, subscribes, and comes back as the product's agent does.
 
-    def __init__(self, data: AgentData, file: AgentsFile, trust: ssl.SSLContext, own: ssl.SSLContext) -> None:
+    gate: how many of them use this process's processor at once. Gateways have one each; here a handshake's time limit
+    must not run while thousands of others wait for the same one.
+    """
+
+    def __init__(
+        self,
+        data: AgentData,
+        file: AgentsFile,
+        trust: ssl.SSLContext,
+        own: ssl.SSLContext,
+        gate: asyncio.Semaphore,
+    ) -> None:
         self.site = data.site
         self.jwt = data.jwt
         self._file = file
         self._trust = trust
         self._own = own
+        self._gate = gate
         self._user = user_key(data.site)
         self.reader: asyncio.StreamReader
         self.writer: asyncio.StreamWriter | None = None
 
     async def connect(self) -> None:
         """To the broker, subscribed to its intents. Raises Refused, OSError, TimeoutError."""
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+        async with self._gate, asyncio.timeout(CONNECT_TIMEOUT_S):
             self.reader, writer = await asyncio.open_connection(self._file.host, self._file.broker_port)
             try:
                 info = json.loads((await self.reader.readline())[5:])
@@ -144,7 +157,7 @@ class Agent:
     async def _renew(self) -> str:
         """SiteService.Renew over a connection of its own with the site's certificate: gRPC by hand."""
         request = site_pb2.RenewRequest(nats_public_key=self._user.public).SerializeToString()
-        async with asyncio.timeout(15.0):
+        async with self._gate, asyncio.timeout(15.0):
             reader, writer = await asyncio.open_connection(
                 self._file.host, self._file.site_port, ssl=self._own, server_hostname=self._file.host
             )
@@ -225,14 +238,9 @@ async def _order() -> str:
 async def _storm(file: AgentsFile) -> None:
     """Orders: "cut" drops all by themselves; "await" waits for the broker to drop all; "out": and for good; "end"."""
     trust, own = await asyncio.to_thread(_contexts, file, own=True)
-    agents = [Agent(data, file, trust, context) for data, context in zip(file.agents, own, strict=True)]
-    gate = asyncio.Semaphore(200)
-
-    async def first(agent: Agent) -> None:
-        async with gate:
-            await agent.connect()
-
-    await asyncio.gather(*map(first, agents))
+    gate = asyncio.Semaphore(_AT_ONCE)
+    agents = [Agent(data, file, trust, context, gate) for data, context in zip(file.agents, own, strict=True)]
+    await asyncio.gather(*(agent.connect() for agent in agents))
     _say(connected=len(agents))
     while (order := await _order()) != "end":
         began = asyncio.get_running_loop().create_future()
@@ -257,7 +265,8 @@ async def _storm(file: AgentsFile) -> None:
 async def _survive(file: AgentsFile) -> None:
     """Telemetry with acknowledgements, for ever; order "mark" answers with the latencies [ms] since the one before."""
     trust, own = _contexts(file, own=False)
-    agents = [Agent(data, file, trust, context) for data, context in zip(file.agents, own, strict=True)]
+    gate = asyncio.Semaphore(_AT_ONCE)
+    agents = [Agent(data, file, trust, context, gate) for data, context in zip(file.agents, own, strict=True)]
     latencies_ms: list[float] = []
 
     async def speak(agent: Agent) -> None:
