@@ -19,6 +19,7 @@ an error in the end, and without winding up while the fleet cannot do more.
 import math
 from collections import deque
 from dataclasses import dataclass
+from functools import reduce
 from typing import Final
 
 import numpy as np
@@ -112,7 +113,7 @@ class Correction:
         )
 
     def _judge(self, rows: Rows, measured_w: Array, known: Array) -> None:
-        low_w, high_w = np.minimum.reduce(self._expected), np.maximum.reduce(self._expected)
+        low_w, high_w = reduce(np.minimum, self._expected), reduce(np.maximum, self._expected)
         tolerance_w = TOLERANCE_W + TOLERANCE * (rows.power_w[-1] - rows.power_w[0])
         off = known & ((measured_w < low_w - tolerance_w) | (measured_w > high_w + tolerance_w))
         gain = 1.0 - np.exp(-self._cycle_s / JUDGED_S)
