@@ -109,6 +109,7 @@ class Coordinator:
         on = foundation.lay(self._config, self._data, self._roles, self._telemetry_parts, self._parts, told.append)
         for role in self._roles:
             await _START[role](on)
+        await ingest.follow_the_rest(on)
         await observing.start(on)
         on.announce()
         log.info("serves: pid=%d roles=%s data=%s", os.getpid(), ",".join(self._roles), self._data.path)

@@ -52,11 +52,17 @@ class Parts:
 
     async def stop(self) -> None:
         """Stop every part, each within a few seconds; one that fails or hangs does not keep the others."""
+        task = asyncio.current_task()
+        cancelled = task.cancelling() if task is not None else 0
         while self._stops:
             name, stop, within_s = self._stops.pop()
             try:
                 async with asyncio.timeout(within_s):
                     await stop()
+            except asyncio.CancelledError:
+                # nats-py's close ends so when the link was cut meanwhile; nobody cancelled us.
+                if task is not None and task.cancelling() > cancelled:
+                    raise
             except TimeoutError:
                 log.error("%s does not stop within %.0f s", name, within_s)
             except asyncio.CancelledError:

@@ -27,6 +27,7 @@ from cloud.api.security import SecurityMiddleware
 from cloud.api.sessions import LOG_IN_PATH, CallViewer, LogInNeeded, PermissionNeeded
 from cloud.console import assets
 from cloud.identity.sealing import Sealer
+from cloud.store.errors import LedgerUnavailable
 from cloud.store.ledger import Ledger
 
 
@@ -108,6 +109,13 @@ def create_app(
         if _wants_page(request):
             return renderer.message(request, HTTPStatus.FORBIDDEN, f"{str(error).capitalize()}.")
         return await http_exception_handler(request, HTTPException(HTTPStatus.FORBIDDEN, str(error)))
+
+    @app.exception_handler(LedgerUnavailable)
+    async def no_ledger(request: Request, _: Exception) -> Response:
+        text = "The ledger does not answer at the moment."
+        if _wants_page(request):
+            return renderer.message(request, HTTPStatus.SERVICE_UNAVAILABLE, text)
+        return await http_exception_handler(request, HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, text))
 
     @app.exception_handler(StarletteHTTPException)
     async def http_error(request: Request, error: StarletteHTTPException) -> Response:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Final
 
 import numpy as np
@@ -14,6 +15,7 @@ from cloud.api.stream import Broadcaster, encode
 from cloud.api.target import Target
 from cloud.fleet.state import TICK_MS, FleetState
 from cloud.model.records import EventRecord
+from cloud.store.errors import LedgerUnavailable
 from cloud.store.ledger import Ledger
 
 CHANGE_S: Final = 0.25
@@ -80,7 +82,8 @@ class Live:
         while True:
             await asyncio.sleep(max(LEDGER_S, took_s * LEDGER_PARTS))
             begun_s = loop.time()
-            await self._take_ledger()
+            with suppress(LedgerUnavailable):  # what was read last stands; the process's readiness tells of it
+                await self._take_ledger()
             took_s = loop.time() - begun_s
 
     async def _take_ledger(self) -> None:
@@ -119,7 +122,10 @@ class Live:
             await asyncio.sleep(CHANGE_S)
 
     def _new_events(self) -> list[EventRecord]:
-        events = self._ledger.events(after=self._last_event, limit=EVENTS_KEPT)
+        try:
+            events = self._ledger.events(after=self._last_event, limit=EVENTS_KEPT)
+        except LedgerUnavailable:
+            return []
         if events:
             self._last_event = events[-1].number
         elif self._last_event is None:

@@ -5,7 +5,9 @@ from functools import partial
 
 from nats.aio.client import Client
 
+from cloud.ingest.follower import FleetFollower
 from cloud.ingest.worker import IngestWorker
+from cloud.model.role import Role
 from cloud.roles.foundation import Foundation, utc_ms
 from cloud.store.errors import LedgerUnavailable
 from cloud.store.upkeep import Retention
@@ -22,6 +24,22 @@ async def start(on: Foundation) -> None:
         on.parts.run_again(
             f"ingest of {stream}", partial(_work, on, connection, stream, part, workers), LedgerUnavailable
         )
+
+
+async def follow_the_rest(on: Foundation) -> None:
+    """Where the process needs the whole fleet and ingests a part of it or none, it looks on at the rest."""
+    if not {Role.COORDINATOR, Role.CONSOLE} & set(on.roles):
+        return
+    own = set(on.telemetry_parts) if Role.INGEST in on.roles else set()
+    for part in sorted(set(range(on.config.messaging.telemetry_streams)) - own):
+        stream = subjects.telemetry_stream(part)
+        connection = await on.connect(f"follow-{stream}", on.parts)
+        follow = partial(_follow, on, connection, stream)
+        on.parts.run_again(f"view of {stream}", follow, LedgerUnavailable)
+
+
+async def _follow(on: Foundation, connection: Client, stream: str) -> None:
+    await FleetFollower(connection, stream, fleet=on.fleet, ledger=on.ledger, utc_ms=utc_ms).run()
 
 
 def _tell(on: Foundation, workers: Mapping[str, IngestWorker]) -> None:

@@ -51,6 +51,7 @@ class Cluster:
             keyring = open_keyring(first.keys, None, now=now, passphrase=first.passphrase(make=True))
         for data in others:
             shutil.copytree(first.path, data.path)
+            shutil.copy(f"{first.path}.passphrase", f"{data.path}.passphrase")
         return keyring
 
     def start(self, name: str) -> None:

@@ -15,7 +15,7 @@ from cloud.gateway.intents import IntentSender, sequence_of
 from cloud.gateway.lease import BUCKET, Lease, ensure_bucket
 from cloud.gateway.ports import free_port
 from cloud.gateway.streams import ensure_streams
-from cloud.gateway.testing import HOST, utc_now
+from cloud.gateway.testing import HOST, PASSPHRASE, utc_now
 from cloud.identity.keyring import open_keyring
 from cloud.parts import Parts
 from cloud.roles.foundation import utc_ms
@@ -63,7 +63,7 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    keyring = open_keyring(tmp_path / "keys", (HOST,), now=utc_now(), passphrase=b"passphrase of a test")
+    keyring = open_keyring(tmp_path / "keys", (HOST,), now=utc_now(), passphrase=PASSPHRASE)
     broker = Broker(tmp_path / "broker", keyring, host=HOST, port=free_port(HOST), public_host=HOST, now=utc_now)
     await broker.start()
     nc = await broker.connect("test")
