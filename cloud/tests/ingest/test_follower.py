@@ -29,7 +29,7 @@ async def test_it_begins_with_what_comes_now(tmp_path: Path, connection: Client)
         while not fleet.frames.sum():  # it is there once it shows something
             await sites.send("home-01", frame.batch([packed(0, seq, now_ms)]))
             seq += 1
-        assert fleet.frames.sum() < 50  # what was there before is the history's
+        assert fleet.frames.sum() <= seq - 50  # what was there before is the history's
         await sites.send("home-02", frame.batch([packed(0, seq + 1, now_ms)]))  # says it is another
         await sites.send("home-02", frame.batch([packed(1, 1, now_ms)]))
         await eventually(lambda: fleet.capacity > 1 and fleet.frames[1] == 1, "the second site is shown")
