@@ -59,15 +59,11 @@ class Parts:
             try:
                 async with asyncio.timeout(within_s):
                     await stop()
-            except asyncio.CancelledError:
-                # nats-py's close ends so when the link was cut meanwhile; nobody cancelled us.
-                if task is not None and task.cancelling() > cancelled:
-                    raise
             except TimeoutError:
                 log.error("%s does not stop within %.0f s", name, within_s)
             except asyncio.CancelledError:
                 # Ours, or a library's own that it lets out, as nats-py's close does for a broken connection.
-                if (task := asyncio.current_task()) is not None and task.cancelling():
+                if task is not None and task.cancelling() > cancelled:
                     raise
                 log.warning("%s was broken off while it stopped", name)
             except Exception:

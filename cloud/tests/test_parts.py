@@ -104,19 +104,3 @@ async def test_a_stop_that_is_cancelled_ends() -> None:
     stopping.cancel()
     with pytest.raises(asyncio.CancelledError):
         await stopping
-
-
-async def test_a_stop_that_ends_as_if_it_were_cancelled_keeps_none_of_the_others() -> None:
-    stopped = asyncio.Event()
-
-    async def note() -> None:
-        stopped.set()
-
-    async def cut_off() -> None:
-        raise asyncio.CancelledError
-
-    parts = Parts()
-    parts.on_stop("first", note)
-    parts.on_stop("second", cut_off)
-    await parts.stop()
-    assert stopped.is_set()
