@@ -279,7 +279,13 @@ class IngestWorker:
                     await self._stopping.wait()
                 return
             try:
-                await asyncio.to_thread(self._history.upkeep, self._part, self._utc_ms(), self._retention)
+                await asyncio.to_thread(
+                    self._history.upkeep,
+                    self._part,
+                    self._utc_ms(),
+                    self._retention,
+                    stopping=self._stopping.is_set,
+                )
                 await self._keep_runs()
             except (OSError, HistoryError) as error:
                 if not self._upkeep_fails:

@@ -122,9 +122,19 @@ class History:
         parts = [frames] if isinstance(frames, Frames) else frames
         return self._raw.write(part, position, first, tables_of(parts))
 
-    def upkeep(self, part: int, now_ms: int, retention: Retention = upkeep.FOR_EVER) -> upkeep.Done:
-        """Sums up what is new, joins small neighbours, lets go what is too old. For the one who writes the part."""
-        return upkeep.run(self._raw, self._minutes, self._quarters, part, now_ms, retention)
+    def upkeep(
+        self,
+        part: int,
+        now_ms: int,
+        retention: Retention = upkeep.FOR_EVER,
+        *,
+        stopping: upkeep.Stopping = lambda: False,
+    ) -> upkeep.Done:
+        """Sums up what is new, joins small neighbours, lets go what is too old. For the one who writes the part.
+
+        stopping: asked now and then; when it says so, what is under way is left for another time.
+        """
+        return upkeep.run(self._raw, self._minutes, self._quarters, part, now_ms, retention, stopping)
 
     def read(
         self,

@@ -261,13 +261,13 @@ class Segments:
             for cursor in cursors:
                 cursor.close()
 
-    def join(self, group: Sequence[Segment]) -> list[Segment]:
-        """One segment in place of several neighbours in one span. Raises OSError or HistoryError."""
+    def join(self, group: Sequence[Segment], tables: Iterable[pa.Table]) -> list[Segment]:
+        """One segment in place of neighbours in one span. tables: their `rows`. Raises OSError, HistoryError."""
         last = max(group, key=lambda segment: segment.order)
         position = Position(last.epoch, self.footer(last)[0].stream_created_ns, last.last)
         level = max(segment.level for segment in group) + 1
         first = min(segment.first for segment in group)
-        joined = self.write(last.part, position, first, self.rows(group), level=level)
+        joined = self.write(last.part, position, first, tables, level=level)
         for segment in group:
             self.place.remove(segment.path)
         return joined

@@ -4,7 +4,7 @@ Nothing here changes what a question is answered with. For the one process that 
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -34,6 +34,11 @@ class Retention:
 
 
 FOR_EVER: Final = Retention()
+Stopping = Callable[[], bool]
+
+
+class _Stopped(Exception):
+    """Whoever began it wants to end: what was being written is thrown away, and done again another time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,15 +59,38 @@ def covered(segments: Sequence[Segment]) -> dict[int, tuple[int, int]]:
     return reached
 
 
-def run(raw: Segments, minutes: Segments, quarters: Segments, part: int, now_ms: int, retention: Retention) -> Done:
-    summed = _sum_up(raw, minutes, part, MINUTE_MS)
+def run(
+    raw: Segments,
+    minutes: Segments,
+    quarters: Segments,
+    part: int,
+    now_ms: int,
+    retention: Retention,
+    stopping: Stopping,
+) -> Done:
+    try:
+        return _run(raw, minutes, quarters, part, now_ms, retention, stopping)
+    except _Stopped:
+        return Done(summed=0, joins=0, removed=0)
+
+
+def _run(
+    raw: Segments,
+    minutes: Segments,
+    quarters: Segments,
+    part: int,
+    now_ms: int,
+    retention: Retention,
+    stopping: Stopping,
+) -> Done:
+    summed = _sum_up(raw, minutes, part, MINUTE_MS, stopping)
     waiting = _waiting(minutes, quarters, part)
     if len(waiting) >= _QUARTERS_AFTER or (waiting and now_ms - waiting[0].newest_ms >= QUARTER_MS):
-        summed += _sum_up(minutes, quarters, part, QUARTER_MS)
+        summed += _sum_up(minutes, quarters, part, QUARTER_MS, stopping)
     # A file never reaches across what the next tier has: the rest could not be told from it.
-    joins = _join(raw, part, now_ms, _reached(minutes, part))
-    joins += _join(minutes, part, now_ms, _reached(quarters, part))
-    joins += _join(quarters, part, now_ms, _reached(quarters, part))
+    joins = _join(raw, part, now_ms, _reached(minutes, part), stopping)
+    joins += _join(minutes, part, now_ms, _reached(quarters, part), stopping)
+    joins += _join(quarters, part, now_ms, _reached(quarters, part), stopping)
     removed = _expire(raw, part, now_ms, retention.raw_days, _reached(minutes, part))
     removed += _expire(minutes, part, now_ms, retention.minute_days, _reached(quarters, part))
     removed += _expire(quarters, part, now_ms, retention.quarter_days, _reached(quarters, part))
@@ -81,7 +109,7 @@ def _waiting(source: Segments, target: Segments, part: int) -> list[Segment]:
     return [segment for segment in found if reached < segment.order <= committed]
 
 
-def _sum_up(source: Segments, target: Segments, part: int, bucket_ms: int) -> int:
+def _sum_up(source: Segments, target: Segments, part: int, bucket_ms: int, stopping: Stopping) -> int:
     """Adds to the target what it does not have, one life of the stream after the other; how many segments that were."""
     summed = 0
     while waiting := _waiting(source, target, part):
@@ -94,7 +122,7 @@ def _sum_up(source: Segments, target: Segments, part: int, bucket_ms: int) -> in
         footer, _ = source.footer(newest)
         position = Position(footer.epoch, footer.stream_created_ns, newest.last)
         first = min(segment.first for segment in some)
-        target.write(part, position, first, _sums(source.rows(some), source, bucket_ms))
+        target.write(part, position, first, _sums(_until(stopping, source.rows(some)), source, bucket_ms))
         summed += len(some)
     return summed
 
@@ -105,10 +133,17 @@ def _sums(rows: Iterator[pa.Table], source: Segments, bucket_ms: int) -> Iterato
         yield convert(table)
 
 
-def _join(tier: Segments, part: int, now_ms: int, reached: tuple[int, int]) -> int:
+def _until(stopping: Stopping, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    for table in tables:
+        if stopping():
+            raise _Stopped
+        yield table
+
+
+def _join(tier: Segments, part: int, now_ms: int, reached: tuple[int, int], stopping: Stopping) -> int:
     joins = 0
     while group := _to_join(tier, part, now_ms, reached):
-        tier.join(group)
+        tier.join(group, _until(stopping, tier.rows(group)))
         joins += 1
     return joins
 

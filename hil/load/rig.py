@@ -163,7 +163,11 @@ class LoadRig:
             worker.terminate()
         reports = []
         for part, worker in enumerate(self._workers):
-            if worker.wait(_START_S) != 0:
+            try:
+                code = worker.wait(_START_S)
+            except subprocess.TimeoutExpired as error:
+                raise LoadError(f"an ingest worker does not end within {_START_S:.0f} s") from error
+            if code != 0:
                 raise LoadError(f"an ingest worker failed: see {self.folder / f'worker-{part}.log'}")
             reports.append(json.loads(self._report(part).read_text()))
         self._workers = []

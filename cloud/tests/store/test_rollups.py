@@ -14,7 +14,7 @@ from cloud.model.telemetry import HOLE, POINTS, SAMPLES, Frames
 from cloud.store.history import History
 from cloud.store.place import Place
 from cloud.store.segments import DAY_MS, Position
-from cloud.store.upkeep import Retention
+from cloud.store.upkeep import Done, Retention
 
 T0_MS = 1_790_001_000_000 // 900_000 * 900_000
 HOUR_MS = 3_600_000
@@ -205,3 +205,19 @@ def test_runs_that_were_kept_are_known_when_the_raw_rows_are_gone(tmp_path: Path
     history.upkeep(0, T0_MS + 40 * DAY_MS, Retention(raw_days=1))
     assert history.next_seq(int(frames.slot[0])) == before
     assert len(history.runs()) >= 10
+
+
+def test_an_upkeep_that_is_stopped_leaves_nothing_and_is_made_up_for(tmp_path: Path) -> None:
+    draw = np.random.default_rng(7)
+    history = History(tmp_path)
+    parts = [some_frames(draw, 20, T0_MS, number) for number in range(1, 5)]
+    for number, frames in enumerate(parts, start=1):
+        history.append(0, Position(0, 1, number), number, frames)
+    before = sorted(tmp_path.rglob("*.*"))
+    assert history.upkeep(0, NOW_MS, stopping=lambda: True) == Done(summed=0, joins=0, removed=0)
+    assert sorted(tmp_path.rglob("*.*")) == before
+    answers = iter([False, False, True])
+    history.upkeep(0, NOW_MS, stopping=lambda: next(answers, True))
+    assert_same(history, parts, 900_000)
+    assert history.upkeep(0, NOW_MS).joins > 0
+    assert_same(history, parts, 900_000)
