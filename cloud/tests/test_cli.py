@@ -87,7 +87,7 @@ async def serving(
     try:
         async with asyncio.timeout(DEADLINE_S):
             line = (await process.stdout.readline()).decode()
-        if not line.startswith("console: https://"):
+        if not line.startswith("console: http"):
             _, err = await process.communicate()
             raise AssertionError(f"it does not serve: {line}{err.decode()}")
         yield process, json.loads((data / "run.json").read_text())

@@ -11,7 +11,7 @@ from cloud.tests.test_cli import assert_refused, command, serving
 
 async def test_a_person_and_a_program_get_in_and_are_shut_out(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    async with serving(data) as (_, run):
+    async with serving(data, "--insecure-loopback-only") as (_, run):
         at = ("--data", str(data))
         link = await command("people", "add", "eve", "--role", "viewer", *at)
         assert link.code == 0, link.err
