@@ -28,7 +28,7 @@ from cloud.store.upkeep import FOR_EVER, Retention
 log = logging.getLogger(__name__)
 
 FLUSH_S: Final = 2.0
-MOST_FRAMES: Final = 400_000  # not yet on disk, at 170 bytes each; more is left in the stream
+MOST_FRAMES: Final = 300_000  # not yet on disk, at 170 bytes each; more is left in the stream
 UPKEEP_S: Final = 60.0
 KEEP_RUNS_S: Final = 300.0
 

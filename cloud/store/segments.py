@@ -29,7 +29,7 @@ from cloud.store.place import Place
 
 DAY_MS: Final = 86_400_000
 _PAGE_BYTES: Final = 64 * 1024  # what a join holds of each column of each file
-_JOIN_ROWS: Final = 1_000_000  # that a join holds of all files
+_JOIN_ROWS: Final = 300_000  # that a join holds of all files
 MOST_JOINED: Final = 128  # files in one join
 _FOOTER_KEY: Final = b"murmuration.segment"
 _NAME: Final = re.compile(

@@ -49,6 +49,7 @@ async def _run(sites: int, connections: int, folder: Path, say: Say) -> dict[str
         driver = LoadDriver(fleet, sites, connections, "127.0.0.1", rig.port, Mode(batch=500))
         rig.register(sites, driver.concentrators)
         await rig.start_workers()
+        await rig.reading()
         say(f"{len(driver.concentrators)} connections")
         begin_s = time.monotonic()
         await driver.connect(at_once=_AT_ONCE)

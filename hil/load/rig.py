@@ -125,6 +125,21 @@ class LoadRig:
             if await asyncio.to_thread(worker.stdout.readline) != "ready\n":
                 raise LoadError(f"an ingest worker does not start: see {self.folder / f'worker-{part}.log'}")
 
+    async def reading(self) -> None:
+        """Returns when every worker reads its stream: a large registry takes it a while. Raises LoadError."""
+        connection = await nats.connect(self.url)
+        try:
+            async with asyncio.timeout(_START_S):
+                for group in range(self._streams):
+                    while not (  # noqa: ASYNC110 (what is waited for happens in the broker)
+                        await connection.jsm(timeout=10).stream_info(subjects.telemetry_stream(group))
+                    ).state.consumer_count:
+                        await asyncio.sleep(_STEP_S)
+        except TimeoutError:
+            raise LoadError(f"an ingest worker does not read within {_START_S:.0f} s") from None
+        finally:
+            await connection.close()
+
     async def stored(self, within_s: float = _START_S) -> None:
         """Returns when the history has everything that the streams have. Raises LoadError."""
         connection = await nats.connect(self.url)

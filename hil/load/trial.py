@@ -1,6 +1,5 @@
 """One load put on one rig, and what it cost: the part that the command and the benches share."""
 
-import asyncio
 import shutil
 import time
 from collections.abc import Sequence
@@ -17,7 +16,6 @@ from hil.load.link import LoadError
 from hil.load.rig import LoadRig
 
 BATCHES: Final = Mode()
-_SETTLE_S: Final = 1.0  # for the workers' start, which is no part of what is measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +61,7 @@ async def put(load: Load, folder: Path) -> Outcome:
         rig.register(load.sites, driver.concentrators, behind=load.mode.batch > 1)
         await rig.start_workers()
         await driver.connect()
-        await asyncio.sleep(_SETTLE_S)
+        await rig.reading()
         return await _measure(load, rig, driver)
     except ExceptionGroup as group:  # of connections that fail alike: the first tells what is wrong
         raise _first(group) from group
