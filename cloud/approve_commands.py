@@ -49,6 +49,6 @@ def _answer(options: argparse.Namespace) -> int:
 
 
 def _ledger(options: argparse.Namespace) -> Ledger:
-    data = DataFolder(options.data)
+    data = DataFolder(options.data, options.passphrase_file)
     data.check()
     return Ledger(data.ledger)

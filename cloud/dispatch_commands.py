@@ -67,7 +67,7 @@ def register(groups: "argparse._SubParsersAction[argparse.ArgumentParser]", comm
 
 @contextmanager
 def _ledger(options: argparse.Namespace) -> Iterator[Ledger]:
-    data = DataFolder(options.data)
+    data = DataFolder(options.data, options.passphrase_file)
     data.check()
     with Ledger(data.ledger) as ledger:
         yield ledger

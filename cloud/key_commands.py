@@ -178,7 +178,7 @@ def _root_passphrase(options: argparse.Namespace, prompt: str, *, again: bool = 
 
 
 def _audit(options: argparse.Namespace, action: str, level: str, **detail: bool) -> None:
-    with Ledger(DataFolder(options.data).ledger) as ledger:
+    with Ledger(DataFolder(options.data, options.passphrase_file).ledger) as ledger:
         ledger.audit(action, actor=commands.actor(), subject=level, at_ms=commands.now_ms(), **detail)
 
 

@@ -47,7 +47,7 @@ def _regulate(options: argparse.Namespace) -> int:
         raise CommandError("regulate: give --power-w above 0 and --minutes above 0 and at most 1440")
     interval_s = service.signal.interval_s
     signal = _from_stdin() if options.signal == "-" else _paced(_read(Path(options.signal)), interval_s)
-    data = DataFolder(options.data)
+    data = DataFolder(options.data, options.passphrase_file)
     data.check()
     try:
         messages = asyncio.run(_run(data, options, toml, signal))

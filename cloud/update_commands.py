@@ -67,7 +67,7 @@ def register(groups: "argparse._SubParsersAction[argparse.ArgumentParser]", comm
 
 
 def _publish(options: argparse.Namespace) -> int:
-    data = DataFolder(options.data)
+    data = DataFolder(options.data, options.passphrase_file)
     data.check()
     files = []
     names = [path.name for path in options.files]
@@ -134,7 +134,7 @@ def _signer(data: DataFolder, key: Path | None) -> "CommandSigner":
 
 
 def _roll_out(options: argparse.Namespace) -> int:
-    data = DataFolder(options.data)
+    data = DataFolder(options.data, options.passphrase_file)
     sites = [site for site in commands.list_sites(data) if _is_meant(options, site)]
     if not sites:
         raise CommandError("update roll-out: no such site; see vpp-cloud site list")
@@ -189,7 +189,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _checked(options: argparse.Namespace) -> DataFolder:
-    data = DataFolder(options.data)
+    data = DataFolder(options.data, options.passphrase_file)
     data.check()
     return data
 
