@@ -156,7 +156,7 @@ async def test_streams_are_made_once_and_bounded(backend: Client) -> None:
     await js.publish("vpp.evt.1.s1", b"event")
     await ensure_streams(js)
     streams = {info.config.name: info for info in await js.streams_info()}
-    assert set(streams) == {"TEL_0", "REPORT", "INTENT"}
+    assert set(streams) == {"TEL_0", "REPORT", "INTENT", "SUPPLY"}
     assert streams["REPORT"].state.messages == 1
     for info in streams.values():
         assert info.config.storage == "file"
