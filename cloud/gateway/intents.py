@@ -14,6 +14,7 @@ from nats.aio.client import Client
 from nats.js.api import RawStreamMsg
 from nats.js.errors import Error as JetStreamError
 from nats.js.errors import NotFoundError
+from opentelemetry import trace
 
 from cloud.gateway.fleet_guard import FleetGuard, SecondPersonNeeded
 from cloud.identity.signing import CommandSigner
@@ -36,6 +37,7 @@ Body = (
 _FIELD_OF_BODY: Final = {
     field.message_type: field.name for field in intent_pb2.Intent.DESCRIPTOR.oneofs_by_name["body"].fields
 }
+_TRACER: Final = trace.get_tracer("murmuration")
 _TRIES: Final = 3
 _ACK_S: Final = 5.0
 _BETWEEN_S: Final = 0.5
@@ -77,6 +79,7 @@ class IntentSender:
         # One at a time per site and kind: the broker keeps what comes last, and that must be the highest sequence.
         self._turns: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
 
+    @_TRACER.start_as_current_span("intent.send")
     async def send(
         self, body: Body, site: str, kind: str, valid_from_ms: int, expires_ms: int, *, actor: str = COORDINATOR
     ) -> int:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 
+from opentelemetry import trace
+
 from cloud.model.records import Move
 from cloud.store.engine import Cursor, Engine, Tables, Values
 from cloud.store.errors import LedgerError
@@ -18,6 +20,8 @@ from cloud.store.sqlite import SCHEME as SQLITE
 from cloud.store.sqlite import SqliteEngine
 
 log = logging.getLogger(__name__)
+
+_TRACER: Final = trace.get_tracer("murmuration")
 
 _LOOK_S: Final = 1.0  # so old may be what a process reads of a ledger that was moved
 
@@ -143,13 +147,14 @@ class LedgerDatabase:
             if self._engine.in_transaction:  # a part of a bigger one
                 yield
                 return
-            self._begin()
-            try:
-                yield
-                self._engine.commit()
-            except BaseException:
-                self._engine.rollback()
-                raise
+            with _TRACER.start_as_current_span("ledger.transaction"):
+                self._begin()
+                try:
+                    yield
+                    self._engine.commit()
+                except BaseException:
+                    self._engine.rollback()
+                    raise
 
     def _begin(self) -> None:
         """Begins a transaction where the ledger is: the mark of a move was left in one."""

@@ -5,7 +5,12 @@ import io
 import json
 import logging
 import re
+import subprocess
+import sys
+import threading
 from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import httpx
 import pytest
@@ -85,3 +90,39 @@ def test_a_log_line_is_one_json_object() -> None:
     assert (told["level"], told["logger"], told["text"]) == ("error", "cloud.test", "it failed: what=Ω")
     assert "ValueError: two\nlines" in told["traceback"]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00", told["at"])
+
+
+TRACED = """
+import sys
+from pathlib import Path
+from cloud.observe import traced
+from cloud.store.ledger import Ledger
+
+with traced(sys.argv[1], ["ingest"]), Ledger(Path(sys.argv[2])) as ledger:
+    ledger.add_site("home-01", (), now_ms=1)
+"""
+
+
+def test_spans_reach_a_collector(tmp_path: Path) -> None:
+    told: list[tuple[str, bytes]] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+    with HTTPServer((HOST, 0), Collector) as collector:
+        serving = threading.Thread(target=collector.serve_forever)
+        serving.start()
+        try:
+            url = f"http://{HOST}:{collector.server_port}/v1/traces"
+            command = [sys.executable, "-c", TRACED, url, str(tmp_path / "ledger.db")]
+            subprocess.run(command, check=True, timeout=DEADLINE_S)
+        finally:
+            collector.shutdown()
+            serving.join()
+    ((path, spans),) = told
+    assert path == "/v1/traces"
+    assert b"ledger.transaction" in spans
+    assert b"murmuration" in spans
