@@ -2,7 +2,8 @@
 process loses the broker and finds it again; another agent at 20 Hz beside it for the CPU time of the usual rate.
 
 A response time runs from the frequency's step at the device to the acknowledged write, on the rig's clock. The bare
-timer loop that the loop's lateness is compared with runs in the same minutes.
+timer loop that the loop's lateness is compared with runs in the same minutes. What plays in virtual time comes last and
+side by side. A part that fails is named in `failed`, and costs the figures of no other.
 """
 
 import contextlib
@@ -13,8 +14,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,28 +43,43 @@ FROZEN_S: Final = 8.0  # of the broker; the session gives it up after about 6
 THAWED_S: Final = 6.0
 INSTALL_WITHIN_S: Final = 600.0
 
+Part = Callable[[], Mapping[str, Any]]
+
 
 def bench_edge(*, seconds: float, outage_hours: float, install: bool, folder: Path | None, say: Say) -> dict[str, Any]:
-    """The figures, by name. Raises ChainError, ChainRefused."""
+    """The figures, by name; `failed`: why a part has none, by part. Raises ChainRefused."""
     check_seconds(seconds)
     if not 0 <= outage_hours <= 168:
         raise ChainRefused(f"--outage-hours {outage_hours:g}: give 0 to 168")
     _grant_real_time()
     folder = (folder or Path("run") / f"bench-{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}").absolute()
-    figures = _loop_figures(folder, seconds, say)
+    timed: dict[str, Part] = {"loop": partial(_loop_figures, folder, seconds, say)}
     for baudrate, rate_hz in RTU_RATES_HZ.items():
-        say(f"bench: a serial line at {baudrate} baud, {rate_hz:g} Hz, paced, {RTU_S:g} s of frequency steps")
-        on_line = bench_rtu(baudrate=baudrate, rate_hz=rate_hz, seconds=RTU_S)
-        figures |= {f"rtu_{name}_{baudrate}": value for name, value in on_line.items()}
-    if outage_hours:
-        say(f"bench: {outage_hours:g} h without the cloud, in virtual time")
-        figures |= bench_outage(folder / "outage", outage_hours)
-    say("bench: two recorded hours of PJM's RegA, in virtual time")
-    figures["pjm_score"] = bench_services(["pjm-rega"], say=say)["pjm_score"]
+        timed[f"rtu_{baudrate}"] = partial(_rtu_figures, baudrate, rate_hz, say)
     if install:
-        say("bench: a fresh environment with the extra `edge`")
-        figures["edge_install_mb"] = edge_install_mb()
-    return figures | {"machine": machine()}
+        timed["edge_install"] = partial(_install_figures, say)
+    figures, failed = measured(timed, say)
+    virtual: dict[str, Part] = {"services": partial(bench_services, [], say=say)}
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as beside:
+        say("bench: every service on its recordings, in virtual time")
+        if outage_hours:
+            say(f"bench: beside that {outage_hours:g} h without the cloud, in virtual time (6 s of a core for an hour)")
+            virtual["outage"] = beside.submit(bench_outage, folder / "outage", outage_hours).result
+        more, failed_too = measured(virtual, say)
+    return {**figures, **more, "failed": failed | failed_too, "machine": machine()}
+
+
+def measured(parts: Mapping[str, Part], say: Say) -> tuple[dict[str, Any], dict[str, str]]:
+    """The figures of the parts that could be measured, and why the others could not, by part."""
+    figures: dict[str, Any] = {}
+    failed: dict[str, str] = {}
+    for name, part in parts.items():
+        try:
+            figures |= part()
+        except Exception as error:  # whatever it is, the other parts have figures
+            failed[name] = str(error) or type(error).__name__
+            say(f"bench: {name} failed: {failed[name]}")
+    return figures, failed
 
 
 def _grant_real_time() -> None:
@@ -131,6 +150,17 @@ def _measure(running: Chain, end_s: float) -> dict[str, float]:
         "sync_rss_mb": round(max(p.memory_info().rss for p in sync.values()) / 1e6, 1),
         "cpu_pct_20hz": round(100 * used_s / elapsed_s, 2),
     }
+
+
+def _rtu_figures(baudrate: int, rate_hz: float, say: Say) -> dict[str, Any]:
+    say(f"bench: a serial line at {baudrate} baud, {rate_hz:g} Hz, paced, {RTU_S:g} s of frequency steps")
+    figures = bench_rtu(baudrate=baudrate, rate_hz=rate_hz, seconds=RTU_S)
+    return {f"rtu_{name}_{baudrate}": value for name, value in figures.items()}
+
+
+def _install_figures(say: Say) -> dict[str, Any]:
+    say("bench: a fresh environment with the extra `edge`")
+    return {"edge_install_mb": edge_install_mb()}
 
 
 def _wait(running: Chain, until_s: float) -> None:
