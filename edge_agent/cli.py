@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     probe = _add(commands, "probe", _probe, "say what stands at addresses, and propose a configuration; writes nothing")
     probe.add_argument("addresses", nargs="*", metavar="ADDRESS", help="HOST, HOST:PORT or /dev/ttyUSB0, also a,b,c")
     probe.add_argument("--config", type=Path, metavar="FILE", help="instead: what stands behind the addresses in it")
+    probe.add_argument("--profile", metavar="NAME", help="of a device without SunSpec: one that ships, or a .toml file")
     probe.add_argument("--unit-ids", default="1-3,126", metavar="LIST", help="Modbus units to ask (default 1-3,126)")
     probe.add_argument("--site", default="home-01", help="name for the proposed configuration (default home-01)")
 
@@ -196,12 +197,15 @@ def _probe(parsed: argparse.Namespace) -> int:
     if (parsed.config is None) == (not parsed.addresses):
         raise SettingsError("probe: give addresses (HOST, HOST:PORT, /dev/ttyUSB0), or --config FILE")
     if parsed.config is not None:
+        if parsed.profile is not None:
+            raise SettingsError("probe: --profile goes with addresses; FILE names the profiles of its devices")
         config = load(parsed.config)
         found = asyncio.run(probe.probe_configured(config.devices))
         print(probe.in_words(found))
     else:
         units = addresses.parse_units(parsed.unit_ids)
-        found = asyncio.run(probe.probe(addresses.parse_addresses(parsed.addresses), units))
+        devices = addresses.parse_addresses(parsed.addresses, parsed.profile)
+        found = asyncio.run(probe.probe(devices, units))
         print(probe.as_configuration(found, parsed.site), end="")
     missing = probe.silent(found)
     for why in missing:

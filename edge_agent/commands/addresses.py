@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from edge_agent.drivers import SerialLines
 from edge_agent.drivers.opening import connection_to
+from edge_agent.drivers.profile_loading import load
 from edge_agent.drivers.transaction import READ_ONLY, Connection, Pacing
 from edge_agent.model.config import MODBUS_PORT, DeviceConfig
 from protos.settings import SettingsError
@@ -14,17 +15,22 @@ USUAL_UNITS = "1-3,126"  # where vendors put their SunSpec unit
 TIMEOUT_S = 1.0  # of one transaction: a stranger may be slow
 
 
-def parse_addresses(texts: Iterable[str]) -> list[DeviceConfig]:
-    """HOST, HOST:PORT, [IPv6]:PORT or /dev/..., commas between them, as devices of unit 1. Raises SettingsError."""
+def parse_addresses(texts: Iterable[str], profile: str | None = None) -> list[DeviceConfig]:
+    """HOST, HOST:PORT, [IPv6]:PORT or /dev/..., commas between them, as devices of unit 1.
+
+    They speak SunSpec, or are registers as `profile` says. Raises SettingsError.
+    """
+    if profile is not None:
+        load(profile)
     found = []
     for text in (part.strip() for texts_ in texts for part in texts_.split(",")):
         if "/" in text:
-            found.append(_device(serial=text))
+            found.append(_device(profile, serial=text))
             continue
         host, colon, port = text.rpartition(":") if not text.endswith("]") and text.count(":") != 0 else (text, "", "")
         if (colon and not (port.isdigit() and 0 < int(port) < 65536 and host)) or not text:
             raise SettingsError(f"address {text!r}: give HOST, HOST:PORT with a port of 1 to 65535, or /dev/ttyUSB0")
-        found.append(_device(host=host.strip("[]"), port=int(port) if colon else MODBUS_PORT))
+        found.append(_device(profile, host=host.strip("[]"), port=int(port) if colon else MODBUS_PORT))
     return found
 
 
@@ -53,5 +59,12 @@ async def connected(config: DeviceConfig, lines: SerialLines) -> AsyncIterator[C
             await connection.close()
 
 
-def _device(**where: str | int) -> DeviceConfig:
-    return DeviceConfig(name="probed", driver="sunspec", timeout_s=TIMEOUT_S, read_only=True, **where)  # type: ignore[arg-type]
+def _device(profile: str | None, **where: str | int) -> DeviceConfig:
+    return DeviceConfig(
+        name="probed",
+        driver="sunspec" if profile is None else "profile",
+        profile=profile,
+        timeout_s=TIMEOUT_S,
+        read_only=True,
+        **where,  # type: ignore[arg-type]
+    )

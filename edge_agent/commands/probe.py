@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import structs
 
 from edge_agent.drivers import SerialLines, open_device
+from edge_agent.drivers.opening import profile_of
 from edge_agent.model.config import MODBUS_PORT, DeviceConfig
 from edge_agent.model.devices import Device, DeviceFault, DeviceRejected, DeviceTimeout
 from edge_agent.model.values import Nameplate, Sample
@@ -48,7 +49,7 @@ async def probe(addresses: Iterable[DeviceConfig], units: Iterable[int]) -> list
                     break
                 continue
             try:
-                tried.append(Found(config, device.nameplate, tuple([line async for line in _describe(device)])))
+                tried.append(Found(config, device.nameplate, tuple([line async for line in _describe(device, config)])))
             finally:
                 await device.close()
         found = [result for result in tried if isinstance(result, Found)]
@@ -66,7 +67,7 @@ async def probe_configured(devices: Iterable[DeviceConfig]) -> list[Found | Noth
             results.append(Nothing(config, str(error)))
             continue
         try:
-            results.append(Found(config, device.nameplate, tuple([line async for line in _describe(device)])))
+            results.append(Found(config, device.nameplate, tuple([line async for line in _describe(device, config)])))
         finally:
             await device.close()
     return results
@@ -91,9 +92,9 @@ def in_words(results: Iterable[Found | Nothing]) -> str:
     )
 
 
-async def _describe(device: Device) -> AsyncIterator[str]:
+async def _describe(device: Device, config: DeviceConfig) -> AsyncIterator[str]:
     """Lines about an open device."""
-    for line in describe(device):
+    for line in describe(device, config):
         yield line
     readings: list[tuple[str, Any]] = []
     try:
@@ -114,8 +115,8 @@ async def _describe(device: Device) -> AsyncIterator[str]:
         yield f"the {what} reads now: {values or 'nothing that can be used'}"
 
 
-def describe(device: Device) -> Iterator[str]:
-    """What a device is and can do, in words."""
+def describe(device: Device, config: DeviceConfig) -> Iterator[str]:
+    """What a device is and could do, in words, also where it is configured read-only."""
     plate = device.nameplate
     parts = []
     if device.inverter is not None:
@@ -128,7 +129,9 @@ def describe(device: Device) -> Iterator[str]:
         parts.append("a switch")
     yield f"{plate.manufacturer} {plate.model}, serial {plate.serial or 'not told'}: {', '.join(parts)}"
     if device.inverter is not None:
-        settable = device.control is not None or any(model in plate.sunspec_models for model in _CONTROL_MODELS)
+        profile = profile_of(config)
+        settable = any(model in plate.sunspec_models for model in _CONTROL_MODELS)
+        settable |= device.control is not None or (profile is not None and profile.control is not None)
         yield "its power can be set" if settable else "its power can only be read, not set"
     if plate.sunspec_models:
         yield f"SunSpec models {', '.join(map(str, plate.sunspec_models))}"
@@ -155,9 +158,10 @@ def as_configuration(results: Iterable[Found | Nothing], site: str) -> str:
             if config.serial is not None
             else f'host = "{config.host}"\n' + (f"port = {config.port}\n" if config.port != MODBUS_PORT else "")
         )
+        driver = "sunspec" if config.profile is None else f'profile"\nprofile = "{config.profile}'
         said = "".join(f"# {line}\n" for line in result.words)
         parts.append(
-            f'{said}[[devices]]\nname = "{name}"\ndriver = "sunspec"\n{where}unit_id = {config.unit_id}\n'
+            f'{said}[[devices]]\nname = "{name}"\ndriver = "{driver}"\n{where}unit_id = {config.unit_id}\n'
             f"read_only = true  # remove this line to let the agent set its power\n"
         )
     return "\n".join([head, *parts])

@@ -187,7 +187,7 @@ async def _discover(config: DeviceConfig, connection: Connection) -> DeviceMap:
         remedy = (
             f"unit {units[0]} has one: set unit_id = {units[0]}"
             if units
-            else "check unit_id, and that SunSpec is enabled on the device"
+            else "check unit_id, and that SunSpec is enabled on the device; one without it needs a profile"
         )
         where = f"{config.where} unit_id {config.unit_id}"
         raise DeviceFault(f"device {config.name}: no SunSpec map at {where} ({error}); {remedy}") from error

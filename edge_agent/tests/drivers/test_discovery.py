@@ -23,7 +23,7 @@ async def test_a_device_without_marker_is_a_fault_that_says_what_stood_there(ser
     assert f"device hybrid: no SunSpec map at 127.0.0.1:{server.port} unit_id 1" in text
     assert "at 40000 0x1234 0xABCD" in text
     assert "at 0 exception 2, illegal data address" in text
-    assert text.endswith("check unit_id, and that SunSpec is enabled on the device")
+    assert text.endswith("that SunSpec is enabled on the device; one without it needs a profile")
 
 
 async def test_a_wrong_unit_id_is_told_with_the_right_one(serve: Any, opened: Any) -> None:

@@ -111,6 +111,31 @@ def test_the_agent_finds_what_vpp_hil_serves(tmp_path: Path) -> None:
     assert not link.exists()
 
 
+def test_what_a_probe_proposes_for_a_profile_can_be_used(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hil.cli", "device", "goodwe-et"]
+    agent = [sys.executable, "-m", "edge_agent.cli"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as serving:
+        try:
+            assert serving.stdout is not None
+            _, port, _ = (serving.stdout.readline().partition(" = ")[2].strip() for _ in range(3))
+            ask = [*agent, "probe", f"127.0.0.1:{port}", "--unit-ids", "1"]
+            asked = subprocess.run(ask, capture_output=True, text=True, timeout=DEADLINE_S)
+            named = [*ask, "--profile", "goodwe-et"]
+            probed = subprocess.run(named, capture_output=True, text=True, timeout=DEADLINE_S)
+        finally:
+            os.kill(serving.pid, signal.SIGTERM)
+    assert asked.returncode == 1
+    assert "no SunSpec map" in asked.stderr
+    assert "one without it needs a profile" in asked.stderr
+    assert probed.returncode == 0, probed.stderr
+    assert "# its power can be set" in probed.stdout
+    assert f'driver = "profile"\nprofile = "goodwe-et"\nhost = "127.0.0.1"\nport = {port}\n' in probed.stdout
+    (tmp_path / "home.toml").write_text(probed.stdout)
+    check = [*agent, "check-config", "--config", str(tmp_path / "home.toml")]
+    checked = subprocess.run(check, capture_output=True, text=True, timeout=DEADLINE_S)
+    assert checked.returncode == 0, checked.stderr
+
+
 def test_check_config_reads_the_profile_too(tmp_path: Path) -> None:
     file = tmp_path / "agent.toml"
     head = 'site = "home-01"\ndata_dir = "state"\n[coordinator]\nclaim_file = "claim.toml"\n[[devices]]\n'
