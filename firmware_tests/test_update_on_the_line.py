@@ -248,6 +248,7 @@ async def test_what_the_coordinator_sent_is_installed_where_it_belongs(
         reporter = Reporter(site="home-01", boot_id="1", clock=clock, send=send)
         site = Site(config, partial(open_device, lines=lines), clock=clock, reporter=reporter)
         await site.open_all()
+        await site.find_missing(lambda: None)
         try:
             with pytest.raises(asyncio.CancelledError):
                 await keep_firmware(site, config.data_dir, reporter=reporter, sleep=sleep)

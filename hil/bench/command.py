@@ -36,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "recordings; a day without the cloud. Some 6 minutes",
     )
     edge.add_argument("--seconds", type=float, default=60.0, help="of frequency steps (default 60)")
-    edge.add_argument("--outage-hours", type=float, default=24.0, help="in virtual time (default 24; 0: none)")
+    edge.add_argument(
+        "--outage-hours", type=float, default=24.0, help="in virtual time, 6 s of a core for each (default 24; 0: none)"
+    )
     edge.add_argument("--no-install", action="store_true", help="leave edge_install_mb out: it needs a package index")
     edge.add_argument("--data", type=Path, help="folder for everything the bench writes (default: run/<time>)")
     edge.set_defaults(

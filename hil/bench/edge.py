@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -29,6 +29,7 @@ import hil
 from edge_agent.runtime.process import REAL_TIME_PRIORITY
 from hil.bench.chain import OFFERS, check_seconds, frequency_steps, response_times
 from hil.bench.outage import bench_outage
+from hil.bench.parts import Part, measured
 from hil.bench.rtu import bench_rtu
 from hil.bench.services import bench_services
 from hil.run.chain import Chain, Say, Timing, chain
@@ -43,8 +44,6 @@ FROZEN_S: Final = 8.0  # of the broker; the session gives it up after about 6
 THAWED_S: Final = 6.0
 INSTALL_WITHIN_S: Final = 600.0
 
-Part = Callable[[], Mapping[str, Any]]
-
 
 def bench_edge(*, seconds: float, outage_hours: float, install: bool, folder: Path | None, say: Say) -> dict[str, Any]:
     """The figures, by name; `failed`: why a part has none, by part. Raises ChainRefused."""
@@ -53,33 +52,19 @@ def bench_edge(*, seconds: float, outage_hours: float, install: bool, folder: Pa
         raise ChainRefused(f"--outage-hours {outage_hours:g}: give 0 to 168")
     _grant_real_time()
     folder = (folder or Path("run") / f"bench-{datetime.now(UTC):%Y-%m-%dT%H-%M-%S}").absolute()
-    timed: dict[str, Part] = {"loop": partial(_loop_figures, folder, seconds, say)}
+    timed: dict[str, Part] = {"loop at 50 Hz": lambda: _loop_figures(folder, seconds, say)}
     for baudrate, rate_hz in RTU_RATES_HZ.items():
-        timed[f"rtu_{baudrate}"] = partial(_rtu_figures, baudrate, rate_hz, say)
+        timed[f"paced serial line at {baudrate} baud, {rate_hz:g} Hz"] = partial(_rtu_figures, baudrate, rate_hz)
     if install:
-        timed["edge_install"] = partial(_install_figures, say)
+        timed["fresh environment with the extra edge"] = lambda: {"edge_install_mb": edge_install_mb()}
     figures, failed = measured(timed, say)
-    virtual: dict[str, Part] = {"services": partial(bench_services, [], say=say)}
+    virtual: dict[str, Part] = {"services on their recordings, in virtual time": lambda: bench_services([], say=say)}
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as beside:
-        say("bench: every service on its recordings, in virtual time")
         if outage_hours:
-            say(f"bench: beside that {outage_hours:g} h without the cloud, in virtual time (6 s of a core for an hour)")
-            virtual["outage"] = beside.submit(bench_outage, folder / "outage", outage_hours).result
+            outage = beside.submit(bench_outage, folder / "outage", outage_hours)
+            virtual[f"{outage_hours:g} h without the cloud, in virtual time, begun beside them"] = outage.result
         more, failed_too = measured(virtual, say)
     return {**figures, **more, "failed": failed | failed_too, "machine": machine()}
-
-
-def measured(parts: Mapping[str, Part], say: Say) -> tuple[dict[str, Any], dict[str, str]]:
-    """The figures of the parts that could be measured, and why the others could not, by part."""
-    figures: dict[str, Any] = {}
-    failed: dict[str, str] = {}
-    for name, part in parts.items():
-        try:
-            figures |= part()
-        except Exception as error:  # whatever it is, the other parts have figures
-            failed[name] = str(error) or type(error).__name__
-            say(f"bench: {name} failed: {failed[name]}")
-    return figures, failed
 
 
 def _grant_real_time() -> None:
@@ -152,15 +137,9 @@ def _measure(running: Chain, end_s: float) -> dict[str, float]:
     }
 
 
-def _rtu_figures(baudrate: int, rate_hz: float, say: Say) -> dict[str, Any]:
-    say(f"bench: a serial line at {baudrate} baud, {rate_hz:g} Hz, paced, {RTU_S:g} s of frequency steps")
+def _rtu_figures(baudrate: int, rate_hz: float) -> dict[str, Any]:
     figures = bench_rtu(baudrate=baudrate, rate_hz=rate_hz, seconds=RTU_S)
     return {f"rtu_{name}_{baudrate}": value for name, value in figures.items()}
-
-
-def _install_figures(say: Say) -> dict[str, Any]:
-    say("bench: a fresh environment with the extra `edge`")
-    return {"edge_install_mb": edge_install_mb()}
 
 
 def _wait(running: Chain, until_s: float) -> None:

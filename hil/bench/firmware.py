@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from pymodbus.client import AsyncModbusSerialClient
 
 from hil.bench.firmware_chain import setpoint_times
+from hil.bench.parts import Part, measured
 from hil.data.recordings import wuhan_mains
 from hil.plant.mains import AMPLITUDE, FrequencySteps
-from hil.rigs.firmware_node import FIRMWARE, PROGRAMS, PROTOS, FirmwareError, FirmwareNode, run_program
+from hil.rigs.firmware_node import FIRMWARE, PROGRAMS, PROTOS, FirmwareError, FirmwareNode, micropython, run_program
+from hil.run.collect import machine
 from hil.run.processes import ChainError
 
 Array = NDArray[np.float64]
@@ -28,30 +30,45 @@ REGISTERS: Final = 40196 + 4, 4  # sequence, age, frequency
 
 
 def bench_firmware(*, steps: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Figures by name. Raises FirmwareError, ChainError where a part fails."""
-    say("bench: frequency at 50 dB, synthetic and recorded")
+    """Figures by name; `failed`: why a part has none, by part. Raises FirmwareError where there is no VM."""
+    micropython()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        figures = _at_50_db(folder) | _recorded(folder)
-        say("bench: bad data")
-        figures["false_actions"] = _false_actions(folder)
-        say("bench: heap and bytecode")
-        (heap,) = run_program(PROGRAMS / "heap.py", RATE_HZ, 10_000)
-        figures["alloc_bytes_per_cycle"] = heap["bytes"] / 10_000
-        figures["heap_kb"] = round(heap["heap"] / 1024, 1)
-        figures["vm_cycle_us"] = heap["cycle_us"]
-        figures["bytecode_kb"] = bytecode_kb(folder)
-        (verified,) = run_program(PROGRAMS / "verify.py")
-        figures["vm_verify_ms"] = round(verified["ms"], 1)
-        figures["vm_verify_step_us_p95"] = verified["step_us"]
-        say(f"bench: {steps} waveform steps to the register, then to the inverter")
-        register_ms = asyncio.run(_register_times(folder / "register", steps))
-        figures["wave_to_register_ms_p50"] = round(float(np.percentile(register_ms, 50)), 1)
-        figures["wave_to_register_ms_p99"] = round(float(np.percentile(register_ms, 99)), 1)
-        setpoint_ms = asyncio.run(setpoint_times(folder / "setpoint", steps))
-        figures["wave_to_setpoint_ms_p50"] = round(float(np.percentile(setpoint_ms, 50)), 1)
-        figures["wave_to_setpoint_ms_p99"] = round(float(np.percentile(setpoint_ms, 99)), 1)
-    return figures
+        parts: dict[str, Part] = {
+            "synthetic mains at 50 dB": lambda: _at_50_db(folder),
+            "recorded mains": lambda: _recorded(folder),
+            "bad data": lambda: {"false_actions": _false_actions(folder)},
+            "heap": _heap,
+            "bytecode": lambda: {"bytecode_kb": bytecode_kb(folder)},
+            "signature": _signature,
+            f"{steps} waveform steps to the register": lambda: _spread(
+                "wave_to_register", asyncio.run(_register_times(folder / "register", steps))
+            ),
+            f"{steps} waveform steps to the inverter": lambda: _spread(
+                "wave_to_setpoint", asyncio.run(setpoint_times(folder / "setpoint", steps))
+            ),
+        }
+        figures, failed = measured(parts, say)
+    return {**figures, "failed": failed, "machine": machine()}
+
+
+def _heap() -> dict[str, float]:
+    (heap,) = run_program(PROGRAMS / "heap.py", RATE_HZ, 10_000)
+    return {
+        "alloc_bytes_per_cycle": heap["bytes"] / 10_000,
+        "heap_kb": round(heap["heap"] / 1024, 1),
+        "vm_cycle_us": heap["cycle_us"],
+    }
+
+
+def _signature() -> dict[str, float]:
+    (verified,) = run_program(PROGRAMS / "verify.py")
+    return {"vm_verify_ms": round(verified["ms"], 1), "vm_verify_step_us_p95": verified["step_us"]}
+
+
+def _spread(name: str, times_ms: Array) -> dict[str, float]:
+    p50, p99 = np.percentile(times_ms, [50, 99])
+    return {f"{name}_ms_p50": round(float(p50), 1), f"{name}_ms_p99": round(float(p99), 1)}
 
 
 def bytecode_kb(folder: Path) -> float:

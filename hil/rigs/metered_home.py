@@ -27,6 +27,7 @@ from protos import services
 from protos.vpp.v1 import intent_pb2, local_pb2, report_pb2
 
 BAUDRATE = 115200
+FOUND_WITHIN_S = 60.0
 
 
 class Watched:
@@ -154,6 +155,8 @@ async def metered_home(
         agent.channel.attach(ours)
         try:
             await agent.site.open_all()
+            async with asyncio.timeout(FOUND_WITHIN_S):
+                await agent.site.find_missing(lambda: None)  # on a busy machine the first answer may come late
             yield MeteredHome(agent, node, line, writes, sync)
         finally:
             await agent.site.close()
