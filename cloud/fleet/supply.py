@@ -19,6 +19,7 @@ from protos.vpp.v1 import supply_pb2
 BREAKPOINTS: Final = 16
 AHEAD_MS: Final = 10_000  # a site's clock may be off by so much
 _LONGEST_S: Final = 86_400
+_LATEST_MS: Final = 2**62  # an instant beyond it is this one: 64 bits without a sign do not fit the columns
 _TAGS: Final = (0x0D, 0x15, 0x19, 0x25, 0x2D, 0x35, 0x3D, 0x45)
 _HEAD: Final = 44  # bytes before the breakpoints, where no field is zero and none is left out
 
@@ -162,6 +163,7 @@ def _decode(messages: Sequence[bytes], grid: PriceGrid, refused: Counter[Cause])
         parsed += [indices[i] for i in np.flatnonzero(~plain).tolist()]
         chosen = np.flatnonzero(plain)
         head = np.stack([table[f"field{number}"][chosen].astype(np.int64) for number in range(8)], axis=1)
+        head[:, 2] = np.minimum(table["field2"][chosen], np.uint64(_LATEST_MS))
         ticks, power_w = table["ticks"][chosen], table["power"][chosen]
         found.append(_Reports(np.array(indices)[chosen], head, *_filled(ticks, power_w, grid)))
     for index in parsed:
@@ -194,7 +196,7 @@ def _parse(data: bytes, index: int, grid: PriceGrid, refused: Counter[Cause]) ->
     if not 1 <= len(one.ticks) == len(one.power_w) <= BREAKPOINTS:
         refused[Cause.POINTS] += 1
         return None
-    head = [one.site, one.seq, min(one.at_ms, 2**62), one.valid_s, one.lower_w, one.upper_w]
+    head = [one.site, one.seq, min(one.at_ms, _LATEST_MS), one.valid_s, one.lower_w, one.upper_w]
     ticks, power_w = np.array([one.ticks]), np.array([one.power_w])
     return _Reports(
         np.array([index]),

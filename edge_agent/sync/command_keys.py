@@ -50,7 +50,7 @@ class CommandKeyStore:
         if held is None or held.claim not in (claim, _DAMAGED):
             keys, foreign = named, []
         else:
-            keys = _vouched_for(held.keys, credentials)
+            keys = vouched_for(held.keys, credentials)
             foreign = [raw for raw in named if raw not in keys]
             keys = [raw for raw in keys if raw in named] or held.keys
         if held is None or (held.claim, held.keys) != (claim, keys):
@@ -74,13 +74,15 @@ class CommandKeyStore:
             return _Held(_DAMAGED, [])
 
 
-def _vouched_for(known: list[bytes], credentials: Credentials) -> list[bytes]:
+def vouched_for(known: list[bytes], credentials: Credentials) -> list[bytes]:
     """The known keys, and those that follow from them, link by link."""
     by_id = {key_id(raw): raw for raw in known}
-    for _ in credentials.command_key_rotations:  # in whatever order the links come
+    before = 0
+    while len(by_id) > before:  # in whatever order the links come
+        before = len(by_id)
         for link in credentials.command_key_rotations:
             previous = by_id.get(link.previous_key_id)
-            if previous is None or len(link.public_key) != 32:
+            if previous is None or len(link.public_key) != 32 or key_id(link.public_key) in by_id:
                 continue
             try:
                 VerifyKey(previous).verify(ROTATION_CONTEXT + link.public_key, link.signature)

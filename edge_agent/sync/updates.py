@@ -10,9 +10,12 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import lzma
 import os
 import shutil
+import struct
 import zipfile
+import zlib
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
@@ -34,6 +37,8 @@ FLOORS_FILE = "floors.json"
 LARGEST_UNPACKED_BYTES = 256 << 20
 MOST_UNPACKED_FILES = 20_000
 _AGAIN_S = 30.0
+# What zipfile and its decompressors raise for an archive that is damaged, encrypted or of a kind they do not know.
+_NO_WHEEL = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError, struct.error)
 
 _STATES = {
     "switched": UpdateStatus.STATE_SWITCHED,
@@ -154,7 +159,7 @@ class Updater:
             fresh = place / f"{digest}.new"
             await asyncio.to_thread(shutil.rmtree, fresh, ignore_errors=True)
             fresh.mkdir(mode=0o700, parents=True)
-            await asyncio.to_thread(_unpack if agent else _copy, files, fresh)
+            await asyncio.to_thread(unpack if agent else _copy, files, fresh)
             fresh.rename(place / digest)
             for path in files.values():
                 path.unlink(missing_ok=True)
@@ -221,14 +226,14 @@ def _copy(files: dict[str, Path], place: Path) -> None:
         _sync(target)
 
 
-def _unpack(files: dict[str, Path], place: Path) -> None:
+def unpack(files: dict[str, Path], place: Path) -> None:
     """Wheels side by side. Raises UpdateRefused for what is none, or would be written elsewhere."""
     left_bytes, left_files = LARGEST_UNPACKED_BYTES, MOST_UNPACKED_FILES
     for name, path in files.items():
         try:
             with zipfile.ZipFile(path) as wheel:
                 for member in wheel.infolist():
-                    if member.is_dir():
+                    if member.filename.endswith("/"):
                         continue
                     parts = PurePosixPath(member.filename).parts
                     if not parts or ".." in parts or member.filename.startswith("/") or "\\" in member.filename:
@@ -240,7 +245,7 @@ def _unpack(files: dict[str, Path], place: Path) -> None:
                     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                     with wheel.open(member) as source, target.open("wb") as file:
                         shutil.copyfileobj(source, file)
-        except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+        except _NO_WHEEL as error:
             raise UpdateRefused(f"{name}: is no wheel ({error})") from error
     if not (place / "edge_agent" / "cli.py").is_file():
         raise UpdateRefused("no edge_agent in it")

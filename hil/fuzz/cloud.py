@@ -8,13 +8,16 @@ import zstandard
 from google.protobuf.message import DecodeError
 from nats.errors import ProtocolError
 
+from cloud.dispatch.prices import PriceGrid
+from cloud.dispatch.rows import usable
+from cloud.fleet.supply import AHEAD_MS, SupplyColumns
 from cloud.identity import certificates, nkey
 from cloud.ingest.decode import ZSTD_MAGIC, decode
 from cloud.ingest.lean import LeanParser, Sink
 from hil.fuzz.edge import NOW_MS, run_now
 from hil.fuzz.target import Target, must
 from protos import frame, subjects
-from protos.vpp.v1 import telemetry_pb2
+from protos.vpp.v1 import supply_pb2, telemetry_pb2
 
 
 def _telemetry(data: bytes) -> None:
@@ -33,6 +36,35 @@ def _telemetry(data: bytes) -> None:
         other, other_bad = decode(messages, NOW_MS)
         must(np.array_equal(other.counts, frames.counts), "a message is read differently beside another or compressed")
         must(len(other_bad) == len(bad) + extra, "a bad frame beside others or compressed is lost")
+
+
+_GRID: Final = PriceGrid()
+_SLOT: Final = 3
+
+
+def _supply(data: bytes) -> None:
+    """The fast way and the parser's take the same, and whatever is taken can be summed and runs out."""
+    columns = SupplyColumns(_GRID)
+    taken = columns.update(np.array([_SLOT]), [data], NOW_MS)
+    must(taken + columns.refused.total() == 1, "a supply function is neither taken nor refused, or more than once")
+    if taken:
+        must(columns.lower_w[_SLOT] <= columns.rows.power_w[0, _SLOT], "a power below the lower bound was taken")
+        must(columns.rows.power_w[-1, _SLOT] <= columns.upper_w[_SLOT], "a power above the upper bound was taken")
+        must(bool(usable(columns.rows, _GRID)[_SLOT]), "a function that cannot be summed was taken")
+        must(
+            0 <= columns.until_ms[_SLOT] <= NOW_MS + AHEAD_MS + 86_400_000, "a function was taken for longer than a day"
+        )
+    try:
+        message = supply_pb2.SupplyFunction.FromString(data)
+    except DecodeError:
+        return
+    other = SupplyColumns(_GRID)
+    # An unknown field in front keeps it from the fast way, whatever it holds.
+    again = other.update(np.array([_SLOT]), [b"\xf8\x07\x01" + message.SerializeToString()], NOW_MS)
+    must(again == taken and +other.refused == +columns.refused, "a supply function is read differently by the parser")
+    if taken:
+        must(np.array_equal(columns.rows.ticks, other.rows.ticks), "prices are read differently by the parser")
+        must(np.array_equal(columns.rows.power_w, other.rows.power_w), "powers are read differently by the parser")
 
 
 class _Connection:
@@ -105,6 +137,16 @@ def _frames() -> tuple[bytes, ...]:
     return tuple(seeds)
 
 
+def _supply_functions() -> tuple[bytes, ...]:
+    bounds: dict[str, Any] = {"lower_w": -3000, "upper_w": 4000, "energy_up_wh": 5000, "energy_down_wh": 2000}
+    told: dict[str, Any] = {"site": _SLOT, "seq": 1, "at_ms": NOW_MS, "valid_s": 300}
+    curves = (([5], [7]), ([-10, 100, 100, 250], [-3000, -3000, 100, 4000]), (range(16), range(16)))
+    return tuple(
+        supply_pb2.SupplyFunction(**told, **bounds, ticks=ticks, power_w=power_w).SerializeToString()
+        for ticks, power_w in curves
+    )
+
+
 def _request() -> bytes:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -124,6 +166,7 @@ TARGETS: Final = (
         ),
     ),
     Target(name="telemetry", faces="an enrolled gateway", one=_telemetry, seeds=_frames()),
+    Target(name="supply-function", faces="an enrolled gateway", one=_supply, seeds=_supply_functions(), longest=512),
     Target(name="certificate-request", faces="anybody", one=_certificate_request, seeds=(_request(),)),
     Target(
         name="broker-key",

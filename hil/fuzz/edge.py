@@ -1,20 +1,31 @@
 """Parsers of the agent that the broker, the coordinator or the local network can reach."""
 
 import asyncio
+import contextlib
+import io
+import shutil
 import tempfile
+import zipfile
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from google.protobuf.message import DecodeError
+
 from edge_agent.model.clock import SystemClock
+from edge_agent.model.config import AgentConfig, ControlConfig, CoordinatorConfig, DeviceConfig
+from edge_agent.model.remote import merged
 from edge_agent.runtime.messages import IntentError, read_broadcast, read_intent
 from edge_agent.sync import broadcasts, intents
 from edge_agent.sync.claim import load_claim
+from edge_agent.sync.command_keys import ROTATION_CONTEXT, key_id, vouched_for
 from edge_agent.sync.page import StatusPage
+from edge_agent.sync.updates import UpdateRefused, unpack
 from hil.fuzz.target import Target, must
 from protos import manifest, services
 from protos.settings import SettingsError
-from protos.vpp.v1 import broadcast_pb2, intent_pb2
+from protos.vpp.v1 import broadcast_pb2, intent_pb2, site_pb2
 
 NOW_MS: Final = 1_795_000_000_000
 SITE: Final = "home-01"
@@ -116,6 +127,52 @@ def _claim(data: bytes) -> None:
     must(claim.site == SITE, "another site's claim was taken")
 
 
+_OWNERS: Final = AgentConfig(
+    site=SITE,
+    data_dir=_FOLDER,
+    coordinator=CoordinatorConfig(claim_file=_FOLDER / "claim.toml"),
+    control=ControlConfig(soc_min=0.2, soc_max=0.9, export_limit_w=5000.0),
+    devices=(DeviceConfig(name="hybrid", driver="sunspec", host="192.0.2.1"),),
+)
+
+
+def _remote(data: bytes) -> None:
+    try:
+        config = merged(_OWNERS, data.decode("utf-8", "replace"), "remote configuration 1")
+    except SettingsError:
+        return
+    control, owners = config.control, _OWNERS.control
+    must(owners.soc_min <= control.soc_min < control.soc_max <= owners.soc_max, "the storage's limits were loosened")
+    must(control.export_limit_w is not None and 0 <= control.export_limit_w <= 5000, "the export limit was loosened")
+    must(control.guard == owners.guard, "the guard was changed from afar")
+    must((config.site, config.coordinator) == (_OWNERS.site, _OWNERS.coordinator), "the owner's keys were changed")
+    must([d.host for d in config.devices] == ["192.0.2.1"], "an address was changed that the owner keeps")
+
+
+_PREVIOUS, _NEXT = (Ed25519PrivateKey.from_private_bytes(bytes([i]) * 32) for i in (1, 2))
+_KNOWN, _FOLLOWING = _PREVIOUS.public_key().public_bytes_raw(), _NEXT.public_key().public_bytes_raw()
+
+
+def _credentials(data: bytes) -> None:
+    try:
+        credentials = site_pb2.Credentials.FromString(data)
+    except DecodeError:
+        return
+    must(set(vouched_for([_KNOWN], credentials)) <= {_KNOWN, _FOLLOWING}, "a command key was believed without a word")
+
+
+def _wheel(data: bytes) -> None:
+    outside, path = _FOLDER / "updates", _FOLDER / "wheel"
+    shutil.rmtree(outside, ignore_errors=True)
+    place = outside / "slot"
+    place.mkdir(parents=True)
+    path.write_bytes(data)
+    with contextlib.suppress(UpdateRefused, OSError):
+        unpack({"agent.whl": path}, place)
+    must([found.name for found in outside.iterdir()] == ["slot"], "a wheel wrote beside its slot")
+    must(not any(found.is_symlink() for found in place.rglob("*")), "a wheel made a link")
+
+
 class _Writer:
     """What a status page answers."""
 
@@ -180,6 +237,22 @@ def _seed_broadcasts() -> tuple[bytes, ...]:
     return tuple(broadcast_pb2.Broadcast(**times, **body).SerializeToString() for body in bodies)
 
 
+def _seed_credentials() -> bytes:
+    link = site_pb2.CommandKeyRotation(
+        public_key=_FOLLOWING, previous_key_id=key_id(_KNOWN), signature=_PREVIOUS.sign(ROTATION_CONTEXT + _FOLLOWING)
+    )
+    return site_pb2.Credentials(command_keys=[_KNOWN, _FOLLOWING], command_key_rotations=[link]).SerializeToString()
+
+
+def _seed_wheels() -> tuple[bytes, ...]:
+    wheels = []
+    for compression in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA):
+        with zipfile.ZipFile(buffer := io.BytesIO(), "w", compression) as archive:
+            archive.writestr("edge_agent/cli.py", b"print()" * 9)
+        wheels.append(buffer.getvalue())
+    return tuple(wheels)
+
+
 _MANIFEST: Final = manifest.encode(
     {
         "kind": "agent",
@@ -203,6 +276,20 @@ TARGETS: Final = (
         seeds=tuple(services.text(name).encode() for name in ("ercot-ffr", "gb-dc", "ieee1547-droop")),
     ),
     Target(name="manifest", faces="the coordinator, or whoever has its key", one=_manifest, seeds=(_MANIFEST,)),
+    Target(
+        name="remote-configuration",
+        faces="the coordinator, or whoever has its certificate",
+        one=_remote,
+        seeds=(b'[control]\nsoc_min = 0.3\nexport_limit_w = 0\n[[devices]]\nname = "hybrid"\ntimeout_s = 0.5\n',),
+        longest=1024,
+    ),
+    Target(
+        name="credentials",
+        faces="the coordinator, or whoever has its certificate",
+        one=_credentials,
+        seeds=(_seed_credentials(),),
+    ),
+    Target(name="wheel", faces="whoever has an update key", one=_wheel, seeds=_seed_wheels()),
     Target(
         name="claim",
         faces="whoever hands the installer a file",

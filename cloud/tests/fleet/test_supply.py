@@ -54,6 +54,7 @@ def test_reports_of_either_encoding_become_the_same_columns() -> None:
         (report(1, lower_w=5, upper_w=-5), Cause.BOUNDS),
         (report(1, power_w=[-3000, 0, 0, 4001]), Cause.BOUNDS),
         (report(1, at_ms=NOW_MS + 60_000), Cause.INSTANT),
+        (report(1, at_ms=2**64 - 1), Cause.INSTANT),
         (report(1, valid_s=0), Cause.INSTANT),
         (report(1, ticks=[1, 2], power_w=[1]), Cause.POINTS),
         (report(1, ticks=[], power_w=[]), Cause.POINTS),

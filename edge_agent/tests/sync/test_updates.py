@@ -33,6 +33,26 @@ def wheel(members: dict[str, bytes]) -> bytes:
 GOOD = wheel({"edge_agent/cli.py": b"print()", "edge_agent/__init__.py": b""})
 
 
+def damaged(compression: int) -> bytes:
+    """A wheel whose directory is whole and whose content is not what it was compressed to."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        archive.writestr("edge_agent/cli.py", b"print()" * 9)
+    begin = 30 + len("edge_agent/cli.py")  # of what is compressed: behind the member's header
+    begin += 9 if compression == zipfile.ZIP_LZMA else 0  # and LZMA's own
+    data = bytearray(buffer.getvalue())
+    data[begin : begin + 8] = b"\xff" * 8
+    return bytes(data)
+
+
+def encrypted() -> bytes:
+    """A wheel that says that its content is encrypted."""
+    data = bytearray(GOOD)
+    for header, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(header) + flags] |= 1
+    return bytes(data)
+
+
 class Site:
     """An updater, and the coordinator's shelf that it fetches from."""
 
@@ -164,6 +184,9 @@ async def test_a_downgrade_below_the_minimum_is_refused_for_ever(site: Site) -> 
     ("content", "says"),
     [
         pytest.param(b"PK no zip", "no wheel", id="no zip"),
+        pytest.param(damaged(zipfile.ZIP_DEFLATED), "no wheel", id="damaged deflate"),
+        pytest.param(damaged(zipfile.ZIP_LZMA), "no wheel", id="damaged lzma"),
+        pytest.param(encrypted(), "no wheel", id="encrypted"),
         pytest.param(wheel({"x.py": b""}), "no edge_agent", id="something else"),
         pytest.param(wheel({"../../keys/x": b"", "edge_agent/cli.py": b""}), "leads out", id="zip slip"),
         pytest.param(wheel({"/etc/x": b"", "edge_agent/cli.py": b""}), "leads out", id="absolute"),
