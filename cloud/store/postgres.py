@@ -123,7 +123,7 @@ class PostgresEngine:
         ).fetchall()
         for table, column in counted:
             self.execute(
-                f"SELECT setval(pg_get_serial_sequence('{table}', '{column}'), "
+                f"SELECT setval(pg_get_serial_sequence('{table}', '{column}'), "  # nosec B608: the database's own names
                 f'coalesce(max("{column}"), 0) + 1, false) FROM "{table}"'
             )
 

@@ -78,12 +78,13 @@ class SqliteEngine:
         self._connection.execute(f"PRAGMA user_version = {version}")
 
     def table_rows(self, table: str) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
-        cursor = self._connection.execute(f'SELECT * FROM "{table}"')
+        cursor = self._connection.execute(f'SELECT * FROM "{table}"')  # nosec B608: our own name
         return [column[0] for column in cursor.description], iter(cursor)
 
     def add_rows(self, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
         names, marks = ", ".join(f'"{name}"' for name in columns), ", ".join("?" for _ in columns)
-        self._connection.executemany(f'INSERT INTO "{table}" ({names}) VALUES ({marks})', rows)
+        statement = f'INSERT INTO "{table}" ({names}) VALUES ({marks})'  # nosec B608: our own names
+        self._connection.executemany(statement, rows)
 
     def settle_numbers(self) -> None:
         """SQLite goes on after the highest by itself."""
