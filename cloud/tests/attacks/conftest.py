@@ -1,3 +1,3 @@
-from cloud.tests.gateway.conftest import broker, keyring, trust
+from cloud.tests.gateway.conftest import broker, gateway, keyring, trust
 
-__all__ = ["broker", "keyring", "trust"]
+__all__ = ["broker", "gateway", "keyring", "trust"]

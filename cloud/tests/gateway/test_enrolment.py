@@ -1,12 +1,7 @@
 """Enrolment and the site service over real gRPC with TLS, as an agent meets them."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import partial
-from pathlib import Path
+from datetime import timedelta
 
 import grpc
 import grpc.aio
@@ -16,113 +11,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from cloud.gateway import servers
-from cloud.gateway.credentials import CredentialIssuer
-from cloud.gateway.enrolment import ADDRESS_GUESSES, GUESS_WINDOW_S, EnrolmentService
-from cloud.gateway.ports import PortError, free_port, listening_socket
-from cloud.gateway.site_service import SiteGateway
-from cloud.gateway.testing import HOST, Agent, new_agent
+from cloud.gateway.ports import PortError, listening_socket
+from cloud.gateway.testing import new_agent
 from cloud.identity import certificates
-from cloud.identity.claims import issue_claim
 from cloud.identity.keyring import Keyring
-from cloud.store.ledger import Ledger
-from protos.vpp.v1 import site_pb2, site_pb2_grpc
-
-BEGIN = datetime.now(UTC)
-TIMEOUT_S = 10
-
-
-class Clock:
-    """The coordinator's wall clock."""
-
-    def __init__(self) -> None:
-        self.now = BEGIN
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def monotonic_s(self) -> float:
-        return self.now.timestamp()
-
-    @property
-    def ms(self) -> int:
-        return int(self.now.timestamp() * 1000)
-
-
-@dataclass
-class Gateway:
-    """Both servers, what stands behind them, and channels to them."""
-
-    ledger: Ledger
-    clock: Clock
-    keyring: Keyring
-    enrolment: site_pb2_grpc.EnrolmentStub
-    site_port: int
-    open_channel: Callable[[int, grpc.ChannelCredentials], grpc.aio.Channel]
-
-    def claim(self, site: str, groups: tuple[str, ...] = ("fast", "north"), hours: float = 1) -> str:
-        if self.ledger.site(site) is None:
-            self.ledger.add_site(site, groups, self.clock.ms)
-        return issue_claim(self.ledger, site, now_ms=self.clock.ms, lifetime=timedelta(hours=hours))
-
-    async def enrolled(self, site: str) -> tuple[Agent, site_pb2.Credentials]:
-        agent = new_agent()
-        return agent, await self.enrolment.Enrol(agent.enrol(self.claim(site)), timeout=TIMEOUT_S)
-
-    def sites(self, key: ec.EllipticCurvePrivateKey | None, certificate: bytes | None) -> site_pb2_grpc.SiteServiceStub:
-        """SiteService as seen by who holds this key and certificate."""
-        pem = certificates.key_pem(key) if key is not None else None
-        credentials = grpc.ssl_channel_credentials(self.keyring.authority_pem, pem, certificate)
-        return site_pb2_grpc.SiteServiceStub(  # type: ignore[no-untyped-call]
-            self.open_channel(self.site_port, credentials)
-        )
-
-
-@pytest.fixture
-async def gateway(tmp_path: Path, keyring: Keyring) -> AsyncIterator[Gateway]:
-    clock = Clock()
-    ledger = Ledger(tmp_path / "ledger.db")
-    enrolment_port, site_port = free_port(HOST), free_port(HOST)
-    site_service = f"{HOST}:{site_port}"
-    issuer = CredentialIssuer(
-        keyring,
-        ledger,
-        nats_urls=["tls://127.0.0.1:4222"],
-        site_service=site_service,
-        next_seq=lambda slot: 1000 + slot,
-    )
-    enrolment, sites = servers.make_server(), servers.make_server()
-    site_pb2_grpc.add_EnrolmentServicer_to_server(  # type: ignore[no-untyped-call]
-        EnrolmentService(ledger, issuer, clock, clock.monotonic_s), enrolment
-    )
-    site_pb2_grpc.add_SiteServiceServicer_to_server(  # type: ignore[no-untyped-call]
-        SiteGateway(ledger, issuer, updates=tmp_path, telemetry_interval_ms=100, now=clock), sites
-    )
-    bind = partial(servers.bind_tls, keyring=keyring, host=HOST, key="test")
-    bind(enrolment, port=enrolment_port, client_certificates=False)
-    bind(sites, port=site_port, client_certificates=True)
-    await enrolment.start()
-    await sites.start()
-    channels: list[grpc.aio.Channel] = []
-
-    def open_channel(port: int, credentials: grpc.ChannelCredentials) -> grpc.aio.Channel:
-        channels.append(grpc.aio.secure_channel(f"{HOST}:{port}", credentials))
-        return channels[-1]
-
-    trust = grpc.ssl_channel_credentials(keyring.authority_pem)
-    stub = site_pb2_grpc.EnrolmentStub(open_channel(enrolment_port, trust))  # type: ignore[no-untyped-call]
-    yield Gateway(ledger, clock, keyring, stub, site_port, open_channel)
-    for channel in channels:
-        await channel.close(None)
-    await enrolment.stop(1)
-    await sites.stop(1)
-    ledger.close()
-
-
-async def refused(call: Awaitable[object]) -> tuple[grpc.StatusCode, str]:
-    with pytest.raises(grpc.aio.AioRpcError) as error:
-        await call
-    return error.value.code(), error.value.details() or ""
-
+from cloud.tests.gateway.doors import BEGIN, HOST, TIMEOUT_S, Gateway, refused
+from protos.vpp.v1 import site_pb2
 
 DESCRIPTION = site_pb2.SiteDescription(
     devices=[site_pb2.Device(name="hybrid", manufacturer="Acme", model="H5", serial="1", sunspec_models=[1, 701])],
@@ -154,15 +48,6 @@ async def test_token_becomes_the_sites_identity(gateway: Gateway) -> None:
     assert [event.code for event in gateway.ledger.events(site="home-01")] == ["site.enrolled"]
 
 
-async def test_second_use_of_a_token_is_refused(gateway: Gateway) -> None:
-    token = gateway.claim("home-01")
-    await gateway.enrolment.Enrol(new_agent().enrol(token), timeout=TIMEOUT_S)
-    code, details = await refused(gateway.enrolment.Enrol(new_agent().enrol(token), timeout=TIMEOUT_S))
-    assert code is grpc.StatusCode.ALREADY_EXISTS
-    assert "used before" in details
-    assert "\n" not in details
-
-
 async def test_lost_answer_is_given_again_to_the_same_keys(gateway: Gateway) -> None:
     token, agent = gateway.claim("home-01"), new_agent()
     first = await gateway.enrolment.Enrol(agent.enrol(token), timeout=TIMEOUT_S)
@@ -173,82 +58,6 @@ async def test_lost_answer_is_given_again_to_the_same_keys(gateway: Gateway) -> 
     assert (again.site, again.slot, again.first_seq) == (first.site, first.slot, first.first_seq)
     assert (await gateway.sites(agent.key, again.certificate).Configure(DESCRIPTION, timeout=TIMEOUT_S)).groups
     assert [event.code for event in gateway.ledger.events(site="home-01")] == ["site.enrolled"]
-
-
-async def test_copy_of_a_request_is_refused_recorded_and_said(gateway: Gateway) -> None:
-    """The same keys may ask again, for an answer gets lost; the same bytes are somebody else's copy."""
-    token, agent = gateway.claim("home-01"), new_agent()
-    request = agent.enrol(token)
-    await gateway.enrolment.Enrol(request, timeout=TIMEOUT_S)
-    again = agent.enrol(token)
-    await gateway.enrolment.Enrol(again, timeout=TIMEOUT_S)
-    for copy in (request, again):
-        code, details = await refused(gateway.enrolment.Enrol(copy, timeout=TIMEOUT_S))
-        assert code is grpc.StatusCode.ALREADY_EXISTS
-        assert "it is a copy" in details
-    told = [json.loads(entry.detail) for entry in gateway.ledger.audit_entries() if entry.action == "claim.refused"]
-    assert [detail["problem"] for detail in told] == ["replayed", "replayed"]
-
-
-async def test_guessing_tokens_is_slowed_down_recorded_and_costs_nobody_else_anything(gateway: Gateway) -> None:
-    token = gateway.claim("home-01")
-    for _ in range(ADDRESS_GUESSES):
-        code, _ = await refused(gateway.enrolment.Enrol(new_agent().enrol("a" * 32), timeout=TIMEOUT_S))
-        assert code is grpc.StatusCode.NOT_FOUND
-    code, details = await refused(gateway.enrolment.Enrol(new_agent().enrol(token), timeout=TIMEOUT_S))
-    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert "come back in 15 minutes" in details
-    actions = [entry.action for entry in gateway.ledger.audit_entries()]
-    assert (actions.count("claim.refused"), actions.count("claim.locked")) == (ADDRESS_GUESSES, 1)
-    gateway.clock.now += timedelta(seconds=GUESS_WINDOW_S)
-    token = gateway.claim("home-01")
-    assert (await gateway.enrolment.Enrol(new_agent().enrol(token), timeout=TIMEOUT_S)).site == "home-01"
-
-
-async def test_half_of_the_keys_is_another_gateway(gateway: Gateway) -> None:
-    token, agent = gateway.claim("home-01"), new_agent()
-    await gateway.enrolment.Enrol(agent.enrol(token), timeout=TIMEOUT_S)
-    for other in (Agent(agent.key, new_agent().nats_public_key), Agent(new_agent().key, agent.nats_public_key)):
-        code, _ = await refused(gateway.enrolment.Enrol(other.enrol(token), timeout=TIMEOUT_S))
-        assert code is grpc.StatusCode.ALREADY_EXISTS
-
-
-async def test_replaced_gateway_does_not_come_back_by_its_old_token(gateway: Gateway) -> None:
-    token, old = gateway.claim("home-01"), new_agent()
-    await gateway.enrolment.Enrol(old.enrol(token), timeout=TIMEOUT_S)
-    gateway.clock.now += timedelta(minutes=1)
-    await gateway.enrolled("home-01")
-    code, _ = await refused(gateway.enrolment.Enrol(old.enrol(token), timeout=TIMEOUT_S))
-    assert code is grpc.StatusCode.ALREADY_EXISTS
-
-
-async def test_used_token_is_not_answered_again_for_ever(gateway: Gateway) -> None:
-    token, agent = gateway.claim("home-01", hours=1), new_agent()
-    await gateway.enrolment.Enrol(agent.enrol(token), timeout=TIMEOUT_S)
-    gateway.clock.now += timedelta(hours=1)
-    code, _ = await refused(gateway.enrolment.Enrol(agent.enrol(token), timeout=TIMEOUT_S))
-    assert code is grpc.StatusCode.FAILED_PRECONDITION
-
-
-async def test_of_many_at_once_one_is_enrolled(gateway: Gateway) -> None:
-    token = gateway.claim("home-01")
-    calls = [gateway.enrolment.Enrol(new_agent().enrol(token), timeout=TIMEOUT_S) for _ in range(6)]
-    outcomes = await asyncio.gather(*calls, return_exceptions=True)
-    codes = [o.code() for o in outcomes if isinstance(o, grpc.aio.AioRpcError)]
-    assert codes == [grpc.StatusCode.ALREADY_EXISTS] * 5
-
-
-async def test_unknown_token_is_refused(gateway: Gateway) -> None:
-    code, _ = await refused(gateway.enrolment.Enrol(new_agent().enrol("a" * 32), timeout=TIMEOUT_S))
-    assert code is grpc.StatusCode.NOT_FOUND
-
-
-async def test_expired_token_is_refused(gateway: Gateway) -> None:
-    token = gateway.claim("home-01", hours=1)
-    gateway.clock.now += timedelta(hours=1)
-    code, details = await refused(gateway.enrolment.Enrol(new_agent().enrol(token), timeout=TIMEOUT_S))
-    assert code is grpc.StatusCode.FAILED_PRECONDITION
-    assert "expired" in details
 
 
 @pytest.mark.parametrize(
