@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,6 +31,8 @@ from cloud.identity.rotation import Level, Rotation
 from cloud.store.ledger import Ledger
 from hil.bench.security_agents import AgentData, AgentsFile, user_key
 from hil.bench.verify import verify_figures
+from hil.fuzz.command import fuzz, read_record
+from hil.fuzz.targets import TARGETS
 from hil.run.collect import machine
 from hil.run.processes import ChainError, Processes
 from protos.vpp.v1 import site_pb2_grpc
@@ -39,6 +42,7 @@ _MINT_S: Final = 2.0
 _ENROLMENTS: Final = 600
 _AT_ONCE: Final = 8
 _SURVIVORS: Final = 50
+_FUZZ_S: Final = 1
 _DAY: Final = timedelta(days=1)
 
 
@@ -56,6 +60,7 @@ def bench_security(*, agents: int, say: Callable[[str], None]) -> dict[str, Any]
 def _measured(data: DataFolder, processes: Processes, agents: int, say: Callable[[str], None]) -> dict[str, Any]:
     figures: dict[str, Any] = {"agents": agents, "machine": machine(), "load": os.getloadavg()[0]}
     figures |= verify_figures()
+    figures |= _fuzzed(say)
     processes.start("coordinator", ["vpp-cloud", "run", "--data", str(data.path)])
     served = _served(data, processes)
     keyring = open_keyring(data.keys, None, now=_now(), passphrase=data.passphrase())
@@ -64,6 +69,21 @@ def _measured(data: DataFolder, processes: Processes, agents: int, say: Callable
     figures |= asyncio.run(_enrolments(data, served))
     say(f"enrolments: {figures['enrolments_per_s']} a second of the coordinator's CPU, handshake and disk included")
     figures |= _storm(data, served, keyring, agents, say)
+    return figures
+
+
+def _fuzzed(say: Callable[[str], None]) -> dict[str, Any]:
+    """Executions recorded over the work, and what a moment on each target finds now."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # most of it is starting each target's process
+        outcomes = list(pool.map(lambda one: fuzz(one.name, one.seeds, _FUZZ_S, -1, keep=False), TARGETS.values()))
+    findings = [f"{outcome.target}: {outcome.finding}" for outcome in outcomes if outcome.finding]
+    figures = {
+        "fuzz_executions": sum(read_record().values()),
+        "fuzz_executions_now": sum(outcome.executions for outcome in outcomes),
+        "fuzz_crashes": len(findings),
+        "fuzz_findings": findings,
+    }
+    say(f"fuzzing: {len(outcomes)} targets, {figures['fuzz_executions_now']} executions, {len(findings)} findings")
     return figures
 
 
