@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from cloud.gateway import servers
 from cloud.gateway.ports import PortError, listening_socket
-from cloud.gateway.testing import new_agent
+from cloud.gateway.testing import HOST, new_agent
 from cloud.identity import certificates
 from cloud.identity.keyring import Keyring
-from cloud.tests.gateway.doors import BEGIN, HOST, TIMEOUT_S, Gateway, refused
+from cloud.tests.gateway.doors import BEGIN, TIMEOUT_S, Gateway, refused
 from protos.vpp.v1 import site_pb2
 
 DESCRIPTION = site_pb2.SiteDescription(

@@ -13,8 +13,13 @@ from protos.vpp.v1.intent_pb2 import Intent, Schedule, SignedIntent, StopOrder
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(tmp_path, StillClock())
+def clock() -> StillClock:
+    return StillClock()
+
+
+@pytest.fixture
+def site(tmp_path: Path, clock: StillClock) -> Site:
+    return Site(tmp_path, clock)
 
 
 def test_forged(site: Site) -> None:
@@ -34,12 +39,12 @@ def test_altered_in_any_byte(site: Site) -> None:
     assert site.moved == []
 
 
-def test_replayed(site: Site) -> None:
+def test_replayed(site: Site, clock: StillClock) -> None:
     honest, heard = intent().SerializeToString(), broadcast().SerializeToString()
     for _ in range(3):
         site.hear(honest)
         site.hear_group(heard)
-    site.clock.now_ms += 120_000
+    clock.now_ms += 120_000
     site.hear(honest)
     site.hear_group(heard)
     assert site.moved == ["setpoint 5", "price 5"], "each once"
