@@ -29,14 +29,9 @@ def _list(options: argparse.Namespace) -> int:
     with _ledger(options) as ledger:
         for each in ledger.approvals():
             at = datetime.fromtimestamp(each.asked_ms / 1000, UTC)
-            state = "waits"
-            if each.denied_by:
-                state = f"denied by {each.denied_by}"
-            elif each.granted_by:
-                state = f"{'sent, ' if each.used_ms else ''}granted by {each.granted_by}"
             print(
                 f"{each.number}  {at:%Y-%m-%d %H:%M:%S}  area {each.area}: {each.from_w / 1e3:+.0f} to "
-                f"{each.to_w / 1e3:+.0f} kW by {each.asked_by}: {each.reason}  ({state})"
+                f"{each.to_w / 1e3:+.0f} kW by {each.asked_by}: {each.reason}  ({each.state(now_ms())})"
             )
     return 0
 

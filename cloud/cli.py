@@ -29,6 +29,7 @@ from cloud import (
 )
 from cloud.data_folder import DataFolder, DataFolderError
 from cloud.identity.key_store import KeyringError
+from cloud.model.dispatch import DispatchRefused
 from cloud.model.records import Site
 from cloud.model.role import Role
 from cloud.store.errors import StoreError
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
-    except (commands.CommandError, SettingsError, DataFolderError, KeyringError, StoreError) as error:
+    except (commands.CommandError, DispatchRefused, SettingsError, DataFolderError, KeyringError, StoreError) as error:
         return _refuse(error)
 
 

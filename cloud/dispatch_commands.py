@@ -16,14 +16,13 @@ from typing import Final
 
 from cloud.commands import CommandError, actor, now_ms
 from cloud.data_folder import DataFolder
-from cloud.model.dispatch import SOURCES, Activation, GroupLimit, Order
+from cloud.dispatch import asking
+from cloud.model.dispatch import SOURCES, GroupLimit
 from cloud.store.ledger import Ledger
 from protos.vpp.v1 import intent_pb2
 
 Register = Callable[..., argparse.ArgumentParser]
 
-_MOST_W: Final = 2**31 - 1
-_LONGEST_MINUTES: Final = 24 * 60.0
 _COLUMNS: Final = ["for", "utc_start", "minutes", "import_limit_w", "export_limit_w"]
 
 
@@ -74,32 +73,35 @@ def _ledger(options: argparse.Namespace) -> Iterator[Ledger]:
 
 
 def _activate(options: argparse.Namespace) -> int:
-    start_ms = now_ms() + round(60_000 * options.in_minutes)
+    wanted = asking.activation(
+        group=options.group,
+        power_w=options.power_w,
+        minutes=options.minutes,
+        in_minutes=options.in_minutes,
+        source=options.source,
+        reason=options.reason,
+        actor=actor(),
+        now_ms=now_ms(),
+    )
     with _ledger(options) as ledger:
-        wanted = Activation(
-            activation_id=f"act-{secrets.token_hex(4)}",
-            group=options.group,
-            target_w=options.power_w,
-            start_ms=start_ms,
-            end_ms=start_ms + round(60_000 * options.minutes),
-            source=options.source,
-            reason=_reason(options),
-            actor=actor(),
-            created_ms=now_ms(),
-        )
         ledger.add_activation(wanted)
-    when = f"{_utc(start_ms)} to {_utc(wanted.end_ms)} UTC"
+    when = f"{_utc(wanted.start_ms)} to {_utc(wanted.end_ms)} UTC"
     print(f"{wanted.activation_id}: {wanted.target_w} W of {wanted.group}, {when}")
     return 0
 
 
 def _setpoint(options: argparse.Namespace) -> int:
-    body = intent_pb2.PowerSetpoint(inverter_power_w=options.power_w, reason=_reason(options))
-    begin_ms = now_ms()
-    with _ledger(options) as ledger, ledger.transaction():
-        for site in dict.fromkeys(options.sites):
-            _order(ledger, site, "setpoint", body, begin_ms, begin_ms + round(60_000 * options.minutes))
-    print(f"ordered {options.power_w} W of {len(set(options.sites))} sites; see vpp-cloud dispatch status")
+    orders = asking.setpoints(
+        options.sites,
+        power_w=options.power_w,
+        minutes=options.minutes,
+        reason=options.reason,
+        actor=actor(),
+        now_ms=now_ms(),
+    )
+    with _ledger(options) as ledger:
+        asking.give(ledger, orders)
+    print(f"ordered {options.power_w} W of {len(orders)} sites; see vpp-cloud dispatch status")
     return 0
 
 
@@ -156,8 +158,8 @@ def _set_limits(ledger: Ledger, kind: str, name: str, units: list[Unit]) -> int:
         import_limit_w=[unit[2] for unit in units],
         export_limit_w=[unit[3] for unit in units],
     )
-    for site in sites:
-        _order(ledger, site, "envelope", body, min(start_ms, now_ms()), start_ms + len(units) * unit_ms)
+    begin_ms, end_ms = min(start_ms, now_ms()), start_ms + len(units) * unit_ms
+    asking.give(ledger, [asking.order(site, "envelope", body, begin_ms, end_ms, actor(), now_ms()) for site in sites])
     return len(sites)
 
 
@@ -192,35 +194,11 @@ def _read(path: Path) -> dict[tuple[str, str], list[Unit]]:
     return {key: sorted(units) for key, units in found.items()}
 
 
-def _order(
-    ledger: Ledger,
-    site: str,
-    kind: str,
-    body: intent_pb2.PowerSetpoint | intent_pb2.Envelope,
-    begin_ms: int,
-    end_ms: int,
-) -> None:
-    from cloud.gateway.intents import body_text
-
-    ledger.add_order(
-        Order(
-            order_id=f"ord-{secrets.token_hex(6)}",
-            site=site,
-            kind=kind,
-            body=body_text(body),
-            valid_from_ms=begin_ms,
-            expires_ms=end_ms,
-            actor=actor(),
-            created_ms=now_ms(),
-        )
-    )
-
-
 def _status(options: argparse.Namespace) -> int:
     with _ledger(options) as ledger:
         activations = ledger.activations(limit=20)
         limits = list(ledger.group_limits(now_ms()).values())
-        told = [_order_state(ledger, order) for order in ledger.orders(limit=200)]
+        told = [_told(state) for state in asking.order_states(ledger)]
     if options.json:
         print(
             json.dumps(
@@ -251,21 +229,16 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
-def _order_state(ledger: Ledger, order: Order) -> dict[str, object]:
-    """What became of an order: waiting, failed, or the state of the intent that it became."""
-    state, reason = ("failed", order.problem) if order.problem else ("waiting", "")
-    if order.sequence is not None:
-        intent = ledger.intent(order.site, order.kind, order.sequence)
-        state, reason = (str(intent.state), intent.reason) if intent else ("sent", "")
+def _told(state: asking.OrderState) -> dict[str, object]:
     return {
-        "order_id": order.order_id,
-        "site": order.site,
-        "kind": order.kind,
-        "sequence": order.sequence,
-        "state": state,
-        "reason": reason,
-        "expires_ms": order.expires_ms,
-        "by": order.actor,
+        "order_id": state.order.order_id,
+        "site": state.order.site,
+        "kind": state.order.kind,
+        "sequence": state.order.sequence,
+        "state": state.state,
+        "reason": state.reason,
+        "expires_ms": state.order.expires_ms,
+        "by": state.order.actor,
     }
 
 
@@ -297,13 +270,6 @@ def _end(options: argparse.Namespace) -> int:
     return 0
 
 
-def _reason(options: argparse.Namespace) -> str:
-    reason = str(options.reason).strip()
-    if not reason:
-        raise CommandError("--reason is empty: say why, people read it")
-    return reason
-
-
 def _utc(ms: int) -> str:
     return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
 
@@ -313,7 +279,7 @@ def _minutes(text: str) -> float:
         minutes = float(text)
     except ValueError:
         minutes = -1.0
-    if not 0 <= minutes <= _LONGEST_MINUTES:
+    if not 0 <= minutes <= asking.LONGEST_MINUTES:
         raise argparse.ArgumentTypeError(f"{text!r}: give 0 to 1440 minutes")
     return minutes
 
@@ -323,8 +289,8 @@ def _power(text: str) -> int:
         power_w = int(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r}: give whole watts") from error
-    if abs(power_w) > _MOST_W:
-        raise argparse.ArgumentTypeError(f"{text!r}: at most {_MOST_W} W")
+    if abs(power_w) > asking.MOST_W:
+        raise argparse.ArgumentTypeError(f"{text!r}: at most {asking.MOST_W} W")
     return power_w
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from cloud import commands, config
 from cloud.commands import CommandError, actor, now_ms
 from cloud.data_folder import DataFolder
-from cloud.model.records import Site
+from cloud.dispatch import asking
 
 if TYPE_CHECKING:
     from cloud.gateway.stopping import Told
@@ -41,17 +41,11 @@ def register(groups: "argparse._SubParsersAction[argparse.ArgumentParser]", comm
 def _stop(options: argparse.Namespace) -> int:
     from cloud.gateway.nats_server import BrokerError
 
-    if not options.reason.strip():
-        raise CommandError("--reason is empty: say why, the sites' owners read it")
-    if not (options.sites or options.group or options.all):
-        raise CommandError("stop: whom? name sites, or give --group G, or --all")
+    reason = asking.checked_reason(options.reason)
     data = DataFolder(options.data, options.passphrase_file)
-    known = {site.site: site for site in commands.list_sites(data)}
-    if unknown := [site for site in options.sites if site not in known]:
-        raise CommandError(f"site {unknown[0]!r} is unknown: see vpp-cloud site list; nothing was stopped")
-    sites, groups = _meant(options, list(known.values()))
+    sites, groups = asking.whom(commands.list_sites(data), options.sites, options.group, everybody=options.all)
     try:
-        told = asyncio.run(_send(data, broker_urls(options, data), options, sites, groups))
+        told = asyncio.run(_send(data, broker_urls(options, data), not options.lift, reason, sites, groups))
     except BrokerError as error:
         raise CommandError(
             f"NOTHING WAS SENT: {error}; give a broker that can be reached with --broker, or stop a site on its own "
@@ -62,17 +56,6 @@ def _stop(options: argparse.Namespace) -> int:
     for failure in told.failures:
         print(f"NOT {what}: {failure}")
     return 1 if told.failures else 0
-
-
-def _meant(options: argparse.Namespace, known: Sequence[Site]) -> tuple[list[str], list[str]]:
-    """Sites and groups that the order goes to."""
-    if options.all:
-        return [site.site for site in known], sorted({group for site in known for group in site.groups})
-    members = [site.site for site in known if set(site.groups) & set(options.group)]
-    for group in options.group:
-        if not any(group in site.groups for site in known):
-            raise CommandError(f"group {group!r} has no site: see vpp-cloud site list; nothing was stopped")
-    return [*options.sites, *members], list(dict.fromkeys(options.group))
 
 
 def broker_urls(options: argparse.Namespace, data: DataFolder) -> list[str]:
@@ -93,11 +76,9 @@ def broker_urls(options: argparse.Namespace, data: DataFolder) -> list[str]:
 
 
 async def _send(
-    data: DataFolder, urls: Sequence[str], options: argparse.Namespace, sites: Sequence[str], groups: Sequence[str]
+    data: DataFolder, urls: Sequence[str], stop: bool, reason: str, sites: Sequence[str], groups: Sequence[str]
 ) -> "Told":
     from cloud.gateway import stopping
-    from cloud.gateway.broadcasts import BroadcastSender
-    from cloud.gateway.intents import IntentSender
     from cloud.gateway.link import Link, own_login
     from cloud.identity.keyring import open_keyring
     from cloud.store.ledger import Ledger
@@ -108,14 +89,15 @@ async def _send(
     try:
         with Ledger(data.ledger) as ledger:
             return await stopping.order(
-                IntentSender(nc, keyring.signer, ledger, now_ms),
-                BroadcastSender(nc, keyring.signer, ledger, now_ms),
-                stop=not options.lift,
-                reason=options.reason,
+                nc,
+                keyring.signer,
+                ledger,
+                stop=stop,
+                reason=reason,
                 sites=sites,
                 groups=groups,
                 actor=actor(),
-                now_ms=now_ms(),
+                utc_ms=now_ms,
             )
     finally:
         await nc.close()

@@ -18,6 +18,9 @@ from cloud.api.account_pages import AccountPages
 from cloud.api.accounts import Accounts
 from cloud.api.audit_page import AuditPage
 from cloud.api.data import API_PREFIX, data_router
+from cloud.api.dispatch_calls import dispatch_router
+from cloud.api.dispatch_page import DispatchPage
+from cloud.api.emergency import Emergency, SendStop
 from cloud.api.live import Live
 from cloud.api.pages import Pages
 from cloud.api.passwords import Passwords
@@ -39,6 +42,7 @@ def create_app(
     ledger: Ledger,
     live: Live,
     sealer: Sealer,
+    send_stop: SendStop,
     *,
     allow_password_only: bool = False,
     now: Callable[[], dt.datetime] = utc_now,
@@ -49,6 +53,7 @@ def create_app(
 
     Pages need a session, the API under /api/v1 a session or a token, and both the permission that each names; the
     log-in and static files need neither.
+    send_stop: tells sites and groups of an emergency stop.
     sealer: keeps second factors. allow_password_only: roles are in force without one.
     hasher: argon2's parameters; its recommended ones unless given.
     """
@@ -60,6 +65,11 @@ def create_app(
         monotonic_s=monotonic_s,
         allow_password_only=allow_password_only,
     )
+
+    def now_ms() -> int:
+        return round(now().timestamp() * 1000)
+
+    emergency = Emergency(ledger, send_stop)
     accounts = Accounts(ledger, sealer, now=now)
     renderer = Renderer()
     app = FastAPI(title="Murmuration console", version="1", openapi_url=None, docs_url=None, redoc_url=None)
@@ -69,11 +79,13 @@ def create_app(
     for part in (
         Pages(access, live.broadcaster, renderer),
         AccountPages(access, accounts, renderer),
+        DispatchPage(ledger, live, emergency, renderer, now_ms),
         PeoplePage(ledger, accounts, renderer),
         AuditPage(ledger, renderer),
     ):
         app.include_router(part.router)
-    app.include_router(data_router(ledger, live), prefix=API_PREFIX)
+    for calls in (data_router(ledger, live), dispatch_router(ledger, emergency, now_ms)):
+        app.include_router(calls, prefix=API_PREFIX)
 
     @app.get("/events", include_in_schema=False)
     async def events(caller: CallViewer) -> StreamingResponse:

@@ -1,13 +1,12 @@
 """Who did what: the audit log, newest first."""
 
-import datetime as dt
 import json
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from cloud.api.rendering import Renderer
+from cloud.api.rendering import Renderer, utc_text
 from cloud.api.sessions import page_needs
 from cloud.model.access import Permission, Principal
 from cloud.model.audit import AuditEntry
@@ -40,15 +39,11 @@ class AuditPage:
             request,
             "audit.html",
             person,
-            entries=[(_at(entry), entry, _detail(entry)) for entry in entries],
+            entries=[(utc_text(entry.at_ms), entry, _detail(entry)) for entry in entries],
             actor=actor,
             action=action,
             older=entries[-1].number if len(entries) == PAGE else None,
         )
-
-
-def _at(entry: AuditEntry) -> str:
-    return f"{dt.datetime.fromtimestamp(entry.at_ms / 1000, dt.UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def _detail(entry: AuditEntry) -> str:

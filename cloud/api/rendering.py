@@ -1,5 +1,6 @@
 """Templates to answers: pages with the bar on top, cards, and pages that say one thing."""
 
+import datetime as dt
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Final
@@ -25,9 +26,15 @@ class NavigationLink:
 
 NAVIGATION: Final = (
     NavigationLink("/", "Live", Permission.VIEW),
+    NavigationLink("/dispatch", "Dispatch", Permission.VIEW),
     NavigationLink("/people", "People", Permission.PEOPLE),
     NavigationLink("/audit", "Audit", Permission.AUDIT),
 )
+
+
+def utc_text(utc_ms: int) -> str:
+    """To the second, as pages show it."""
+    return f"{dt.datetime.fromtimestamp(utc_ms / 1000, dt.UTC):%Y-%m-%d %H:%M:%S}"
 
 
 class Renderer:

@@ -11,10 +11,12 @@ import numpy as np
 from google.protobuf.json_format import MessageToJson
 
 from cloud.api.app import create_app
+from cloud.api.emergency import SendStop
 from cloud.api.live import Live
 from cloud.api.serve import serve
 from cloud.api.target import FleetTarget
 from cloud.fleet.state import FleetState
+from cloud.gateway.stopping import Told
 from cloud.identity.sealing import KEY_BYTES, Sealer
 from cloud.model.records import Description, IntentState
 from cloud.model.telemetry import HOLE, POINTS, SAMPLES, SCALES, Frames
@@ -36,6 +38,7 @@ class World:
         self.broker = True
         self.now = dt.datetime.now(dt.UTC).replace(microsecond=0)
         self.monotonic_s = 0.0
+        self.send_stop: SendStop | None = None  # None: there is no broker
         self._sequences: dict[int, int] = {}
         self.live = Live(
             self.fleet,
@@ -49,11 +52,19 @@ class World:
             self.ledger,
             self.live,
             Sealer(bytes(KEY_BYTES)),
+            self._send_stop,
             allow_password_only=allow_password_only,
             now=lambda: self.now,
             monotonic_s=lambda: self.monotonic_s,
             hasher=QUICK_HASHER,
         )
+
+    async def _send_stop(
+        self, *, stop: bool, reason: str, sites: Sequence[str], groups: Sequence[str], actor: str
+    ) -> Told:
+        if self.send_stop is None:
+            return Told(failures=[f"site {site}: the broker does not answer" for site in sites])
+        return await self.send_stop(stop=stop, reason=reason, sites=sites, groups=groups, actor=actor)
 
     @property
     def now_ms(self) -> int:

@@ -22,6 +22,7 @@ from cloud.gateway.fleet_guard import SecondPersonNeeded
 from cloud.gateway.intents import Body, IntentNotSent
 from cloud.model.dispatch import Activation, ActivationState, GroupLimit, Order
 from cloud.model.records import EventRecord, Severity, Site
+from cloud.store.audit import COORDINATOR
 from cloud.store.errors import LedgerError
 from cloud.store.ledger import Ledger
 from protos.vpp.v1 import broadcast_pb2, intent_pb2
@@ -37,13 +38,15 @@ _LET_GO_MS: Final = 1000
 class IntentSender(Protocol):
     """What of cloud.gateway.intents.IntentSender is used."""
 
-    async def send(self, body: Body, site: str, kind: str, valid_from_ms: int, expires_ms: int) -> int: ...
+    async def send(
+        self, body: Body, site: str, kind: str, valid_from_ms: int, expires_ms: int, *, actor: str = COORDINATOR
+    ) -> int: ...
 
 
 class BroadcastSender(Protocol):
     """What of cloud.gateway.broadcasts.BroadcastSender is used."""
 
-    async def send(self, body: BroadcastBody, group: str, expires_ms: int) -> int: ...
+    async def send(self, body: BroadcastBody, group: str, expires_ms: int, *, actor: str = COORDINATOR) -> int: ...
 
 
 class Dispatcher:
@@ -112,7 +115,7 @@ class Dispatcher:
             await self._fail(activation, str(error), now_ms)
             return
         prices = running.cycle(changed, self._limits, now_ms)
-        await self._say(prices, min(now_ms + round(1000 * HOLD_S), activation.end_ms))
+        await self._say(prices, min(now_ms + round(1000 * HOLD_S), activation.end_ms), activation.actor)
 
     async def _begin(self, activation: Activation, now_ms: int) -> Running:
         """Raises ValueError where it cannot be."""
@@ -135,6 +138,7 @@ class Dispatcher:
     async def _tell_sites(self, running: Running, now_ms: int, expires_ms: int | None = None) -> None:
         """Whose price to follow, to every site that does not know it yet."""
         turn = asyncio.Semaphore(_AT_ONCE)
+        actor = running.activation.actor
         until_ms = running.activation.end_ms if expires_ms is None else expires_ms
 
         async def tell(site: Site, group: str) -> None:
@@ -146,7 +150,7 @@ class Dispatcher:
                     if said.group == group:
                         return
                 try:
-                    await self._intents.send(body, site.site, "price", now_ms, until_ms)
+                    await self._intents.send(body, site.site, "price", now_ms, until_ms, actor=actor)
                 except (IntentNotSent, LedgerError) as error:
                     log.warning(
                         "activation %s: %s was not told: %s", running.activation.activation_id, site.site, error
@@ -156,7 +160,8 @@ class Dispatcher:
             for number, site in enumerate(running.sites):
                 group.create_task(tell(site, running.group_of(number)))
 
-    async def _say(self, prices: Mapping[str, Price], expires_ms: int) -> None:
+    async def _say(self, prices: Mapping[str, Price], expires_ms: int, actor: str) -> None:
+        """actor: whoever wants the activation: the fleet guard lets nobody grant what he asked for himself."""
         for group, price in prices.items():
             body = broadcast_pb2.Price(
                 ticks=price.ticks,
@@ -164,7 +169,7 @@ class Dispatcher:
                 tick_fraction_e6=round(price.tick_fraction * MILLION),
             )
             try:
-                await self._broadcasts.send(body, group, expires_ms)
+                await self._broadcasts.send(body, group, expires_ms, actor=actor)
             except (BroadcastNotSent, SecondPersonNeeded, ValueError) as error:
                 if not self._mute:
                     log.warning("price to %s was not said: %s", group, error)
@@ -212,7 +217,7 @@ class Dispatcher:
         for order in await asyncio.to_thread(lambda: self._ledger.orders(waiting=True)):
             try:
                 sequence = await self._intents.send(
-                    _body_of(order), order.site, order.kind, order.valid_from_ms, order.expires_ms
+                    _body_of(order), order.site, order.kind, order.valid_from_ms, order.expires_ms, actor=order.actor
                 )
             except (IntentNotSent, SecondPersonNeeded) as error:
                 if order.expires_ms > self._utc_ms():

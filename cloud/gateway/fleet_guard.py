@@ -14,6 +14,7 @@ from typing import Final
 from google.protobuf.json_format import Parse
 
 from cloud.dispatch.fleet_guard import AreaLimits, AreaState, judge
+from cloud.model.approval import GRANT_MS
 from cloud.model.records import Site
 from cloud.store.ledger import Ledger
 from protos.vpp.v1 import broadcast_pb2, intent_pb2
@@ -21,7 +22,6 @@ from protos.vpp.v1 import broadcast_pb2, intent_pb2
 log = logging.getLogger(__name__)
 
 ELSEWHERE: Final = "elsewhere"  # the area of the sites that no area names
-GRANT_MS: Final = 15 * 60_000
 _FRESH_SITES_MS: Final = 10_000
 
 # What a group does in total at a price [W]; None: not known.
@@ -133,10 +133,16 @@ class FleetGuard:
         self._states[area] = state
 
     def _need_grant(self, area: str, from_w: float, to_w: float, reason: str, now_ms: int, actor: str) -> None:
-        """Returns where somebody else has granted just that. Raises SecondPersonNeeded."""
+        """Returns where somebody else has granted just that to who asks. Raises SecondPersonNeeded."""
         for approval in self._ledger.approvals(area=area, since_ms=now_ms - GRANT_MS):
             same_way = (approval.to_w - approval.from_w) * (to_w - from_w) > 0
-            if approval.is_open and same_way and abs(to_w) <= abs(approval.to_w) * 1.1:
+            if approval.asked_by != actor or not same_way or abs(to_w) > abs(approval.to_w) * 1.1:
+                continue
+            if approval.denied_by is not None:
+                raise SecondPersonNeeded(
+                    f"area {area}: {reason}; approval {approval.number} was denied by {approval.denied_by}"
+                )
+            if approval.is_open:
                 if approval.granted_ms is None:
                     break  # asked for already
                 self._ledger.use_approval(approval, now_ms)

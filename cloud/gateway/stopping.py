@@ -5,12 +5,17 @@ is told otherwise, so that nothing has to go on working for the stop to hold.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from nats.aio.client import Client
+
 from cloud.gateway.broadcasts import BroadcastNotSent, BroadcastSender
 from cloud.gateway.intents import IntentNotSent, IntentSender
+from cloud.identity.signing import CommandSigner
+from cloud.store.errors import LedgerError
+from cloud.store.ledger import Ledger
 from protos.vpp.v1 import intent_pb2
 
 KEPT_MS: Final = 366 * 24 * 3600 * 1000  # at the broker, for a gateway that comes back after so long
@@ -28,26 +33,30 @@ class Told:
 
 
 async def order(
-    intents: IntentSender,
-    broadcasts: BroadcastSender,
+    nc: Client,
+    signer: CommandSigner,
+    ledger: Ledger,
     *,
     stop: bool,
     reason: str,
     sites: Iterable[str],
     groups: Sequence[str],
     actor: str,
-    now_ms: int,
+    utc_ms: Callable[[], int],
 ) -> Told:
     """Stops sites, or lifts their stop (`stop` False). One that fails does not keep the others.
 
+    ledger: one of its own, that belongs to no leader: a stop is a person's, whoever leads.
     sites: every site meant, those of the groups among them. actor: who orders it, for the audit log.
     """
+    intents, broadcasts = IntentSender(nc, signer, ledger, utc_ms), BroadcastSender(nc, signer, ledger, utc_ms)
+    now_ms = utc_ms()
     told, body = Told(), intent_pb2.StopOrder(stop=stop, reason=reason)
     for group in groups:
         try:
             await broadcasts.send(body, group, now_ms + BROADCAST_MS, actor=actor)
             told.groups.append(group)
-        except BroadcastNotSent as error:
+        except (BroadcastNotSent, LedgerError) as error:
             told.failures.append(f"group {group}: {error}")
     turns = asyncio.Semaphore(_AT_ONCE)
 
@@ -56,7 +65,7 @@ async def order(
             try:
                 await intents.send(body, site, "stop", now_ms, now_ms + KEPT_MS, actor=actor)
                 told.sites.append(site)
-            except IntentNotSent as error:
+            except (IntentNotSent, LedgerError) as error:
                 told.failures.append(f"site {site}: {error}")
 
     await asyncio.gather(*(tell(site) for site in dict.fromkeys(sites)))

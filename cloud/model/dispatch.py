@@ -11,6 +11,10 @@ SOURCES: Final = ("own", "market", "grid")
 """Who wants an activation: this power plant itself, a market it sold to, the grid operator."""
 
 
+class DispatchRefused(Exception):
+    """What was asked cannot be: names it and the remedy in one line."""
+
+
 class ActivationState(StrEnum):
     """How far an activation has come."""
 

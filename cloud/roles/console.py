@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from collections.abc import Sequence
 from typing import Final
 
 from cloud.api.access import first_log_in_link
@@ -11,9 +12,11 @@ from cloud.api.serve import serve
 from cloud.api.target import FleetTarget
 from cloud.gateway.broker import bracketed, reachable
 from cloud.gateway.servers import load_pair
+from cloud.gateway.stopping import Told, order
 from cloud.identity.keyring import Keyring
 from cloud.identity.sealing import open_sealer
 from cloud.roles.foundation import START_S, Foundation, utc_ms, utc_now
+from cloud.store.ledger import Ledger
 
 _LOOK_S: Final = 1.0
 
@@ -32,11 +35,26 @@ async def start(on: Foundation) -> None:
     nc = await on.connect("console", on.parts)
     live = Live(on.fleet, on.ledger, FleetTarget(), broker_connected=lambda: nc.is_connected, utc_ms=utc_ms)
     listening = asyncio.Event()
+
+    async def send_stop(*, stop: bool, reason: str, sites: Sequence[str], groups: Sequence[str], actor: str) -> Told:
+        with Ledger(on.data.ledger) as ledger:
+            return await order(
+                nc,
+                on.keyring.signer,
+                ledger,
+                stop=stop,
+                reason=reason,
+                sites=sites,
+                groups=groups,
+                actor=actor,
+                utc_ms=utc_ms,
+            )
+
     password_only = on.config.console.insecure_password_only
     if password_only:
         on.say("INSECURE: console.insecure_password_only lets a password alone move power")
     app = create_app(
-        on.ledger, live, open_sealer(on.data.keys, on.data.passphrase()), allow_password_only=password_only
+        on.ledger, live, open_sealer(on.data.keys, on.data.passphrase()), send_stop, allow_password_only=password_only
     )
     on.parts.run("console", serve(app, listen.host, port, listening=lambda _: listening.set(), tls=tls))
     await on.parts.until(listening, within_s=START_S)

@@ -43,6 +43,8 @@ class Approvals(AuditLog):
                 raise LedgerError(f"approval {number}: there is none; see vpp-cloud approve list")
             if not asked.is_open or asked.granted_ms is not None:
                 raise LedgerError(f"approval {number}: was answered before; see vpp-cloud approve list")
+            if now_ms >= asked.expires_ms:
+                raise LedgerError(f"approval {number}: ran out; whoever wants it asks anew")
             if grant and actor == asked.asked_by:
                 raise LedgerError(f"approval {number}: {actor} asked for it, and cannot grant it; ask somebody else")
             if grant:

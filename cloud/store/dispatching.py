@@ -13,7 +13,7 @@ LONGEST_MS = 24 * 3600 * 1000
 class DispatchBook(AuditLog):
     """What is asked of groups and sites, by whom, and what came of it."""
 
-    def add_activation(self, activation: Activation) -> None:
+    def check_activation(self, activation: Activation) -> None:
         """Raises LedgerError for a group without sites, times that cannot be, or one that the group has already."""
         told = f"activation of {activation.group!r}"
         if activation.source not in SOURCES:
@@ -22,15 +22,19 @@ class DispatchBook(AuditLog):
             raise LedgerError(f"{told}: give it more than nothing and at most 24 hours")
         if activation.end_ms <= activation.created_ms:
             raise LedgerError(f"{told}: it would be over already")
+        self._check_group(activation.group)
+        for other in self.activations(ActivationState.ASKED, ActivationState.ACTIVE):
+            at_once = other.start_ms < activation.end_ms and activation.start_ms < other.end_ms
+            if other.group == activation.group and at_once:
+                raise LedgerError(
+                    f"{told}: {other.activation_id} is in its way; end it with "
+                    f"`vpp-cloud dispatch end {other.activation_id}`"
+                )
+
+    def add_activation(self, activation: Activation) -> None:
+        """Raises LedgerError as `check_activation` does."""
         with self.transaction():
-            self._check_group(activation.group)
-            for other in self.activations(ActivationState.ASKED, ActivationState.ACTIVE):
-                at_once = other.start_ms < activation.end_ms and activation.start_ms < other.end_ms
-                if other.group == activation.group and at_once:
-                    raise LedgerError(
-                        f"{told}: {other.activation_id} is in its way; end it with "
-                        f"`vpp-cloud dispatch end {other.activation_id}`"
-                    )
+            self.check_activation(activation)
             self._insert("activations", activation)
             self.audit(
                 "activation.asked",

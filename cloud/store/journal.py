@@ -149,12 +149,14 @@ class Journal(Terms):
             {"site": site, "kind": kind, "limit": limit},
         )
 
-    def latest_intents(self) -> list[IntentRecord]:
-        """The newest intent of every site and kind."""
+    def latest_intents(self, kind: str | None = None) -> list[IntentRecord]:
+        """The newest intent of every site, of each kind or of one."""
         return self._all(
             IntentRecord,
             "SELECT i.* FROM intents i JOIN (SELECT site, kind, max(sequence) AS sequence FROM intents "
-            "GROUP BY site, kind) newest USING (site, kind, sequence) ORDER BY i.site, i.kind",
+            "WHERE :kind IS NULL OR kind = :kind GROUP BY site, kind) newest USING (site, kind, sequence) "
+            "ORDER BY i.site, i.kind",
+            {"kind": kind},
         )
 
     def add_event(self, event: EventRecord) -> bool:

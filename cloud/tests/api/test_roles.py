@@ -18,6 +18,13 @@ from cloud.tests.api.test_access import OPEN, routes
 
 ANYBODY = {"/", "/events", "/log-out", "/api/v1/openapi.json"}
 NEEDS = {
+    "/api/v1/activations": Permission.DISPATCH,
+    "/api/v1/setpoints": Permission.DISPATCH,
+    "/api/v1/stop": Permission.STOP,
+    "/dispatch/stop": Permission.STOP,
+    "/dispatch/approvals": Permission.APPROVE,
+    "/dispatch/": Permission.DISPATCH,
+    "/dispatch": Permission.VIEW,
     "/api/": Permission.VIEW,
     "/account": Permission.VIEW,
     "/people": Permission.PEOPLE,

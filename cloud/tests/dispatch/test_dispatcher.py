@@ -35,6 +35,7 @@ class Play:
     follows: dict[str, str] = field(default_factory=dict)
     intents: list[tuple[str, str, Body]] = field(default_factory=list)
     prices: dict[str, Price] = field(default_factory=dict)
+    actors: set[str] = field(default_factory=set)
     broken: bool = False
     stuck: set[int] = field(default_factory=set)
 
@@ -70,8 +71,9 @@ class Play:
         ]
         assert self.columns.update(np.arange(SITES), functions, self.now_ms) == SITES
 
-    async def send(self, body: Body | BroadcastBody, whom: str, *rest: object) -> int:
+    async def send(self, body: Body | BroadcastBody, whom: str, *rest: object, actor: str = "") -> int:
         """An intent or a broadcast."""
+        self.actors.add(actor)
         if self.broken:
             raise IntentNotSent("away") if len(rest) == 3 else BroadcastNotSent("away")
         assert not isinstance(body, broadcast_pb2.Regulation)
@@ -131,6 +133,7 @@ async def test_an_activation_brings_its_group_to_the_target_and_is_accounted_for
     await play.run(dispatcher, 60)
     assert play.inverter_power_w.sum() == pytest.approx(3_000, abs=2)
     assert sorted(site for site, _, _ in play.intents) == [f"home-{slot}" for slot in range(SITES)]
+    assert play.actors == {"me"}, "sent in the name of who wants it, or he could grant it himself"
     await play.run(dispatcher, 1)
     done = play.ledger.activation("a1")
     assert done is not None
