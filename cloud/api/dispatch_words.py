@@ -67,6 +67,8 @@ class Stopped:
 
 def kw(power_w: float) -> str:
     """Signed, positive towards the grid."""
+    if abs(power_w) >= 1e6:
+        return f"{power_w / 1000:+,.0f} kW"
     return f"{power_w / 1000:+,.1f} kW" if round(power_w / 100) else "0.0 kW"
 
 

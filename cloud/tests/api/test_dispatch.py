@@ -187,7 +187,7 @@ async def test_who_asked_cannot_grant_and_somebody_else_can(world: World, ada: h
     for _ in range(2):
         world.ledger.ask_approval("north", 0.0, 12e6, "step of 12.0 MW", world.now_ms, "user:ada")
     page = await ada.get("/dispatch")
-    assert "area north: from 0.0 kW to +12,000.0 kW" in text(page)
+    assert "area north: from 0.0 kW to +12,000 kW" in text(page)
     assert "you asked: somebody else grants it" in text(page)
     answer = await ada.post("/dispatch/approvals/answer", data={"number": "1", "verdict": "grant"})
     assert (answer.status_code, "user:ada asked for it, and cannot grant it" in text(answer)) == (422, True)
