@@ -146,9 +146,7 @@ class _Refusals:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, LedgerUnavailable):
-            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from error
-        if isinstance(error, DispatchRefused | LedgerError):
+        if isinstance(error, DispatchRefused | LedgerError) and not isinstance(error, LedgerUnavailable):
             raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
 
 
