@@ -160,11 +160,12 @@ class Access:
             # Counted before the slow check, so that attempts side by side do not slip through.
             self._accounts.failed(username)
             self._addresses.failed(address)
-        user = self._ledger.user(username)
+        user = self._ledger.user(username) if username.isprintable() else None  # PostgreSQL takes no zero in a text
         matches = self._passwords.verify(None if user is None else user.password_hash, password)
         if not matches or user is None or user.disabled_ms is not None or not self._second_factor(user, code):
             locked = self._accounts.locked_for_s(username) > 0 or self._addresses.locked_for_s(address) > 0
-            self._audit("log-in.failed", f"address:{address}", username[:USERNAME_MOST], locked=locked)
+            shown = "".join(filter(str.isprintable, username[:USERNAME_MOST]))
+            self._audit("log-in.failed", f"address:{address}", shown, locked=locked)
             raise AccessRefused("User name, password and code do not match.")
         with self._locking:
             self._accounts.succeeded(username)

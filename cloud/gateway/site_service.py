@@ -173,7 +173,7 @@ def _description(request: site_pb2.SiteDescription) -> Description:
     if len(request.devices) > _MOST_DEVICES:
         raise ValueError(f"{len(request.devices)} devices: at most {_MOST_DEVICES} behind one gateway")
     return Description(
-        agent_version=request.agent_version[:_LONGEST_TEXT],
+        agent_version=_text(request.agent_version),
         rated_power_w=request.rated_power_w,
         max_charge_w=request.max_charge_w,
         max_discharge_w=request.max_discharge_w,
@@ -182,12 +182,17 @@ def _description(request: site_pb2.SiteDescription) -> Description:
         soc_max=request.soc_max,
         devices=tuple(
             DeviceRecord(
-                name=device.name[:_LONGEST_TEXT],
-                manufacturer=device.manufacturer[:_LONGEST_TEXT],
-                model=device.model[:_LONGEST_TEXT],
-                serial=device.serial[:_LONGEST_TEXT],
+                name=_text(device.name),
+                manufacturer=_text(device.manufacturer),
+                model=_text(device.model),
+                serial=_text(device.serial),
                 sunspec_models=tuple(device.sunspec_models[:_LONGEST_TEXT]),
             )
             for device in request.devices
         ),
     )
+
+
+def _text(told: str) -> str:
+    """What is kept of a device's words: PostgreSQL, for one, takes no zero in a text."""
+    return "".join(character for character in told[:_LONGEST_TEXT] if character.isprintable())

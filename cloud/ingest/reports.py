@@ -74,14 +74,14 @@ class ReportWorker:
         async with aclosing(reader.arrivals()) as arrivals:
             async for arrival in arrivals:
                 if len(arrival) or arrival.anew or arrival.expired:
-                    keeping = asyncio.create_task(asyncio.to_thread(self._keep, arrival))
+                    keeping = asyncio.create_task(asyncio.to_thread(self.keep, arrival))
                     try:
                         await asyncio.shield(keeping)
                     except asyncio.CancelledError:
                         await asyncio.wait({keeping})  # the ledger is not closed in the middle of a transaction
                         raise
 
-    def _keep(self, arrival: Arrival) -> None:
+    def keep(self, arrival: Arrival) -> None:
         """All of the arrival and the new offset in one transaction: after a crash both are there, or neither."""
         with self._ledger.transaction():
             if arrival.anew:
@@ -138,6 +138,8 @@ class ReportWorker:
     def _keep_acknowledgement(self, site: str, data: bytes) -> None:
         ack = _parsed(report_pb2.Acknowledgement(), data)
         _check_sender(site, ack.site, ack.event_id)
+        if not ack.kind.isprintable():
+            raise _Bad(f"its kind is no word: {_line('code', ack.kind)!r}")
         state = _STATE.get(ack.state)
         if state is None:
             raise _Bad(f"acknowledgement state {ack.state} is unknown")
@@ -210,6 +212,8 @@ def _check_sender(site: str, named: str, event_id: str) -> None:
         raise _Bad(f"it names another site: {_line('code', named)!r}")
     if not 0 < len(event_id) <= MOST_CHARACTERS["event_id"]:
         raise _Bad(f"its event_id has {len(event_id)} characters: 1 to {MOST_CHARACTERS['event_id']}")
+    if not event_id.isprintable():  # PostgreSQL keeps no text with a zero in it: one report would stop all
+        raise _Bad(f"its event_id is no word: {_line('event_id', event_id)!r}")
 
 
 def _instant(utc_ms: int) -> int:

@@ -1,11 +1,15 @@
 """Parsers of the coordinator that a gateway, or whoever stole one, can reach."""
 
+import contextlib
+import tempfile
 import traceback
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import zstandard
 from google.protobuf.message import DecodeError
+from nats.aio.client import Client
 from nats.errors import ProtocolError
 
 from cloud.dispatch.prices import PriceGrid
@@ -14,10 +18,13 @@ from cloud.fleet.supply import AHEAD_MS, SupplyColumns
 from cloud.identity import certificates, nkey
 from cloud.ingest.decode import ZSTD_MAGIC, decode
 from cloud.ingest.lean import LeanParser, Sink
-from hil.fuzz.edge import NOW_MS, run_now
+from cloud.ingest.reader import Arrival
+from cloud.ingest.reports import ReportWorker
+from cloud.store.ledger import LEDGER_FILE, Ledger
+from hil.fuzz.edge import NOW_MS, SITE, run_now
 from hil.fuzz.target import Target, must
 from protos import frame, subjects
-from protos.vpp.v1 import supply_pb2, telemetry_pb2
+from protos.vpp.v1 import report_pb2, supply_pb2, telemetry_pb2
 
 
 def _telemetry(data: bytes) -> None:
@@ -65,6 +72,33 @@ def _supply(data: bytes) -> None:
     if taken:
         must(np.array_equal(columns.rows.ticks, other.rows.ticks), "prices are read differently by the parser")
         must(np.array_equal(columns.rows.power_w, other.rows.power_w), "powers are read differently by the parser")
+
+
+class _Undone(Exception):
+    """What was kept is let go again."""
+
+
+_LEDGER: Final = Ledger(Path(tempfile.mkdtemp(prefix="vpp-fuzz-")) / LEDGER_FILE)
+_LEDGER.add_site(SITE, (), now_ms=1)
+_LEDGER.record_intent(SITE, "service", valid_from_ms=1, expires_ms=9, body="{}", now_ms=1)
+
+
+def _report(data: bytes) -> None:
+    """Whatever a gateway reports, the next one's report is kept, and people are shown lines."""
+    kind, body = (data[0] % 2, data[1:]) if data else (0, b"")
+    token = subjects.partition_token(SITE)
+    subject = subjects.event(token) if kind == 0 else subjects.acknowledgement(token)
+    honest = report_pb2.Event(site=SITE, event_id="next", at_ms=NOW_MS, code="c", text="t").SerializeToString()
+    arrival = Arrival(1, False, 0, (1, 2), (subject, subjects.event(token)), (body, honest))
+    worker = ReportWorker(Client(), ledger=_LEDGER, utc_ms=lambda: NOW_MS)
+    with contextlib.suppress(_Undone), _LEDGER.transaction():
+        worker.keep(arrival)
+        kept = _LEDGER.events()
+        must(any(event.event_id == "next" for event in kept), "an honest report was lost beside another")
+        for event in kept:
+            for text in (event.event_id, event.code, event.text):
+                must(text.isprintable() and len(text) <= 1000, "a report shows people something that is no line")
+        raise _Undone
 
 
 class _Connection:
@@ -137,6 +171,20 @@ def _frames() -> tuple[bytes, ...]:
     return tuple(seeds)
 
 
+def _reports() -> tuple[bytes, ...]:
+    event = report_pb2.Event(site=SITE, event_id="1", at_ms=NOW_MS, code="service.triggered", text="t")
+    ack = report_pb2.Acknowledgement(
+        site=SITE,
+        event_id="2",
+        at_ms=NOW_MS,
+        kind="service",
+        sequence=1,
+        state=report_pb2.Acknowledgement.STATE_REFUSED,
+        reason="r",
+    )
+    return b"\0" + event.SerializeToString(), b"\1" + ack.SerializeToString()
+
+
 def _supply_functions() -> tuple[bytes, ...]:
     bounds: dict[str, Any] = {"lower_w": -3000, "upper_w": 4000, "energy_up_wh": 5000, "energy_down_wh": 2000}
     told: dict[str, Any] = {"site": _SLOT, "seq": 1, "at_ms": NOW_MS, "valid_s": 300}
@@ -167,6 +215,7 @@ TARGETS: Final = (
     ),
     Target(name="telemetry", faces="an enrolled gateway", one=_telemetry, seeds=_frames()),
     Target(name="supply-function", faces="an enrolled gateway", one=_supply, seeds=_supply_functions(), longest=512),
+    Target(name="report", faces="an enrolled gateway", one=_report, seeds=_reports(), longest=1024),
     Target(name="certificate-request", faces="anybody", one=_certificate_request, seeds=(_request(),)),
     Target(
         name="broker-key",

@@ -115,13 +115,17 @@ async def test_a_session_ends_after_a_shift(world: World, operator: httpx.AsyncC
     assert (await operator.get("/api/v1/health")).status_code == 401
 
 
-@pytest.mark.parametrize("username", ["ada", "nobody"])
-async def test_wrong_password_and_unknown_user_read_the_same(operator: httpx.AsyncClient, username: str) -> None:
+@pytest.mark.parametrize("username", ["ada", "nobody", "a\0da"])
+async def test_wrong_password_and_unknown_user_read_the_same(
+    world: World, operator: httpx.AsyncClient, username: str
+) -> None:
     await operator.post("/log-out")
     answer = await operator.post("/log-in", data={"username": username, "password": "wrong"})
     assert answer.status_code == 401
     assert "User name, password and code do not match." in answer.text
     assert not operator.cookies
+    [failed] = [entry for entry in world.ledger.audit_entries() if entry.action == "log-in.failed"]
+    assert failed.subject == username.replace("\0", "")
 
 
 async def test_an_invited_user_cannot_log_in_without_the_link(visitor: httpx.AsyncClient, welcome: Any) -> None:

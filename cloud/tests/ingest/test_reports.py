@@ -141,6 +141,8 @@ async def test_what_a_site_refuses_or_is_stopped_by_is_in_the_audit_log(reports:
         pytest.param(event("1", site="home-02"), "names another site: 'home-02'", id="another site"),
         pytest.param(event(""), "event_id has 0 characters", id="no id"),
         pytest.param(event("x" * 200), "event_id has 200 characters", id="endless id"),
+        pytest.param(event("1\0"), "event_id is no word", id="a zero in the id"),
+        pytest.param(ack("1", Acknowledgement.STATE_REFUSED, kind="\0"), "kind is no word", id="a zero in the kind"),
         pytest.param(event("1", at_ms=2**63), "no instant", id="beyond all time"),
         pytest.param(ack("1", Acknowledgement.STATE_UNSPECIFIED), "state 0 is unknown", id="no state"),
         pytest.param(ack("1", Acknowledgement.STATE_ACTIVE, sequence=9), "never sent: service 9", id="stranger intent"),
