@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     probe.add_argument("--unit-ids", default="1-3,126", metavar="LIST", help="Modbus units to ask (default 1-3,126)")
     probe.add_argument("--site", default="home-01", help="name for the proposed configuration (default home-01)")
 
-    dump = _add(commands, "dump", _dump, "write a device's register map, without serial number and addresses")
+    dump = _add(commands, "dump", _dump, "write a SunSpec device's register map, without serial number and addresses")
     dump.add_argument("address", metavar="ADDRESS", help="HOST, HOST:PORT or /dev/ttyUSB0")
     dump.add_argument("--unit-id", type=int, default=1, metavar="N", help="Modbus unit (default 1)")
     dump.add_argument("--output", type=Path, metavar="FILE", help="default: standard output")

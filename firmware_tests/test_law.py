@@ -4,9 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edge_agent.control.frequency_response import CurveLaw
+from firmware_tests.waveforms import write
+from hil.bench.firmware import bad_data
 from protos.services import Curve
 
 CURVES = json.loads((Path(__file__).parent / "data" / "law_points.json").read_text())["curves"]
@@ -64,6 +67,16 @@ def test_a_stage_sheds_after_its_delay_and_returns(on_both: Any, tmp_path: Path)
 def test_bad_data_never_sheds(on_both: Any, tmp_path: Path, seed: int) -> None:
     steps = [[9, LOW, True, WARM, None], [1, LOW, False, WARM, None]] * 50 + [[500, 0, False, None, None]]
     assert play(on_both, tmp_path, STAGE, steps, seed) == [[1, True, REST], [1000, True, REST]]
+
+
+def test_no_bad_waveform_switches_an_eager_relay_and_a_real_event_does(on_vm: Any, tmp_path: Path) -> None:
+    """Every case that the bench counts `false_actions` on. CPython estimates the same (`test_estimator.py`)."""
+    t = np.arange(4 * 4000) / 4000
+    falls = np.cos(2 * np.pi * (50 * t - 0.25 * np.clip(t - 2.0, 0.0, None) ** 2))  # by 0.5 Hz/s from 2 s on
+    waves = {**bad_data(), "a real event": falls}
+    files = [write(tmp_path / str(i), wave) for i, wave in enumerate(waves.values())]
+    switched = dict(zip(waves, on_vm("actions.py", *files), strict=True))
+    assert {name: count for name, count in switched.items() if count} == {"a real event": 1}
 
 
 def test_a_shed_relay_that_goes_blind_returns(on_both: Any, tmp_path: Path) -> None:
