@@ -8,6 +8,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 ASSETS := cloud/console/node_modules/.package-lock.json
 HOMES ?= 12
+# Tests that live in real time (serial lines, microcontrollers, the whole chain): one after the other, the machine to itself.
+REAL_TIME := hil/tests/rigs hil/tests/run firmware_tests
 
 .PHONY: help run demo bench test check mutants audit protos setup clean browser softhsm postgres
 
@@ -24,7 +26,8 @@ bench: .venv/.hil $(ASSETS) ## measure the chain on this machine
 	@exec $(BIN)/vpp-hil bench chain
 
 test: .venv/.dev $(ASSETS) browser postgres ## all tests, with real processes, sockets, broker, database and browser
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(addprefix --ignore=,$(REAL_TIME))
+	$(BIN)/python -m pytest $(REAL_TIME)
 
 check: .venv/.dev .cache/typings/.done ## ruff, mypy, pyright of the firmware, layer rules, and that generated code is current
 	@$(BIN)/ruff check .

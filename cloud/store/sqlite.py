@@ -1,6 +1,7 @@
 """The ledger in one SQLite file, shared by threads and processes of one machine."""
 
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
@@ -12,6 +13,7 @@ from cloud.store.errors import LedgerError
 
 SCHEME: Final = "sqlite:"
 BUSY_TIMEOUT_S: Final = 60.0  # a writer waits so long for another one; a ledger that moves takes a while
+_AGAIN_S: Final = 0.05
 
 _REMEDIES: Final = {
     sqlite3.SQLITE_FULL: "make room on its disk",
@@ -56,7 +58,7 @@ class SqliteEngine:
         return self._connection.in_transaction
 
     def begin(self) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
+        self._patiently("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
         self._connection.execute("COMMIT")
@@ -98,8 +100,20 @@ class SqliteEngine:
         remedy = _REMEDIES.get(primary_code, "restore it from a backup")
         return LedgerError(f"ledger {self.name}: cannot be used ({error}): {remedy}")
 
+    def _patiently(self, sql: str) -> sqlite3.Cursor:
+        """Waits, as for another writer, where another process is just making the file's WAL anew: for that SQLite itself
+        gives up after a few tries ("locking protocol")."""
+        until_s = time.monotonic() + BUSY_TIMEOUT_S
+        while True:
+            try:
+                return self._connection.execute(sql)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_PROTOCOL or time.monotonic() >= until_s:
+                    raise
+            time.sleep(_AGAIN_S)
+
     def _user_version(self) -> int:
-        return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+        return int(self._patiently("PRAGMA user_version").fetchone()[0])
 
     def _has_tables(self) -> bool:
         return self._connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table'").fetchone() is not None
