@@ -101,8 +101,10 @@ class SqliteEngine:
         return LedgerError(f"ledger {self.name}: cannot be used ({error}): {remedy}")
 
     def _patiently(self, sql: str) -> sqlite3.Cursor:
-        """Waits, as for another writer, where another process is just making the file's WAL anew: for that SQLite itself
-        gives up after a few tries ("locking protocol")."""
+        """Waits, as for another writer, where another process is just making the file's WAL anew.
+
+        SQLite itself gives up on that after a few tries ("locking protocol").
+        """
         until_s = time.monotonic() + BUSY_TIMEOUT_S
         while True:
             try:
