@@ -25,7 +25,7 @@ demo: .venv/.hil $(ASSETS) ## the same, and exits after the report: 0 if every h
 bench: .venv/.hil $(ASSETS) ## measure the chain on this machine
 	@exec $(BIN)/vpp-hil bench chain
 
-test: .venv/.dev $(ASSETS) browser postgres ## all tests, with real processes, sockets, broker, database and browser
+test: .venv/.dev $(ASSETS) browser postgres softhsm ## all tests, with real processes, sockets, broker, database and browser
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(addprefix --ignore=,$(REAL_TIME))
 	$(BIN)/python -m pytest $(REAL_TIME)
 
@@ -70,7 +70,7 @@ audit: .venv/.dev ## known vulnerabilities of what is installed (where a databas
 protos: .venv/.dev ## generate Python from protos/vpp/v1/*.proto
 	@$(call generate,.)
 
-setup: .venv/.dev $(ASSETS) browser postgres ## everything a developer needs
+setup: .venv/.dev $(ASSETS) browser postgres softhsm ## everything a developer needs
 
 clean: ## remove what the other commands made
 	rm -rf .venv .cache run build dist *.egg-info cloud/console/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
