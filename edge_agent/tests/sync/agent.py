@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import resource
 import socket
 import sys
 from pathlib import Path
@@ -44,17 +43,17 @@ class Agent:
         self._stderr_task: asyncio.Task[bytes] | None = None
 
     async def start(self, *, disk_takes: int | None = None) -> None:
-        """disk_takes: bytes of a file, and no more; a limit of the process stands for a full disk."""
+        """disk_takes: bytes of a file, and no more; a limit of the process stands for a full disk.
 
-        def limit() -> None:
-            if disk_takes is not None:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (disk_takes, disk_takes))
-
+        Set by a launcher and not by preexec_fn: that would fork, and run gRPC's fork handlers, where a test has gRPC.
+        """
+        launcher = () if disk_takes is None else ("prlimit", f"--fsize={disk_takes}")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         self._socket = ours
         with theirs:
             self._process = await asyncio.create_subprocess_exec(
+                *launcher,
                 sys.executable,
                 "-m",
                 "edge_agent.sync",
@@ -63,7 +62,6 @@ class Agent:
                 "--fd",
                 str(theirs.fileno()),
                 pass_fds=(theirs.fileno(),),
-                preexec_fn=limit,
                 stderr=asyncio.subprocess.PIPE,
             )
         assert self._process.stderr is not None
