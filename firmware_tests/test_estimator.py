@@ -28,9 +28,11 @@ def steady(hz: float, rate_hz: int, seconds: float = 1.5) -> np.ndarray:
 
 
 @pytest.mark.parametrize("hz", [45.0, 49.99, 50.0, 55.5, 61.7, 65.0])
-def test_the_arithmetic_itself_errs_by_less_than_a_fifth_of_a_millihertz(on_vm: Any, tmp_path: Path, hz: float) -> None:
+def test_the_arithmetic_itself_errs_by_less_than_a_fifth_of_a_millihertz(
+    on_both: Any, tmp_path: Path, hz: float
+) -> None:
     file = write(tmp_path / "w", mains(steady(hz, 4000), 4000, harmonics=False))
-    out = table(on_vm("estimate.py", 4000, *ARGUMENTS, file))
+    out = table(on_both("estimate.py", 4000, *ARGUMENTS, file))
     settled = slice(3, None)
     assert np.abs(out["hz"][settled] - hz).max() < 200e-6
     assert np.abs(out["second_hz"][out["second_hz"] > 0] - hz).max() < 10e-6
@@ -43,12 +45,12 @@ def test_the_arithmetic_itself_errs_by_less_than_a_fifth_of_a_millihertz(on_vm: 
     [(60, 2.0, 0.3, 0.002), (50, 5.0, 1.0, 0.0055), (40, 16.0, 2.0, 0.016)],
 )
 def test_noise_and_harmonics(
-    on_vm: Any, tmp_path: Path, snr_db: float, p999_mhz: float, second_mhz: float, rocof_hz_s: float
+    on_both: Any, tmp_path: Path, snr_db: float, p999_mhz: float, second_mhz: float, rocof_hz_s: float
 ) -> None:
     errors, seconds, rocofs = [], [], []
     for seed, hz in enumerate(np.linspace(47.0, 62.0, 5)):
         file = write(tmp_path / "w", mains(steady(hz, 4000), 4000, snr_db=snr_db, seed=seed))
-        out = table(on_vm("estimate.py", 4000, *ARGUMENTS, file))
+        out = table(on_both("estimate.py", 4000, *ARGUMENTS, file))
         assert out["good"][3:].all()
         errors.append(out["hz"][3:] - hz)
         seconds.append(out["second_hz"][out["second_hz"] > 0] - hz)
@@ -60,7 +62,7 @@ def test_noise_and_harmonics(
 
 @pytest.mark.parametrize("rate_hz", [400, 4000])
 @pytest.mark.parametrize("nominal_hz", [50, 60])
-def test_both_grids_at_both_sampling_rates(on_vm: Any, tmp_path: Path, rate_hz: int, nominal_hz: int) -> None:
+def test_both_grids_at_both_sampling_rates(on_both: Any, tmp_path: Path, rate_hz: int, nominal_hz: int) -> None:
     """A drifting grid at 50 dB, which dies and comes back at another phase."""
     t, turns = phase_of(lambda t: nominal_hz + 0.3 * np.sin(2 * np.pi * 0.2 * t), rate_hz, 6.0)
     turns[t > 4.0] += 0.37
@@ -68,7 +70,7 @@ def test_both_grids_at_both_sampling_rates(on_vm: Any, tmp_path: Path, rate_hz: 
     away = (t > 3.5) & (t < 4.0)
     voltage[away] = np.random.default_rng(2).normal(0, 0.003, away.sum())
     file = write(tmp_path / "w", voltage)
-    out = table(on_vm("estimate.py", rate_hz, nominal_hz, *ARGUMENTS[1:], file))
+    out = table(on_both("estimate.py", rate_hz, nominal_hz, *ARGUMENTS[1:], file))
     at = middles(len(out["hz"]), rate_hz)
     error_hz = out["hz"] - (nominal_hz + 0.3 * np.sin(2 * np.pi * 0.2 * at))
     whole = ((at > 0.2) & (at < 3.44)) | (at > 4.25)
@@ -81,9 +83,9 @@ def test_both_grids_at_both_sampling_rates(on_vm: Any, tmp_path: Path, rate_hz: 
 
 
 @pytest.mark.parametrize("slope", [-5.0, 5.0])
-def test_ramps(on_vm: Any, tmp_path: Path, slope: float) -> None:
+def test_ramps(on_both: Any, tmp_path: Path, slope: float) -> None:
     t, turns = phase_of(lambda t: 50.0 + slope * np.clip(t - 0.5, 0, 0.8), 4000, 1.6)
-    out = table(on_vm("estimate.py", 4000, *ARGUMENTS, write(tmp_path / "w", mains(turns, 4000))))
+    out = table(on_both("estimate.py", 4000, *ARGUMENTS, write(tmp_path / "w", mains(turns, 4000))))
     at = middles(len(out["hz"]), 4000)
     inside = (at > 0.56) & (at < 1.24)
     assert out["good"][inside].all()
@@ -93,9 +95,9 @@ def test_ramps(on_vm: Any, tmp_path: Path, slope: float) -> None:
     assert t[-1] > at[-1]
 
 
-def test_a_step_is_there_when_the_window_is_past_it(on_vm: Any, tmp_path: Path) -> None:
+def test_a_step_is_there_when_the_window_is_past_it(on_both: Any, tmp_path: Path) -> None:
     _, turns = phase_of(lambda t: np.where(t < 0.6, 50.0, 49.5), 4000, 1.2)
-    out = table(on_vm("estimate.py", 4000, *ARGUMENTS, write(tmp_path / "w", mains(turns, 4000))))
+    out = table(on_both("estimate.py", 4000, *ARGUMENTS, write(tmp_path / "w", mains(turns, 4000))))
     at = middles(len(out["hz"]), 4000)
     assert out["good"][3:].all()
     assert np.abs(out["hz"][at > 0.66] - 49.5).max() < 0.002
@@ -103,10 +105,10 @@ def test_a_step_is_there_when_the_window_is_past_it(on_vm: Any, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("degrees", [10.0, -20.0, 60.0, 150.0])
-def test_no_action_on_a_phase_jump(on_vm: Any, tmp_path: Path, degrees: float) -> None:
+def test_no_action_on_a_phase_jump(on_both: Any, tmp_path: Path, degrees: float) -> None:
     turns = steady(50.0, 4000, 1.8)
     turns[2500:] += degrees / 360
-    out = table(on_vm("estimate.py", 4000, *ARGUMENTS, write(tmp_path / "w", mains(turns, 4000))))
+    out = table(on_both("estimate.py", 4000, *ARGUMENTS, write(tmp_path / "w", mains(turns, 4000))))
     flags = out["flags"].astype(int)
     assert ((flags & (JUMP | NOISY | STEEP | RANGE)) != 0).any()
     good = out["good"].copy()
@@ -116,10 +118,10 @@ def test_no_action_on_a_phase_jump(on_vm: Any, tmp_path: Path, degrees: float) -
     assert good[-20:].all()
 
 
-def test_a_dead_line_has_no_frequency_and_comes_back(on_vm: Any, tmp_path: Path) -> None:
+def test_a_dead_line_has_no_frequency_and_comes_back(on_both: Any, tmp_path: Path) -> None:
     voltage = mains(steady(50.0, 4000, 2.0), 4000, snr_db=50)
     voltage[2000:5000] = np.random.default_rng(1).normal(0, 0.002, 3000)
-    out = table(on_vm("estimate.py", 4000, *ARGUMENTS, write(tmp_path / "w", voltage)))
+    out = table(on_both("estimate.py", 4000, *ARGUMENTS, write(tmp_path / "w", voltage)))
     at = middles(len(out["hz"]), 4000)
     assert out["good"][(at > 0.15) & (at < 0.44)].all()
     dead = (at > 0.55) & (at < 1.2)
@@ -130,11 +132,11 @@ def test_a_dead_line_has_no_frequency_and_comes_back(on_vm: Any, tmp_path: Path)
     assert out["good"][at > 1.45].all()
 
 
-def test_a_sag_below_half_is_said_and_a_smaller_one_is_ridden_through(on_vm: Any, tmp_path: Path) -> None:
+def test_a_sag_below_half_is_said_and_a_smaller_one_is_ridden_through(on_both: Any, tmp_path: Path) -> None:
     voltage = mains(steady(49.9, 4000, 2.4), 4000)
     voltage[2000:4000] *= 0.7
     voltage[6000:8000] *= 0.3
-    out = table(on_vm("estimate.py", 4000, 50, int(AMPLITUDE / 2), 1000, write(tmp_path / "w", voltage)))
+    out = table(on_both("estimate.py", 4000, 50, int(AMPLITUDE / 2), 1000, write(tmp_path / "w", voltage)))
     at = middles(len(out["hz"]), 4000)
     assert out["good"][(at > 0.56) & (at < 0.94)].all()
     deep = (at > 1.56) & (at < 1.94)
@@ -144,7 +146,7 @@ def test_a_sag_below_half_is_said_and_a_smaller_one_is_ridden_through(on_vm: Any
 
 
 @pytest.mark.parametrize("kind", ["flicker", "offset", "clipped"])
-def test_what_mains_does_besides(on_vm: Any, tmp_path: Path, kind: str) -> None:
+def test_what_mains_does_besides(on_both: Any, tmp_path: Path, kind: str) -> None:
     voltage = mains(steady(50.02, 4000, 2.0), 4000, snr_db=60)
     t = np.arange(len(voltage)) / 4000
     amplitude, offset = AMPLITUDE, 0.0
@@ -154,7 +156,7 @@ def test_what_mains_does_besides(on_vm: Any, tmp_path: Path, kind: str) -> None:
         offset = 4000.0
     else:
         amplitude = 36_000.0
-    out = table(on_vm("estimate.py", 4000, *ARGUMENTS, write(tmp_path / "w", voltage, amplitude, offset)))
+    out = table(on_both("estimate.py", 4000, *ARGUMENTS, write(tmp_path / "w", voltage, amplitude, offset)))
     assert out["good"][3:].all()
     assert np.abs(out["hz"][3:] - 50.02).max() < 0.005
     assert bool((out["flags"][3:].astype(int) & CLIPPED).all()) is (kind == "clipped")
@@ -196,10 +198,10 @@ def test_ten_thousand_cycles_take_nothing_from_the_heap(on_vm: Any) -> None:
     # holds a small phase jump of the grid itself at 171.9 s, which counts: no estimate may be left out.
     [(100, 1.5, 8.9), (60, 6.5, 24.0)],
 )
-def test_recorded_mains(on_vm: Any, tmp_path: Path, number: int, rms_mhz: float, max_mhz: float) -> None:
+def test_recorded_mains(on_both: Any, tmp_path: Path, number: int, rms_mhz: float, max_mhz: float) -> None:
     recording = wuhan_mains(number)
     file = write(tmp_path / "w", recording.counts, amplitude=16_000 / np.abs(recording.counts).max())
-    out = table(on_vm("estimate.py", recording.rate_hz, *ARGUMENTS, file))
+    out = table(on_both("estimate.py", recording.rate_hz, *ARGUMENTS, file))
     assert out["good"][3:].all()
     at = middles(len(out["hz"]), recording.rate_hz)
     known = (at > recording.time_s[0]) & (at < recording.time_s[-1]) & (np.arange(len(at)) > 2)
@@ -212,6 +214,6 @@ def test_recorded_mains(on_vm: Any, tmp_path: Path, number: int, rms_mhz: float,
     assert np.abs(error).max() * 1000 < 2.0
 
 
-def test_what_the_estimator_is_not_made_for_is_refused(on_vm: Any, tmp_path: Path) -> None:
+def test_what_the_estimator_is_not_made_for_is_refused(on_both: Any, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="a multiple of 400"):
-        on_vm("estimate.py", 1000, *ARGUMENTS, tmp_path / "none")
+        on_both("estimate.py", 1000, *ARGUMENTS, tmp_path / "none")

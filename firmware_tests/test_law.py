@@ -84,12 +84,12 @@ def test_a_shed_relay_that_goes_blind_returns(on_both: Any, tmp_path: Path) -> N
     assert play(on_both, tmp_path, STAGE, steps)[-1] == [120, True, REST]
 
 
-def test_randomised_delays_differ_and_stay_in_their_bounds(on_vm: Any, tmp_path: Path) -> None:
+def test_randomised_delays_differ_and_stay_in_their_bounds(on_both: Any, tmp_path: Path) -> None:
     settings = {**STAGE, "spread_ms": 2000, "return_spread_ms": 4000}
     shed, back = set(), set()
     for seed in range(1, 7):
         steps = [[200, LOW, True, WARM, None], [400, NORMAL, True, WARM, None]]
-        rows = play(on_vm, tmp_path, settings, steps, seed * 7919)
+        rows = play(on_both, tmp_path, settings, steps, seed * 7919)
         shed.add(rows[1][0])
         back.add(rows[2][0])
         assert 10 < rows[1][0] <= 111

@@ -175,7 +175,7 @@ def test_an_update_is_staged_verified_tried_and_kept(on_both: Any, tmp_path: Pat
         ("nobody's is taken", NO_KEY),
     ],
 )
-def test_what_is_not_right_is_refused_with_its_reason(on_vm: Any, tmp_path: Path, broken: str, why: int) -> None:
+def test_what_is_not_right_is_refused_with_its_reason(on_both: Any, tmp_path: Path, broken: str, why: int) -> None:
     files = {"app.py": b"x = 1\n" * 50}
     good = image_of(files)
     other = Ed25519PrivateKey.from_private_bytes(bytes(32))
@@ -198,7 +198,7 @@ def test_what_is_not_right_is_refused_with_its_reason(on_vm: Any, tmp_path: Path
     file = tmp_path / "image"
     file.write_bytes(image)
     told = play(
-        on_vm,
+        on_both,
         tmp_path,
         [["begin", str(file), *crc], ["chunks", str(file), 0, 9999], ["command", VERIFY], ["command", SWITCH]],
         key="" if broken == "nobody's is taken" else PUBLIC,
