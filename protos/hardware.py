@@ -6,6 +6,7 @@ extra `pkcs11`.
 
 import hashlib
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn, Self
 
@@ -18,13 +19,28 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 _EDWARDS: Final = b"\x13\x0cedwards25519"
 _ED25519_BYTES: Final = 32
 
+# python-pkcs11 initialises modules for one thread and lets others run while it is in them: one call at a time,
+# whichever Token it is for.
+_LOCK: Final = threading.RLock()
+
+
+@dataclass(slots=True)
+class _Login:
+    """To a token. It is the whole process's: who logs out takes every other session's private keys away."""
+
+    session: Any
+    users: int = 0
+
+
+_LOGINS: Final[dict[tuple[str, str, str], _Login]] = {}  # by module, label and PIN
+
 
 class TokenError(Exception):
     """A token that cannot be used: names module, token and remedy in one line."""
 
 
 class Token:
-    """A token that is logged in to. One operation at a time: tokens serve one session."""
+    """A token that is logged in to, until the last who uses it in this process closes it. Any thread may use it."""
 
     def __init__(self, module: Path, label: str, pin: str) -> None:
         """Raises TokenError."""
@@ -36,13 +52,15 @@ class Token:
                 f"{self._where}: needs the extra `pkcs11` (pip install 'murmuration-vpp[pkcs11]')"
             ) from error
         self._pkcs11 = pkcs11
-        self._lock = threading.Lock()
+        self._key = (str(module), label, pin)
         try:
-            token = pkcs11.lib(str(module)).get_token(token_label=label)
-            try:
-                self._session = token.open(rw=True, user_pin=pin)
-            except pkcs11.UserAlreadyLoggedIn:  # this process is, by another session
-                self._session = token.open(rw=True)
+            with _LOCK:
+                login = _LOGINS.get(self._key)
+                if login is None:
+                    session = pkcs11.lib(str(module)).get_token(token_label=label).open(rw=True, user_pin=pin)
+                    login = _LOGINS[self._key] = _Login(session)
+                login.users += 1
+                self._session = login.session
         except (pkcs11.PKCS11Error, RuntimeError, OSError) as error:
             finding = str(error) or type(error).__name__
             raise TokenError(f"{self._where}: cannot be opened ({finding}); check module, label and PIN") from error
@@ -52,8 +70,9 @@ class Token:
         from pkcs11.util.ec import encode_ec_public_key, encode_named_curve_parameters
 
         types = self._pkcs11
-        private, public = self._pair(name, types.KeyType.EC, encode_named_curve_parameters("secp256r1"), None, make)
-        key = load_der_public_key(encode_ec_public_key(public))
+        with _LOCK:
+            private, public = self._pair(name, types.KeyType.EC, encode_named_curve_parameters("secp256r1"), None, make)
+            key = load_der_public_key(encode_ec_public_key(public))
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise TokenError(f"{self._where}: {name} is not a P-256 key")
         return _P256(self, private, key)
@@ -62,23 +81,30 @@ class Token:
         """The Ed25519 key of that name, made if asked for. Raises TokenError."""
         types = self._pkcs11
         how = types.Mechanism.EC_EDWARDS_KEY_PAIR_GEN
-        private, public = self._pair(name, types.KeyType.EC_EDWARDS, _EDWARDS, how, make)
-        # An OCTET STRING around the point; some tokens leave the wrapping out.
-        raw = bytes(public[types.Attribute.EC_POINT])[-_ED25519_BYTES:]
+        with _LOCK:
+            private, public = self._pair(name, types.KeyType.EC_EDWARDS, _EDWARDS, how, make)
+            # An OCTET STRING around the point; some tokens leave the wrapping out.
+            raw = bytes(public[types.Attribute.EC_POINT])[-_ED25519_BYTES:]
         return _Ed25519(self, private, Ed25519PublicKey.from_public_bytes(raw))
 
     def has(self, name: str) -> bool:
-        with self._lock:
+        with _LOCK:
             return any(True for _ in self._session.get_objects({self._pkcs11.Attribute.LABEL: name}))
 
     def remove(self, name: str) -> None:
         """Destroys a key pair, if it is there."""
-        with self._lock:
+        with _LOCK:
             for found in list(self._session.get_objects({self._pkcs11.Attribute.LABEL: name})):
                 found.destroy()
 
     def close(self) -> None:
-        self._session.close()
+        """Once."""
+        with _LOCK:
+            login = _LOGINS[self._key]
+            login.users -= 1
+            if login.users == 0:
+                del _LOGINS[self._key]
+                login.session.close()
 
     def __enter__(self) -> Self:
         return self
@@ -90,7 +116,7 @@ class Token:
         types = self._pkcs11
         wanted = {types.Attribute.LABEL: name, types.Attribute.KEY_TYPE: kind}
         try:
-            with self._lock:
+            with _LOCK:
                 if make:
                     domain = self._session.create_domain_parameters(
                         kind, {types.Attribute.EC_PARAMS: parameters}, local=True
@@ -116,7 +142,7 @@ class Token:
         """Raises TokenError."""
         types = self._pkcs11
         try:
-            with self._lock:
+            with _LOCK:
                 return bytes(private.sign(data, mechanism=types.Mechanism[mechanism]))
         except types.PKCS11Error as error:
             raise TokenError(f"{self._where}: does not sign ({type(error).__name__}); is it still there?") from error

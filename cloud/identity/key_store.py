@@ -6,6 +6,7 @@ The sealed file is replaced whole, so a rotation is there or not there, never ha
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ AUTHORITY_FILE: Final = "ca.pem"  # what gateways trust, public
 SERVER_FILE: Final = "server.pem"  # the servers' certificate and its chain, public
 AUDIT_FILE: Final = "audit.pub"  # hex, public
 _LOCK_FILE: Final = "lock"
+_TAKEN_UP_WITHIN_S: Final = 30.0  # who looks every second, on a machine that is overloaded
+_LOOK_S: Final = 0.05
 _ONLINE: Final = "murmuration online keys"
 ROOT_PURPOSE: Final = "murmuration root keys"
 
@@ -107,6 +110,39 @@ Content = TypeVar("Content", OnlineKeys, RootKeys)
 def read_online(folder: Path, passphrase: bytes) -> OnlineKeys:
     """Raises KeyringError."""
     return _unsealed(folder / ONLINE_FILE, passphrase, _ONLINE, OnlineKeys)
+
+
+def hold_online(folder: Path) -> int:
+    """A descriptor of the file of online keys as it is now. Open, it keeps the keys that the file names in their token.
+
+    Raises KeyringError.
+    """
+    path = folder / ONLINE_FILE
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError as error:
+            raise KeyringError(f"{path}: is missing; restore it from a backup") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            if os.fstat(descriptor).st_ino == path.stat().st_ino:
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # replaced meanwhile
+
+
+def wait_until_left(descriptor: int) -> None:
+    """Until nobody else holds that file of online keys, which was replaced; not for ever: a process may hang."""
+    deadline = time.monotonic() + _TAKEN_UP_WITHIN_S
+    while time.monotonic() < deadline:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_LOOK_S)
+        else:
+            return
 
 
 def write_online(folder: Path, keys: OnlineKeys, passphrase: bytes) -> None:

@@ -4,6 +4,8 @@ Made whole on first use and never in part: keys that are gone are a refusal, not
 gateway that ever enrolled trusts the old ones. README.md has the hierarchy, lifetimes and how to rotate.
 """
 
+import os
+import weakref
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -35,7 +37,9 @@ class Keyring:
         self._passphrase = passphrase
         self._hosts = None if hosts is None else tuple(hosts)
         self._token: Token | None = None
-        self._mark = self._seen()
+        held = key_store.hold_online(folder)
+        self._let_go = weakref.finalize(self, os.close, held)
+        self._mark = _mark(os.fstat(held))
         self.version = 0
         self.server_certificate_file: Final = folder / key_store.SERVER_FILE
         self.authority_file: Final = folder / key_store.AUTHORITY_FILE
@@ -49,25 +53,26 @@ class Keyring:
 
     def refresh(self, now: datetime) -> bool:
         """Whether keys were rotated since they were read; they are in use when it returns. Raises KeyringError."""
-        mark = self._seen()
-        if mark == self._mark:
-            return False
-        self._take(now)
-        command = self._ed25519(self.keys.command)
+        path = self._folder / key_store.ONLINE_FILE
+        try:
+            if _mark(path.stat()) == self._mark:
+                return False
+        except OSError as error:
+            raise KeyringError(f"{path}: is missing; restore it from a backup") from error
+        held = key_store.hold_online(self._folder)
+        try:
+            self._take(now)
+            command = self._ed25519(self.keys.command)
+        except BaseException:
+            os.close(held)
+            raise
         if command.public_key().public_bytes_raw() != self.signer.public_key:
             self.signer.use(command)
-        self._mark = mark
+        self._mark = _mark(os.fstat(held))
         self.version += 1
+        self._let_go()  # what was replaced may be destroyed from here on
+        self._let_go = weakref.finalize(self, os.close, held)
         return True
-
-    def _seen(self) -> tuple[int, int]:
-        try:
-            found = (self._folder / key_store.ONLINE_FILE).stat()
-        except OSError as error:
-            raise KeyringError(
-                f"{self._folder / key_store.ONLINE_FILE}: is missing; restore it from a backup"
-            ) from error
-        return found.st_ino, found.st_mtime_ns
 
     def _take(self, now: datetime) -> None:
         keys = key_store.read_online(self._folder, self._passphrase)
@@ -179,6 +184,10 @@ def open_keyring(folder: Path, hosts: Sequence[str] | None, *, now: datetime, pa
     if (folder / "ca.key").exists():
         raise KeyringError(f"{folder}: was made before keys were sealed; use a fresh data folder and enrol again")
     return Keyring(folder, passphrase, hosts, now)
+
+
+def _mark(found: os.stat_result) -> tuple[int, int]:
+    return found.st_ino, found.st_mtime_ns
 
 
 def open_token(keys: OnlineKeys, passphrase: bytes) -> Token | None:

@@ -186,8 +186,7 @@ class Rotation:
                         keys = self._next_command(keys, token, maker)
                     case Level.SERVER:
                         keys = replace(keys, server=maker.p256("server", hardware=False))
-                self._write(keys)
-                _destroy(before, keys, token)
+                self._replace(before, keys, token)
             finally:
                 if token is not None:
                     token.close()
@@ -208,8 +207,7 @@ class Rotation:
                 retired = _RETIRED[level](keys, token, self._now_ms)
                 if level is Level.COMMAND and now:
                     retired = replace(retired, command_former=())
-                self._write(retired)
-                _destroy(keys, retired, token)
+                self._replace(keys, retired, token)
             finally:
                 if token is not None:
                     token.close()
@@ -251,6 +249,25 @@ class Rotation:
     def _keep_root(self, root: RootKeys) -> None:
         key_store.write_root(self.root_file, root, self._passphrase)
 
+    def _replace(self, before: OnlineKeys, after: OnlineKeys, token: Token | None) -> None:
+        """Private keys that nothing needs any more leave the token, as they left the file.
+
+        Not before the processes that run have taken the new ones up: until then they sign with the old.
+        """
+        if token is None:
+            self._write(after)
+            return
+        replaced = key_store.hold_online(self._folder)
+        try:
+            self._write(after)
+            held = [{key.name for key in _stored(keys) if not key.secret} for keys in (before, after)]
+            if gone := held[0] - held[1]:
+                key_store.wait_until_left(replaced)
+            for name in gone:
+                token.remove(name)
+        finally:
+            os.close(replaced)
+
     def _write(self, keys: OnlineKeys) -> None:
         bundle = "".join(root.certificate for root in keys.roots)
         key_store.write(self._folder / key_store.AUTHORITY_FILE, bundle.encode())
@@ -277,14 +294,6 @@ _RETIRED: Final[dict[Level, Callable[[OnlineKeys, Token | None, int], OnlineKeys
     Level.COMMAND: _retire_command,
     Level.SERVER: lambda keys, _, __: keys,
 }
-
-
-def _destroy(before: OnlineKeys, after: OnlineKeys, token: Token | None) -> None:
-    """Private keys that nothing needs any more leave the token, as they left the file."""
-    if token is not None:
-        held = [{key.name for key in _stored(keys) if not key.secret} for keys in (before, after)]
-        for name in held[0] - held[1]:
-            token.remove(name)
 
 
 def _stored(keys: OnlineKeys) -> list[Stored]:

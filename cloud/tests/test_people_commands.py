@@ -1,5 +1,6 @@
 """`vpp-cloud people` and `vpp-cloud token` on a coordinator that runs."""
 
+import ssl
 from pathlib import Path
 
 import httpx
@@ -11,13 +12,14 @@ from cloud.tests.test_cli import assert_refused, command, serving
 
 async def test_a_person_and_a_program_get_in_and_are_shut_out(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    async with serving(data, "--insecure-loopback-only") as (_, run):
+    async with serving(data) as (_, run):
+        trust = ssl.create_default_context(cafile=str(data / "keys" / "ca.pem"))
         at = ("--data", str(data))
         link = await command("people", "add", "eve", "--role", "viewer", *at)
         assert link.code == 0, link.err
         address = link.out.split()[-1]
         assert address.startswith(run["console"] + "/welcome/")
-        async with httpx.AsyncClient(base_url=run["console"]) as browser:
+        async with httpx.AsyncClient(base_url=run["console"], verify=trust) as browser:
             form = {"password": PASSWORD, "repeat": PASSWORD}
             assert (await browser.post(address, data=form)).status_code == 303
             assert (await browser.get("/api/v1/health")).status_code == 200
@@ -26,7 +28,8 @@ async def test_a_person_and_a_program_get_in_and_are_shut_out(tmp_path: Path) ->
         listed = await command("people", "list", *at)
         assert [line.split()[0] for line in listed.out.splitlines()] == ["user", "admin", "eve"]
         token = (await command("token", "add", "grafana", "--scope", "view", *at)).out.strip()
-        async with httpx.AsyncClient(base_url=run["console"], headers={"Authorization": f"Bearer {token}"}) as program:
+        bearer = {"Authorization": f"Bearer {token}"}
+        async with httpx.AsyncClient(base_url=run["console"], verify=trust, headers=bearer) as program:
             assert (await program.get("/api/v1/health")).status_code == 200
             assert (await command("token", "revoke", "grafana", *at)).code == 0
             assert (await program.get("/api/v1/health")).status_code == 401

@@ -1,10 +1,12 @@
 """The key of the gateway's certificate lies in a PKCS#11 token (SoftHSM): enrolment and mutual TLS by it."""
 
 import os
+import secrets
 import shutil
 import subprocess
 from pathlib import Path
 
+import pkcs11
 import pytest
 
 from edge_agent.model.clock import SystemClock
@@ -31,20 +33,22 @@ def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TokenConfig:
     (tmp_path / "tokens").mkdir()
     (tmp_path / "softhsm2.conf").write_text(f"directories.tokendir = {tmp_path / 'tokens'}\n")
     monkeypatch.setenv("SOFTHSM2_CONF", str(tmp_path / "softhsm2.conf"))
+    label = f"gateway-{secrets.token_hex(4)}"  # no other test of this process has one of that name
     new = (
         "softhsm2-util",
         "--init-token",
         "--free",
         "--label",
-        "gateway",
+        label,
         "--pin",
         PIN,
         "--so-pin",
         "security officer",
     )
     subprocess.run(new, check=True, capture_output=True)
+    pkcs11.lib(module).reinitialize()  # SoftHSM reads its configuration once
     (tmp_path / "pin").write_text(f"{PIN}\n")
-    return TokenConfig(module=module, label="gateway", pin_file=str(tmp_path / "pin"))
+    return TokenConfig(module=module, label=label, pin_file=str(tmp_path / "pin"))
 
 
 async def test_enrols_and_speaks_as_the_site_with_a_key_that_no_file_has(
