@@ -26,7 +26,7 @@ bench: .venv/.hil $(ASSETS) ## measure the chain on this machine
 	@exec $(BIN)/vpp-hil bench chain
 
 test: .venv/.dev $(ASSETS) browser postgres softhsm ## all tests, with real processes, sockets, broker, database and browser
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(addprefix --ignore=,$(REAL_TIME))
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile protos edge_agent cloud hil $(addprefix --ignore=,$(REAL_TIME))
 	$(BIN)/python -m pytest $(REAL_TIME)
 
 check: .venv/.dev .cache/typings/.done ## ruff, mypy, pyright of the firmware, layer rules, and that generated code is current
