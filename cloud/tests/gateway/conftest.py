@@ -40,9 +40,7 @@ async def backend(broker: Broker) -> AsyncIterator[Client]:
     nc = await broker.connect("test")
     await ensure_streams(nc.jetstream(timeout=10))
     yield nc
-    with contextlib.suppress(
-        AttributeError
-    ):  # nats-py flushes into a TLS transport that is gone
+    with contextlib.suppress(AttributeError):  # nats-py flushes into a TLS transport that is gone
         await nc.close()
 
 
