@@ -199,7 +199,7 @@ def migrate_ledger(data: DataFolder, to: str) -> str:
 
     Processes that have it open follow by themselves. Raises CommandError, DataFolderError, KeyringError, LedgerError.
     """
-    from cloud.store.moves import move
+    from cloud.store.moves import lead_on, move
 
     public_key = read_audit_public_key(data.keys)
 
@@ -210,8 +210,9 @@ def migrate_ledger(data: DataFolder, to: str) -> str:
         if to == "sqlite":
             if source.place.startswith("sqlite:"):
                 raise CommandError(f"the ledger is an SQLite file already: {source.name}")
-            data.ledger.rename(data.ledger.with_name(f"{data.ledger.name}.moved-{now_ms()}"))
-            target = Ledger(data.ledger)
+            # Under a name that nobody can still have open: SQLite takes a file's log away by its name.
+            fresh = data.ledger.with_name(f"{data.ledger.stem}-{now_ms()}{data.ledger.suffix}")
+            target = Ledger(fresh if data.ledger.exists() else data.ledger)
         else:
             target = Ledger(to)
             if target.place == source.place:
@@ -219,6 +220,8 @@ def migrate_ledger(data: DataFolder, to: str) -> str:
                 raise CommandError(f"the ledger is there already: {source.name}")
         with target:
             moved = move(source, target, now_ms(), check)
+            if to == "sqlite":
+                lead_on(data.ledger, target)
             return (
                 f"moved the ledger to {target.name}: {moved.rows} rows of {moved.tables} tables, compared row by row, "
                 f"the audit log verified; writers waited {moved.pause_s:.2f} s"

@@ -1,16 +1,20 @@
 """Moves a ledger from one database to another while processes use it: copied, compared, and only then switched."""
 
 import hashlib
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, Final
 
 from cloud.model.records import Move
 from cloud.store.errors import LedgerError
 from cloud.store.ledger import Ledger
 from cloud.store.schema import table_names
+from cloud.store.sqlite import BUSY_TIMEOUT_S, SCHEME
 
 _BATCH: Final = 1000
 _DIGEST_BITS: Final = 256
@@ -59,6 +63,14 @@ def move(source: Ledger, target: Ledger, now_ms: int, check: Callable[[Ledger], 
                 raise LedgerError(f"ledger {target.name}: the audit log does not verify there ({wrong[0]})")
         source.mark_moved(Move(number=1, place=target.place, at_ms=now_ms))
     return Moved(rows=sum(one.rows for one in sums.values()), tables=len(tables), pause_s=time.monotonic() - begun_s)
+
+
+def lead_on(file: Path, target: Ledger) -> None:
+    """Whoever opens a file that was left long ago is led to `target` at once, and not by where it was between."""
+    if target.place == f"{SCHEME}{file.absolute()}":
+        return
+    with closing(sqlite3.connect(file, timeout=BUSY_TIMEOUT_S)) as connection, connection:
+        connection.execute("UPDATE moves SET place = ?", (target.place,))
 
 
 def _copy(source: Ledger, target: Ledger, table: str) -> _Sum:
