@@ -291,6 +291,7 @@ class Session:
         await self._deliver(stream, subject, flight.payload, flight.message_id)
         self._journal.frames_acknowledged(flight.first_seq, flight.last_seq)
         del self._flights[lane]
+        _heed_cancellation()
         return flight.frames
 
     async def _send_reports(self, stream: JetStreamContext) -> None:
@@ -305,6 +306,7 @@ class Session:
             of = subjects.event if report.kind is ReportKind.EVENT else subjects.acknowledgement
             await self._deliver(stream, of(token), report.body, f"{self._site}-{report.event_id}")
             self._journal.report_acknowledged(report)
+            _heed_cancellation()
 
     async def _send_supply(self, client: Client) -> None:
         """Told again before it runs out anyway: nothing is waited for."""
@@ -318,6 +320,7 @@ class Session:
         """Publishes until the broker says that it has it on its disk. Raises TimeoutError, nats' errors."""
         unanswered = 0
         while True:
+            _heed_cancellation()
             try:
                 await stream.publish(subject, payload, headers={"Nats-Msg-Id": message_id})
                 return

@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from nats.js import JetStreamContext
 
 from edge_agent.model.clock import SystemClock
 from edge_agent.sync.backoff import Backoff
@@ -160,6 +162,40 @@ async def test_a_lost_acknowledgement_stores_nothing_twice(
         assert [f.seq for f in await broker.frames()] == [1, 2, 3, 4, 5]
         assert read_status(tmp_path).frames_acknowledged == 5
         assert proxy.connections == 2
+
+
+async def test_new_credentials_are_taken_up_also_when_a_publish_swallows_the_cancellation(
+    tmp_path: Path,
+    keys: Keys,
+    broker: Broker,
+    coordinator: Coordinator,
+    proxy: Proxy,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As asyncio.wait_for of Python 3.11 does, on which nats-py's publish stands, where the answer comes with it."""
+    publish, begun = JetStreamContext.publish, asyncio.Event()
+
+    async def forgetful(self: JetStreamContext, *arguments: Any, **options: Any) -> Any:
+        asking = asyncio.ensure_future(publish(self, *arguments, **options))
+        begun.set()
+        while not asking.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({asking})
+        return asking.result()
+
+    monkeypatch.setattr(JetStreamContext, "publish", forgetful)
+    url = await proxy.start()
+    async with running(Site(tmp_path, keys, await credentials(coordinator, keys, url))) as site:
+        assert await site.link() is True
+        proxy.answers.clear()
+        site.measure(3)
+        await asyncio.wait_for(begun.wait(), DEADLINE_S)
+        site.session.use(await credentials(coordinator, keys))
+        await asyncio.sleep(0.1)  # the session asks its lanes to end
+        proxy.answers.set()
+        site.measure(2)
+        await site.drained()
+        assert sorted(f.seq for f in await broker.frames()) == [1, 2, 3, 4, 5]
 
 
 async def test_a_broker_killed_in_mid_stream_costs_nothing(
