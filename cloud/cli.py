@@ -15,18 +15,8 @@ from typing import Final
 
 import msgspec
 
-from cloud import (
-    approve_commands,
-    claim_files,
-    commands,
-    config,
-    dispatch_commands,
-    key_commands,
-    people_commands,
-    regulate_commands,
-    stop_commands,
-    update_commands,
-)
+from cloud import config
+from cloud.commands import approve, claim_files, dispatch, key, people, registry, regulate, stop, update
 from cloud.data_folder import DataFolder, DataFolderError
 from cloud.identity.key_store import KeyringError
 from cloud.model.dispatch import DispatchRefused
@@ -46,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
-    except (commands.CommandError, DispatchRefused, SettingsError, DataFolderError, KeyringError, StoreError) as error:
+    except (registry.CommandError, DispatchRefused, SettingsError, DataFolderError, KeyringError, StoreError) as error:
         return _refuse(error)
 
 
@@ -77,38 +67,38 @@ def _run(options: argparse.Namespace) -> int:
 
 def _site_add(options: argparse.Namespace) -> int:
     lifetime = timedelta(hours=options.expires_hours)
-    print(commands.add_site(_data(options), options.site, options.group, options.claim_file, lifetime, options.qr))
+    print(registry.add_site(_data(options), options.site, options.group, options.claim_file, lifetime, options.qr))
     return 0
 
 
 def _site_claim(options: argparse.Namespace) -> int:
     lifetime = timedelta(hours=options.expires_hours)
-    print(commands.claim_site(_data(options), options.site, options.claim_file, lifetime, options.qr))
+    print(registry.claim_site(_data(options), options.site, options.claim_file, lifetime, options.qr))
     return 0
 
 
 def _site_import(options: argparse.Namespace) -> int:
     lifetime = timedelta(hours=options.expires_hours)
-    print(commands.import_sites(_data(options), options.file, options.claim_folder, lifetime, options.qr))
+    print(registry.import_sites(_data(options), options.file, options.claim_folder, lifetime, options.qr))
     return 0
 
 
 def _site_revoke(options: argparse.Namespace) -> int:
-    sites = commands.sites_of(_data(options), options.sites, options.group, options.file)
-    for line in commands.revoke_sites(_data(options), sites, options.reason):
+    sites = registry.sites_of(_data(options), options.sites, options.group, options.file)
+    for line in registry.revoke_sites(_data(options), sites, options.reason):
         print(line)
     print("a coordinator that runs cuts their connections within seconds; one that starts does not let them in")
     return 0
 
 
 def _site_configure(options: argparse.Namespace) -> int:
-    print(commands.configure_site(_data(options), options.site, options.file))
+    print(registry.configure_site(_data(options), options.site, options.file))
     return 0
 
 
 def _site_list(options: argparse.Namespace) -> int:
     rows = [("slot", "site", "groups", "enrolled (UTC)", "rated W", "storage Wh")]
-    commands.print_table(rows + [_site_row(site) for site in commands.list_sites(_data(options))])
+    registry.print_table(rows + [_site_row(site) for site in registry.list_sites(_data(options))])
     return 0
 
 
@@ -129,44 +119,44 @@ def _site_row(site: Site) -> tuple[str, ...]:
 
 
 def _site_concentrator(options: argparse.Namespace) -> int:
-    print(commands.set_concentrator(_data(options), options.sites, options.by))
+    print(registry.set_concentrator(_data(options), options.sites, options.by))
     return 0
 
 
 def _history_show(options: argparse.Namespace) -> int:
-    from cloud import history_commands
+    from cloud.commands import history
 
-    rows = history_commands.show(_data(options), options.history, history_commands.Question.parse(options))
+    rows = history.show(_data(options), options.history, history.Question.parse(options))
     if rows:
-        commands.print_table(rows)
+        registry.print_table(rows)
     else:
         print("the history has nothing of the kind")
     return 0
 
 
 def _history_export(options: argparse.Namespace) -> int:
-    from cloud import history_commands
+    from cloud.commands import history
 
-    question = history_commands.Question.parse(options)
-    print(history_commands.export(_data(options), options.history, question, options.file))
+    question = history.Question.parse(options)
+    print(history.export(_data(options), options.history, question, options.file))
     return 0
 
 
 def _history_rejected(options: argparse.Namespace) -> int:
-    from cloud import history_commands
+    from cloud.commands import history
 
-    for line in history_commands.rejected(_data(options), options.history):
+    for line in history.rejected(_data(options), options.history):
         print(line)
     return 0
 
 
 def _history_import(options: argparse.Namespace) -> int:
-    print(commands.import_history(_data(options), options.site, options.file))
+    print(registry.import_history(_data(options), options.site, options.file))
     return 0
 
 
 def _settlement_show(options: argparse.Namespace) -> int:
-    settled = commands.settled_awards(_data(options))
+    settled = registry.settled_awards(_data(options))
     if options.json:
         print(msgspec.json.encode(settled).decode())
         return 0
@@ -196,12 +186,12 @@ def _settlement_show(options: argparse.Namespace) -> int:
         rows.append(
             ("sum", "", "", "", "", str(total.capacity_amount), str(total.energy_amount), str(total.total_amount))
         )
-        commands.print_table(rows)
+        registry.print_table(rows)
     return 0
 
 
 def _audit_verify(options: argparse.Namespace) -> int:
-    entries, checkpoints, found = commands.verify_audit(_data(options), options.anchor)
+    entries, checkpoints, found = registry.verify_audit(_data(options), options.anchor)
     for finding in found:
         print(finding)
     if found:
@@ -214,13 +204,13 @@ def _audit_verify(options: argparse.Namespace) -> int:
 
 
 def _audit_export(options: argparse.Namespace) -> int:
-    for line in commands.export_audit(_data(options)):
+    for line in registry.export_audit(_data(options)):
         print(line)
     return 0
 
 
 def _migrate(options: argparse.Namespace) -> int:
-    print(commands.migrate_ledger(_data(options), options.to))
+    print(registry.migrate_ledger(_data(options), options.to))
     return 0
 
 
@@ -284,7 +274,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"of the role ingest: only these, of 0-{subjects.PARTITIONS - 1}",
     )
 
-    key_commands.register(groups, _command)
+    key.register(groups, _command)
 
     site = groups.add_parser("site", help="the registry of sites").add_subparsers(required=True, metavar="COMMAND")
     add = _command(site, "add", _site_add, "add a site, and write the claim by which its agent enrols")
@@ -355,12 +345,12 @@ def _parser() -> argparse.ArgumentParser:
     show = _command(settlement, "show", _settlement_show, "every settled award with each site's part")
     show.add_argument("--json", action="store_true", help="one JSON array")
 
-    people_commands.register(groups, _command)
-    stop_commands.register(groups, _command)
-    update_commands.register(groups, _command)
-    approve_commands.register(groups, _command)
-    dispatch_commands.register(groups, _command)
-    regulate_commands.register(groups, _command)
+    people.register(groups, _command)
+    stop.register(groups, _command)
+    update.register(groups, _command)
+    approve.register(groups, _command)
+    dispatch.register(groups, _command)
+    regulate.register(groups, _command)
 
     audit = groups.add_parser("audit", help="who did what").add_subparsers(required=True, metavar="COMMAND")
     verify = _command(

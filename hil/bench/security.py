@@ -21,7 +21,7 @@ import numpy as np
 import psutil
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from cloud import commands
+from cloud.commands import registry
 from cloud.data_folder import DataFolder
 from cloud.gateway.testing import new_agent
 from cloud.identity import certificates, jwt
@@ -178,7 +178,7 @@ def _storm(
         thief.hear("connected")
         thief.ask("out", "waiting")
         began_s = time.perf_counter()
-        commands.revoke_sites(data, ["thief"], "bench")
+        registry.revoke_sites(data, ["thief"], "bench")
         thief.hear("storm_s")
         figures["revoke_to_disconnect_s"] = round(time.perf_counter() - began_s, 2)
     return figures

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from cloud import commands
 from cloud.cli import main
+from cloud.commands import registry
 from cloud.data_folder import DataFolder
 from cloud.gateway.notary import EVERY, Notary
 from cloud.gateway.testing import PASSPHRASE
@@ -52,7 +52,7 @@ def file(data: DataFolder) -> Iterator[sqlite3.Connection]:
 
 
 def found(data: DataFolder, anchor: tuple[int, str] | None = None) -> list[tuple[int, str]]:
-    return [(finding.number, finding.what) for finding in commands.verify_audit(data, anchor)[2]]
+    return [(finding.number, finding.what) for finding in registry.verify_audit(data, anchor)[2]]
 
 
 def renumber(file: sqlite3.Connection, first: int, by: int) -> None:
@@ -99,7 +99,7 @@ def remove_and_renumber(file: sqlite3.Connection) -> None:
 
 
 def test_untouched_log_verifies(data: DataFolder) -> None:
-    entries, checkpoints, findings = commands.verify_audit(data, None)
+    entries, checkpoints, findings = registry.verify_audit(data, None)
     assert (entries, checkpoints, findings) == (COUNT, 2, [])
 
 
@@ -146,7 +146,7 @@ def test_changed_entry_with_a_hash_made_to_fit_is_named(data: DataFolder, file: 
 def test_chain_rewritten_to_its_end_contradicts_the_checkpoint(data: DataFolder, file: sqlite3.Connection) -> None:
     file.execute("UPDATE audit_entries SET subject = 'eve' WHERE number = 8")
     rewrite_from(file, data, 8)
-    (finding,) = commands.verify_audit(data, None)[2]
+    (finding,) = registry.verify_audit(data, None)[2]
     assert (finding.number, finding.what) == (SIGNED, "rewritten")
     assert "from 6 to it" in finding.text
 

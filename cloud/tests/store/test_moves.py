@@ -7,7 +7,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from cloud import commands
+from cloud.commands import registry
 from cloud.data_folder import DataFolder
 from cloud.gateway.testing import PASSPHRASE, utc_now
 from cloud.identity.audit import verify
@@ -64,9 +64,9 @@ def test_there_and_back_while_somebody_writes(data: DataFolder, postgres: Postgr
         writer = threading.Thread(target=write)
         writer.start()
         try:
-            said = commands.migrate_ledger(data, url)
+            said = registry.migrate_ledger(data, url)
             assert "compared row by row" in said
-            back = commands.migrate_ledger(data, "sqlite")
+            back = registry.migrate_ledger(data, "sqlite")
             assert str(data.ledger.parent) in back
         finally:
             stop.set()
@@ -86,13 +86,13 @@ def test_there_and_back_while_somebody_writes(data: DataFolder, postgres: Postgr
 
 def test_who_opens_the_old_place_is_led_to_the_new_one(data: DataFolder, postgres: PostgresServer) -> None:
     url = postgres.new_database()
-    commands.migrate_ledger(data, url)
+    registry.migrate_ledger(data, url)
     with Ledger(data.ledger) as ledger, Ledger(url) as same:
         assert ledger.place == url
         ledger.add_site("home-new", (), now_ms=1)
         assert same.site("home-new") is not None
-    with pytest.raises(commands.CommandError, match="there already"):
-        commands.migrate_ledger(data, url)
+    with pytest.raises(registry.CommandError, match="there already"):
+        registry.migrate_ledger(data, url)
 
 
 def test_a_database_that_is_not_empty_is_refused_and_nothing_is_switched(
@@ -102,7 +102,7 @@ def test_a_database_that_is_not_empty_is_refused_and_nothing_is_switched(
     with Ledger(url) as other:
         other.add_site("theirs", (), now_ms=1)
     with pytest.raises(LedgerError, match="not empty"):
-        commands.migrate_ledger(data, url)
+        registry.migrate_ledger(data, url)
     with Ledger(data.ledger) as ledger:
         assert ledger.place.startswith("sqlite:")
         ledger.add_site("home-new", (), now_ms=1)
@@ -118,7 +118,7 @@ def test_a_copy_that_differs_is_not_switched_to(data: DataFolder, postgres: Post
         )
         connection.execute("CREATE TRIGGER lossy BEFORE INSERT ON sites FOR EACH ROW EXECUTE FUNCTION round_down()")
     with pytest.raises(LedgerError, match=r"table sites came over .* nothing was switched"):
-        commands.migrate_ledger(data, url)
+        registry.migrate_ledger(data, url)
     with Ledger(url) as target:
         assert target.sites() == []
 

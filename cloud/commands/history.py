@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from cloud.commands import CommandError
+from cloud.commands.registry import CommandError
 from cloud.data_folder import DataFolder
 from cloud.model.telemetry import POINTS
 from cloud.store.history import History

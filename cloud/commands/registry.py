@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from cloud import claim_files
+from cloud.commands import claim_files
 from cloud.data_folder import DataFolder
 from cloud.identity.audit import Finding, verify
 from cloud.identity.claims import issue_claim

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cloud import commands
+from cloud.commands import registry
 from cloud.data_folder import DataFolder
 from cloud.model.access import ROLES, TOKEN_PERMISSIONS
 from cloud.store.ledger import Ledger
@@ -63,7 +63,7 @@ def _accounts(options: argparse.Namespace) -> Iterator[tuple["Accounts", Ledger]
         with Ledger(data.ledger) as ledger:
             yield Accounts(ledger, open_sealer(data.keys, data.passphrase()), now=lambda: datetime.now(UTC)), ledger
     except (AccountRefused, SealError) as error:
-        raise commands.CommandError(str(error)) from error
+        raise registry.CommandError(str(error)) from error
 
 
 def _console_link(data: Path, token: str) -> str:
@@ -73,7 +73,7 @@ def _console_link(data: Path, token: str) -> str:
     try:
         console = str(json.loads(DataFolder(data).run.read_text())["console"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise commands.CommandError(
+        raise registry.CommandError(
             f"{data}: its console does not run, so there is no link; start `vpp-cloud run --data {data}` first"
         ) from error
     return welcome_link(console, token)
@@ -82,7 +82,7 @@ def _console_link(data: Path, token: str) -> str:
 def _add(options: argparse.Namespace) -> int:
     _console_link(options.data, "")  # no account in vain
     with _accounts(options) as (accounts, _):
-        token = accounts.invite(options.username, options.role, commands.actor())
+        token = accounts.invite(options.username, options.role, registry.actor())
     print(f"link for {options.username} (once, within a day): {_console_link(options.data, token)}")
     return 0
 
@@ -90,35 +90,35 @@ def _add(options: argparse.Namespace) -> int:
 def _link(options: argparse.Namespace) -> int:
     _console_link(options.data, "")
     with _accounts(options) as (accounts, _):
-        token = accounts.new_link(options.username, commands.actor())
+        token = accounts.new_link(options.username, registry.actor())
     print(f"link for {options.username} (once, within a day): {_console_link(options.data, token)}")
     return 0
 
 
 def _roles(options: argparse.Namespace) -> int:
     with _accounts(options) as (accounts, _):
-        accounts.set_roles(options.username, options.role, commands.actor())
+        accounts.set_roles(options.username, options.role, registry.actor())
     print(f"{options.username} is {', '.join(sorted(set(options.role)))}")
     return 0
 
 
 def _disable(options: argparse.Namespace) -> int:
     with _accounts(options) as (accounts, _):
-        accounts.disable(options.username, commands.actor())
+        accounts.disable(options.username, registry.actor())
     print(f"{options.username} is disabled; sessions and links are over")
     return 0
 
 
 def _enable(options: argparse.Namespace) -> int:
     with _accounts(options) as (accounts, _):
-        accounts.enable(options.username, commands.actor())
+        accounts.enable(options.username, registry.actor())
     print(f"{options.username} is enabled")
     return 0
 
 
 def _remove_factor(options: argparse.Namespace) -> int:
     with _accounts(options) as (accounts, _):
-        accounts.remove_second_factor(options.username, commands.actor())
+        accounts.remove_second_factor(options.username, registry.actor())
     print(f"{options.username} has no second factor; sessions are over")
     return 0
 
@@ -134,19 +134,19 @@ def _list(options: argparse.Namespace) -> int:
             )
             for user in ledger.users()
         ]
-    commands.print_table([_COLUMNS, *rows])
+    registry.print_table([_COLUMNS, *rows])
     return 0
 
 
 def _token_add(options: argparse.Namespace) -> int:
     with _accounts(options) as (accounts, _):
-        print(accounts.add_token(options.name, options.scope, options.days, commands.actor()))
+        print(accounts.add_token(options.name, options.scope, options.days, registry.actor()))
     return 0
 
 
 def _token_revoke(options: argparse.Namespace) -> int:
     with _accounts(options) as (accounts, _):
-        accounts.revoke_token(options.name, commands.actor())
+        accounts.revoke_token(options.name, registry.actor())
     print(f"token {options.name} is revoked")
     return 0
 
@@ -162,5 +162,5 @@ def _token_list(options: argparse.Namespace) -> int:
             )
             for token in ledger.api_tokens()
         ]
-    commands.print_table([("token", "scopes", "until", "state"), *rows])
+    registry.print_table([("token", "scopes", "until", "state"), *rows])
     return 0

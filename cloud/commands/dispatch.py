@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from cloud.commands import CommandError, actor, now_ms
+from cloud.commands.registry import CommandError, actor, now_ms
 from cloud.data_folder import DataFolder
 from cloud.dispatch import asking
 from cloud.model.dispatch import SOURCES, GroupLimit

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloud import commands
-from cloud.commands import CommandError, actor, now_ms
+from cloud.commands import registry
+from cloud.commands.registry import CommandError, actor, now_ms
 from cloud.data_folder import DataFolder
 from cloud.model.records import Site, SiteUpdate, Update
 from cloud.store.ledger import Ledger
@@ -135,7 +135,7 @@ def _signer(data: DataFolder, key: Path | None) -> "CommandSigner":
 
 def _roll_out(options: argparse.Namespace) -> int:
     data = DataFolder(options.data, options.passphrase_file)
-    sites = [site for site in commands.list_sites(data) if _is_meant(options, site)]
+    sites = [site for site in registry.list_sites(data) if _is_meant(options, site)]
     if not sites:
         raise CommandError("update roll-out: no such site; see vpp-cloud site list")
     with Ledger(data.ledger) as ledger:

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cloud.commands import CommandError, now_ms
+from cloud.commands.registry import CommandError, now_ms
+from cloud.commands.stop import broker_urls
 from cloud.data_folder import DataFolder
-from cloud.stop_commands import broker_urls
 from protos import services
 
 Register = Callable[..., argparse.ArgumentParser]

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloud import commands
+from cloud.commands import registry
 from cloud.data_folder import DataFolder
 from cloud.identity import key_store, passphrase
 from cloud.identity.key_store import KeyringError, RootKeys
@@ -54,10 +54,10 @@ def _init(options: argparse.Namespace) -> int:
 
     data = DataFolder(options.data.absolute(), options.passphrase_file)
     if (options.pkcs11_module is None) != (options.pkcs11_token is None):
-        raise commands.CommandError("--pkcs11-module and --pkcs11-token go together")
+        raise registry.CommandError("--pkcs11-module and --pkcs11-token go together")
     with data.owned():
         if data.keys.exists():
-            raise commands.CommandError(f"{data.keys}: exists; `vpp-cloud keys` shows and rotates what is there")
+            raise registry.CommandError(f"{data.keys}: exists; `vpp-cloud keys` shows and rotates what is there")
         secret = data.passphrase(make=True)
         now = datetime.now(UTC)
         if options.pkcs11_module is None:
@@ -68,7 +68,7 @@ def _init(options: argparse.Namespace) -> int:
                 with Token(options.pkcs11_module, options.pkcs11_token, secret.decode()) as token:
                     make_keys(data.keys, secret, now=now, place=place, token=token)
             except TokenError as error:
-                raise commands.CommandError(str(error)) from error
+                raise registry.CommandError(str(error)) from error
     print(f"keys are in {data.keys}, sealed with the passphrase in {_passphrase_place(data)}")
     print(f"take the root away: vpp-cloud keys export-root FILE --data {options.data}")
     return 0
@@ -86,7 +86,7 @@ def _show(options: argparse.Namespace) -> int:
     for one in _rotation(options).standing():
         due = _utc(one.due_ms) if one.due_ms is not None else "-"
         rows.append((one.level, one.name, _utc(one.made_ms), one.where, str(one.former), due))
-    commands.print_table(rows)
+    registry.print_table(rows)
     return 0
 
 
@@ -109,10 +109,10 @@ def _rotate(options: argparse.Namespace) -> int:
         )
         root = rotation.read_root(options.root, secret)
         if options.root is not None and level is Level.ROOT and options.new_root is None:
-            raise commands.CommandError("the root is kept elsewhere: say with --new-root where the new one goes")
+            raise registry.CommandError("the root is kept elsewhere: say with --new-root where the new one goes")
         if options.new_root is not None and secret is not None:
             if options.new_root.exists():
-                raise commands.CommandError(f"{options.new_root}: exists; give another file")
+                raise registry.CommandError(f"{options.new_root}: exists; give another file")
             keep = partial(_write_root, options.new_root, secret)
     rotation.rotate(level, root=root, keep_root=keep)
     _audit(options, "keys.rotated", level, leaked=options.leaked)
@@ -165,21 +165,21 @@ def _root_passphrase(options: argparse.Namespace, prompt: str, *, again: bool = 
         try:
             return passphrase.read(options.root_passphrase_file)
         except passphrase.PassphraseError as error:
-            raise commands.CommandError(str(error)) from error
+            raise registry.CommandError(str(error)) from error
     try:
         secret = getpass.getpass(prompt).encode()
         if again and getpass.getpass("once more: ").encode() != secret:
-            raise commands.CommandError("the two are not the same")
+            raise registry.CommandError("the two are not the same")
     except EOFError as error:
-        raise commands.CommandError("there is nobody to ask: give --root-passphrase-file") from error
+        raise registry.CommandError("there is nobody to ask: give --root-passphrase-file") from error
     if len(secret) < passphrase.SHORTEST:
-        raise commands.CommandError(f"a passphrase has at least {passphrase.SHORTEST} characters")
+        raise registry.CommandError(f"a passphrase has at least {passphrase.SHORTEST} characters")
     return secret
 
 
 def _audit(options: argparse.Namespace, action: str, level: str, **detail: bool) -> None:
     with Ledger(DataFolder(options.data, options.passphrase_file).ledger) as ledger:
-        ledger.audit(action, actor=commands.actor(), subject=level, at_ms=commands.now_ms(), **detail)
+        ledger.audit(action, actor=registry.actor(), subject=level, at_ms=registry.now_ms(), **detail)
 
 
 def _utc(ms: int) -> str:

@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloud import commands, config
-from cloud.commands import CommandError, actor, now_ms
+from cloud import config
+from cloud.commands import registry
+from cloud.commands.registry import CommandError, actor, now_ms
 from cloud.data_folder import DataFolder
 from cloud.dispatch import asking
 
@@ -43,7 +44,7 @@ def _stop(options: argparse.Namespace) -> int:
 
     reason = asking.checked_reason(options.reason)
     data = DataFolder(options.data, options.passphrase_file)
-    sites, groups = asking.whom(commands.list_sites(data), options.sites, options.group, everybody=options.all)
+    sites, groups = asking.whom(registry.list_sites(data), options.sites, options.group, everybody=options.all)
     try:
         told = asyncio.run(_send(data, broker_urls(options, data), not options.lift, reason, sites, groups))
     except BrokerError as error:

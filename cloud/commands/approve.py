@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from cloud.commands import actor, now_ms
+from cloud.commands.registry import actor, now_ms
 from cloud.data_folder import DataFolder
 from cloud.store.ledger import Ledger
 

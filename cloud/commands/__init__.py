@@ -1,0 +1,1 @@
+"""What the `vpp-cloud` commands beside `run` do; `cloud.cli` parses and calls them."""
