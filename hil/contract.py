@@ -9,7 +9,7 @@ readings are held against it and not against the driver.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 import pytest
 
@@ -92,7 +92,11 @@ def power(power_w: float) -> Applied:
 class Contract:
     """What all capabilities share: inherit one or more of those below, give `bench`, and pass."""
 
+    covers: ClassVar[frozenset[str]] = (
+        frozenset()
+    )  # what a subclass proves; see hil/tests/rigs/test_contract_complete.py
     writes_of_a_change = 1  # transactions that another power takes
+    takes_power = True  # from the grid; a PV inverter only gives less
 
     def lets_go_after_s(self, lifetime_s: float) -> float | None:
         """How long the device obeys after the last word, where asked for `lifetime_s`; None: for ever."""
@@ -211,6 +215,11 @@ class ControlContract(ReadingContract):
         self, bench: Bench, device: Device, control: PowerControl, asked_w: float, sign: int
     ) -> None:
         inverter = there(device.inverter)
+        if sign < 0 and not self.takes_power:
+            with pytest.raises(DeviceRejected, match=f"device {device.name}: "):
+                await control.write_power(power(asked_w), 60.0)
+            assert bench.commanded_w is None
+            return
         await inverter.read_inverter()
         await control.write_power(power(0.0), 60.0)
         bench.pass_time(2.0)
@@ -314,9 +323,10 @@ class ControlContract(ReadingContract):
         await _read_all(device)
         await control.write_power(power(900.0), 60.0)
         writes = bench.writes
-        await control.write_power(power(-900.0), 60.0)
+        another_w = -900.0 if self.takes_power else 300.0
+        await control.write_power(power(another_w), 60.0)
         assert bench.writes - writes <= self.writes_of_a_change
-        assert bench.commanded_w == -900.0
+        assert bench.commanded_w == another_w
 
     async def test_release_gives_the_device_back(self, bench: Bench, device: Device, control: PowerControl) -> None:
         await _read_all(device)

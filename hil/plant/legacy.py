@@ -65,6 +65,6 @@ class LegacyControl:
         storage_w = max(-battery.max_charge_w, min(battery.max_discharge_w, storage_w))
         if not self.from_grid:
             storage_w = max(storage_w, -available_w)
-        ceiling_w = self.cap * rated_w if self.capped else rated_w
+        ceiling_w = round(self.cap * rated_w, 6) if self.capped else rated_w
         pv_w = min(available_w, max(0.0, ceiling_w - storage_w))
         return Order(power_w=min(pv_w + storage_w, ceiling_w), pv_w=pv_w)

@@ -4,6 +4,7 @@ Writes: with function 6 or 16, whole points only. An address that cannot be writ
 range exception 3, and a request with one bad value changes nothing.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -79,6 +80,11 @@ class DeviceRegisters:
         for name, value in values.items():
             self.map.put(self.map.point(model, name), value)
 
+    def put_numbers(self, model: int, **numbers: float) -> None:
+        """Numbers in their points' units, by name."""
+        for name, number in numbers.items():
+            self.map.put_number(self.map.point(model, name), number)
+
     def put_text(self, model: int, **texts: str) -> None:
         for name, text in texts.items():
             self.map.put_text(self.map.point(model, name), text)
@@ -101,35 +107,38 @@ class DeviceRegisters:
 
 
 class MeterRegisters:
-    """Meter model 203 of a home: positive power exports, `TotWhExp` counts export and `TotWhImp` import."""
+    """A meter model (201 to 204, 211 to 214): positive power exports, `TotWhExp` counts export, `TotWhImp` import."""
 
-    SCALES: ClassVar = {"A": -2, "V": -1, "Hz": -2, "W": 0, "VA": 0, "TotWh": 0}
+    _SCALES: ClassVar = {"A": -2, "V": -1, "Hz": -2, "W": 0, "VA": 0, "TotWh": 0}
+    _DELTA: ClassVar = (204, 214)  # which knows no neutral
 
-    def __init__(self, device: DeviceRegisters) -> None:
+    def __init__(self, device: DeviceRegisters, model: int = 203) -> None:
         self._device = device
-        # A single-phase home on a three-phase meter model: the mandatory points of the absent phases read 0.
+        self._model = model
+        self._points = device.dynamic[model]
+        # A single-phase home on a meter of more phases: the mandatory points of the absent ones read 0.
         absent = ("AphB", "AphC", "PhVphB", "PhVphC", "PPV", "PhVphAB", "PhVphBC", "PhVphCA", "Evt")
-        device.put_scales({203: self.SCALES})
-        device.put(203, **dict.fromkeys(absent, 0))
-        device.follow(203, self._refresh)
+        if "V_SF" in self._points:
+            device.put_scales({model: self._SCALES})
+        device.put(model, **{name: 0 for name in absent if name in self._points})
+        device.follow(model, self._refresh)
 
     def _refresh(self) -> None:
-        plant, put, points = self._device.plant, self._device.map.put, self._device.dynamic[203]
-        power_w, volts = round(plant.grid_w), round(plant.voltage_v * 10)
-        centiamps = round(plant.grid_w / plant.voltage_v * 100)
-        for name in ("W", "WphA"):
-            put(points[name], power_w)
-        for name in ("VA", "VAphA"):
-            put(points[name], abs(power_w))
-        for name in ("A", "AphA"):
-            put(points[name], centiamps)
-        for name in ("PhV", "PhVphA"):
-            put(points[name], volts)
-        put(points["Hz"], round(plant.frequency_hz * 100))
-        for name in ("TotWhExp", "TotWhExpPhA"):
-            put(points[name], int(plant.energy.export_wh))
-        for name in ("TotWhImp", "TotWhImpPhA"):
-            put(points[name], int(plant.energy.import_wh))
+        plant = self._device.plant
+        line_v = {"PPV": plant.voltage_v * math.sqrt(3.0)} if self._model in self._DELTA else {}
+        phase_v = dict.fromkeys(("PhV", "PhVphA"), plant.voltage_v) if not line_v else {}
+        shown = {
+            **dict.fromkeys(("W", "WphA"), plant.grid_w),
+            **dict.fromkeys(("VA", "VAphA"), abs(plant.grid_w)),
+            **dict.fromkeys(("A", "AphA"), plant.grid_w / plant.voltage_v),
+            **phase_v,
+            **line_v,
+            "Hz": plant.frequency_hz,
+            **dict.fromkeys(("TotWhExp", "TotWhExpPhA"), int(plant.energy.export_wh)),
+            **dict.fromkeys(("TotWhImp", "TotWhImpPhA"), int(plant.energy.import_wh)),
+        }
+        for name, number in shown.items():
+            self._device.map.put_number(self._points[name], number)
 
 
 def flag(name: str, value: int) -> bool:

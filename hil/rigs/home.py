@@ -19,7 +19,7 @@ from hil.plant.legacy import LegacyControl
 from hil.rigs.clock import RigClock, SteadyClock
 from hil.rigs.device_registers import DeviceRegisters, Nameplate
 from hil.rigs.history import household as recorded_household
-from hil.rigs.legacy_registers import LegacyRegisters
+from hil.rigs.legacy_registers import LegacyLayout, LegacyRegisters
 from hil.rigs.modbus_server import HomeServer
 from hil.rigs.recorded import RecordedTime
 from hil.rigs.recorder import Recorder
@@ -42,13 +42,16 @@ class HomeRig:
         host: str = "127.0.0.1",
         port: int = 0,
         unit_id: int = 1,
+        layout: LegacyLayout | None = None,
     ) -> None:
+        """`layout`: the older models that it speaks; None: those of IEEE 1547, unless the home is a legacy one."""
         self.home = home
         self.frequency = frequency
         self.host = host
         self.unit_id = unit_id
         self._clock = clock
-        legacy = LegacyControl() if home.legacy else None
+        self.layout = layout = layout or (LegacyLayout() if home.legacy else None)
+        legacy = LegacyControl() if layout is not None else None
         self.plant = HomePlant(
             home.rating,
             soc=home.soc,
@@ -60,7 +63,9 @@ class HomeRig:
         self.recorder = Recorder(self.plant)
         nameplate = Nameplate(serial=home.site, unit_id=unit_id)
         self.registers: DeviceRegisters = (
-            HomeRegisters(self.plant, nameplate) if legacy is None else LegacyRegisters(self.plant, legacy, nameplate)
+            HomeRegisters(self.plant, nameplate)
+            if legacy is None or layout is None
+            else LegacyRegisters(self.plant, legacy, nameplate, layout)
         )
         self.server = HomeServer(
             self.registers,
@@ -118,6 +123,7 @@ async def serve_home(
     clock: RigClock | None = None,
     port: int = 0,
     unit_id: int = 1,
+    layout: LegacyLayout | None = None,
 ) -> AsyncIterator[HomeRig]:
     """A home served and ticking inside the block. Raises ListenError.
 
@@ -132,6 +138,7 @@ async def serve_home(
         clock=clock or SteadyClock(),
         port=port,
         unit_id=unit_id,
+        layout=layout,
     )
     await rig.server.start()
     ticking = asyncio.create_task(keep_ticking([rig]))

@@ -1,4 +1,4 @@
-"""A home's plant behind the older SunSpec models: 1, 103, 120 to 124, 127, 160 and meter 203, as on older hybrids.
+"""A home's plant behind the older SunSpec models, as on older hybrids and PV inverters; a `LegacyLayout` says which.
 
 Signs: power is positive towards the grid, in the meter too (`W` positive exports). Model 160 gives each module's power
 as a magnitude: the panels, the charging and the discharging battery are modules of their own, told apart by name.
@@ -13,7 +13,7 @@ while ChaGriSet says PV.
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from hil.plant.droop import Droop
@@ -22,23 +22,25 @@ from hil.plant.legacy import LegacyControl
 from hil.rigs.device_registers import DeviceRegisters, IllegalValue, MeterRegisters, Nameplate, flag, within
 from hil.rigs.sunspec_map import Point
 
-MODELS: Final = (1, 103, 120, 121, 122, 123, 124, 127, 160, 203)
-_PV_STORAGE: Final = 82  # DERTyp
+_PV_ONLY: Final = 4  # DERTyp
+_PV_STORAGE: Final = 82
 _CONNECTED: Final = 0b111  # PVConn, StorConn: connected, available, operating
-_PV, _CHARGING, _DISCHARGING = range(3)
-_MODULES: Final = ((_PV, "String 1", 380.0), (_CHARGING, "StCha 2", 400.0), (_DISCHARGING, "StDisCha 3", 400.0))
+_STRING_V: Final = 380.0  # DC, nominal
+_STORAGE_V: Final = 400.0
 _NOMINAL_HZ: Final = 60.0
 _LONGEST_TIME_OUT_S: Final = 0xFFFE
 
 _SCALES: Final = {
-    103: {"A": -2, "V": -1, "W": 0, "Hz": -2, "VA": 0, "WH": 0, "Tmp": 0},
     120: {"WRtg": 0, "VARtg": 0, "VArRtg": 0, "ARtg": -1, "PFRtg": -2, "WHRtg": 0, "MaxChaRte": 0, "MaxDisChaRte": 0},
     121: {"WMax": 0, "VRef": -1, "VRefOfs": 0, "ECPNomHz": 0},
     123: {"WMaxLimPct": -2, "OutPFSet": -2},
     124: {"WChaMax": 0, "WChaDisChaGra": 0, "ChaState": -2, "InOutWRte": -2},
     127: {"WGra": -2, "HzStrStop": -3, "RmpIncDec": 0},
     160: {"DCA": -2, "DCV": -1, "DCW": 0, "DCWH": 0},
+    802: {"AHRtg": 0, "WHRtg": 0, "WChaDisChaMax": 0, "SoC": -2, "V": -1, "A": -1},
 }
+_INVERTER_SCALES: Final = {"A": -2, "V": -1, "W": 0, "Hz": -2, "VA": 0, "WH": 0, "Tmp": 0}  # 101 to 103
+_THREE_PHASE: Final = (103, 113)
 _WRITABLE: Final = {
     123: {"WMaxLimPct", "WMaxLimPct_RvrtTms", "WMaxLim_Ena"},
     124: {"StorCtl_Mod", "OutWRte", "InWRte", "InOutWRte_RvrtTms", "ChaGriSet"},
@@ -46,20 +48,49 @@ _WRITABLE: Final = {
 }
 
 
-class LegacyRegisters(DeviceRegisters):
-    """The register map of one home with an older hybrid inverter."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LegacyLayout:
+    """Which models an older device carries."""
 
-    def __init__(self, plant: HomePlant, control: LegacyControl, nameplate: Nameplate) -> None:
+    inverter: int = 103  # 101 to 103 with integers, 111 to 113 with floats: single, split and three phases
+    meter: int = 203  # 201 to 204, 211 to 214
+    storage: bool = True  # model 124, and its ratings in 120; without it the panels alone can be throttled
+    battery_model: bool = False  # 802 tells state of charge and ratings, and 120 and 124 do not
+    strings: int = 1  # of panels, as modules of 160 (maximum power point trackers)
+
+    @property
+    def models(self) -> tuple[int, ...]:
+        storage = (124,) if self.storage else ()
+        battery = (802,) if self.battery_model else ()
+        modules = (160,) if self.strings else ()
+        return (1, self.inverter, 120, 121, 122, 123, *storage, 127, *battery, *modules, self.meter)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of model 160's modules: the strings, and what charges and discharges the battery."""
+        battery = ("StCha", "StDisCha") if self.storage else ()
+        return tuple(f"{name} {i + 1}" for i, name in enumerate((*["String"] * self.strings, *battery)))
+
+
+class LegacyRegisters(DeviceRegisters):
+    """The register map of one home with an older inverter."""
+
+    def __init__(self, plant: HomePlant, control: LegacyControl, nameplate: Nameplate, layout: LegacyLayout) -> None:
         """`control` is the one that the plant obeys."""
-        super().__init__(plant, MODELS, counts={"module": len(_MODULES)})
+        super().__init__(plant, layout.models, counts={"module": len(layout.labels)})
         self._control = control
-        self._fixed(replace(nameplate, model="HIL hybrid inverter, 2016"))
-        MeterRegisters(self)
-        self.follow(103, self._refresh_103)
+        self._layout = layout
+        self._fixed(replace(nameplate, model=f"HIL {'hybrid' if layout.storage else 'PV'} inverter, 2016"))
+        MeterRegisters(self, layout.meter)
+        self.follow(layout.inverter, self._refresh_inverter)
         self.follow(122, self._refresh_122)
         self.follow(123, self._refresh_123)
-        self.follow(124, self._refresh_124)
-        self.follow(160, self._refresh_160)
+        if layout.storage:
+            self.follow(124, self._refresh_124)
+        if layout.battery_model:
+            self.follow(802, lambda: self.put_numbers(802, SoC=100.0 * self.plant.battery.soc))
+        if layout.strings:
+            self.follow(160, self._refresh_160)
         self.refresh(0, len(self.map.registers))
 
     def writable(self, point: Point) -> bool:
@@ -117,42 +148,54 @@ class LegacyRegisters(DeviceRegisters):
     # ---- what never changes
 
     def _fixed(self, nameplate: Nameplate) -> None:
-        rating, battery = self.plant.rating, self.plant.rating.battery
+        rating, battery, layout = self.plant.rating, self.plant.rating.battery, self._layout
         rated_w = round(rating.inverter.power_w)
         self.put_nameplate(nameplate)
-        self.put_scales(_SCALES)
+        self.put_scales({model: scales for model, scales in _SCALES.items() if model in layout.models})
+        if "W_SF" in self.dynamic[layout.inverter]:
+            self.put_scales({layout.inverter: _INVERTER_SCALES})
         quadrants = {f"VArRtgQ{q}": 0 for q in (1, 2, 3, 4)} | {f"PFRtgQ{q}": 100 for q in (1, 2, 3, 4)}
-        self.put(
-            120, DERTyp=_PV_STORAGE, WRtg=rated_w, VARtg=rated_w, ARtg=round(rated_w / NOMINAL_V * 10), **quadrants
-        )
+        kind = _PV_STORAGE if layout.storage else _PV_ONLY
+        self.put(120, DERTyp=kind, WRtg=rated_w, VARtg=rated_w, ARtg=round(rated_w / NOMINAL_V * 10), **quadrants)
         charge_w, discharge_w = (round(min(w, rated_w)) for w in (battery.max_charge_w, battery.max_discharge_w))
-        self.put(120, WHRtg=round(battery.capacity_wh), MaxChaRte=charge_w, MaxDisChaRte=discharge_w)
+        capacity_wh = round(battery.capacity_wh)
+        if layout.battery_model:
+            self.put(802, WHRtg=capacity_wh, WChaRteMax=charge_w, WDisChaRteMax=discharge_w)
+        elif layout.storage:
+            self.put(120, WHRtg=capacity_wh, MaxChaRte=charge_w, MaxDisChaRte=discharge_w)
         self.put(121, WMax=rated_w, VRef=round(NOMINAL_V * 10), VRefOfs=0, ECPNomHz=round(_NOMINAL_HZ))
-        self.put(103, **dict.fromkeys(("AphB", "AphC", "PhVphB", "PhVphC", "TmpCab", "Evt1", "Evt2"), 0), St=4)
+        absent = ("AphB", "AphC", "PhVphB", "PhVphC") if layout.inverter in _THREE_PHASE else ()
+        self.put_numbers(layout.inverter, **dict.fromkeys((*absent, "TmpCab", "Evt1", "Evt2"), 0), St=4)
         self.put(123, Conn=1, OutPFSet=100, OutPFSet_Ena=0, VArPct_Ena=0)
-        self.put(124, WChaMax=charge_w, WChaGra=100, WDisChaGra=100)
+        if layout.storage:
+            self.put(124, WChaMax=charge_w, WChaGra=100, WDisChaGra=100)
         self.put(127, WGra=4000, HzStr=36, HzStop=36, HysEna=0, ModEna=0)
-        self.put(160, N=len(_MODULES))
-        for index, label, _ in _MODULES:
-            self.put(160, **{f"module[{index}].ID": index + 1, f"module[{index}].DCSt": 4})
-            self.put_text(160, **{f"module[{index}].IDStr": label})
+        if layout.strings:
+            self.put(160, N=len(layout.labels))
+            for index, label in enumerate(layout.labels):
+                self.put(160, **{f"module[{index}].ID": index + 1, f"module[{index}].DCSt": 4})
+                self.put_text(160, **{f"module[{index}].IDStr": label})
 
     # ---- what follows the plant
 
-    def _refresh_103(self) -> None:
-        plant, put, points = self.plant, self.map.put, self.dynamic[103]
-        power_w, volts = round(plant.power_w), round(plant.voltage_v * 10)
-        centiamps = round(abs(plant.power_w) / plant.voltage_v * 100)
-        put(points["W"], power_w)
-        put(points["VA"], abs(power_w))
-        for name in ("A", "AphA"):
-            put(points[name], centiamps)
-        put(points["PhVphA"], volts)
-        put(points["Hz"], round(plant.frequency_hz * 100))
-        put(points["WH"], int(plant.energy.inverter_injected_wh))
+    def _refresh_inverter(self) -> None:
+        plant = self.plant
+        amps = abs(plant.power_w) / plant.voltage_v
+        self.put_numbers(
+            self._layout.inverter,
+            W=plant.power_w,
+            VA=abs(plant.power_w),
+            A=amps,
+            AphA=amps,
+            PhVphA=plant.voltage_v,
+            Hz=plant.frequency_hz,
+            WH=int(plant.energy.inverter_injected_wh),
+        )
 
     def _refresh_122(self) -> None:
-        self.put(122, PVConn=_CONNECTED, StorConn=_CONNECTED, ECPConn=1)
+        self.put(122, PVConn=_CONNECTED, ECPConn=1)
+        if self._layout.storage:
+            self.put(122, StorConn=_CONNECTED)
         self.put(122, ActWh=int(self.plant.energy.inverter_injected_wh))
 
     def _refresh_123(self) -> None:
@@ -164,17 +207,17 @@ class LegacyRegisters(DeviceRegisters):
         control, plant = self._control, self.plant
         self.put(124, StorCtl_Mod=control.mode, ChaGriSet=int(control.from_grid))
         self.put(124, OutWRte=round(control.out * 10_000), InWRte=round(control.into * 10_000))
-        self.put(124, InOutWRte_RvrtTms=control.window_time_s, ChaState=round(plant.battery.soc * 10_000))
+        self.put(124, InOutWRte_RvrtTms=control.window_time_s)
+        if not self._layout.battery_model:
+            self.put_numbers(124, ChaState=100.0 * plant.battery.soc)
         self.put(124, ChaSt=3 if plant.storage_w > 0 else 4 if plant.storage_w < 0 else 6)
 
     def _refresh_160(self) -> None:
-        plant, energy = self.plant, self.plant.energy
-        powers = (
-            (plant.pv_w, energy.pv_wh),
-            (max(0.0, -plant.storage_w), energy.charged_wh),
-            (max(0.0, plant.storage_w), energy.discharged_wh),
-        )
-        for (index, _, volts), (power_w, energy_wh) in zip(_MODULES, powers, strict=True):
-            at = f"module[{index}]."
-            self.put(160, **{f"{at}DCW": round(power_w), f"{at}DCV": round(volts * 10)})
-            self.put(160, **{f"{at}DCA": round(power_w / volts * 100), f"{at}DCWH": int(energy_wh)})
+        plant, energy, strings = self.plant, self.plant.energy, self._layout.strings
+        powers = [(plant.pv_w / strings, energy.pv_wh / strings, _STRING_V)] * strings
+        if self._layout.storage:
+            powers.append((max(0.0, -plant.storage_w), energy.charged_wh, _STORAGE_V))
+            powers.append((max(0.0, plant.storage_w), energy.discharged_wh, _STORAGE_V))
+        for index, (power_w, energy_wh, volts) in enumerate(powers):
+            shown = {"DCW": power_w, "DCV": volts, "DCA": power_w / volts, "DCWH": int(energy_wh)}
+            self.put_numbers(160, **{f"module[{index}].{name}": number for name, number in shown.items()})

@@ -6,6 +6,7 @@ pysunspec2 carries; a point that is never set reads as "not implemented".
 """
 
 import json
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -34,6 +35,7 @@ _UNIMPLEMENTED: Final[Mapping[str, int]] = {
     "int64": 0x8000_0000_0000_0000,
     "uint64": 0xFFFF_FFFF_FFFF_FFFF,
     "acc64": 0,
+    "float32": 0x7FC0_0000,
     "string": 0,
 }
 _SIGNED: Final = frozenset({"int16", "int32", "int64", "sunssf"})
@@ -94,6 +96,14 @@ class RegisterMap:
         for offset in range(point.size - 1, -1, -1):
             self.registers[index + offset] = left & 0xFFFF
             left >>= 16
+
+    def put_number(self, point: Point, number: float) -> None:
+        """Writes a number in the point's unit, by its scale factor or as a float. Raises MapError."""
+        if point.type == "float32":
+            self.put(point, int.from_bytes(struct.pack(">f", number)))
+        else:
+            exponent = self.get(self.point(point.model, point.scale)) if point.scale is not None else 0
+            self.put(point, round(number / 10.0**exponent))
 
     def put_text(self, point: Point, text: str) -> None:
         """Writes a string, padded with NUL. Raises MapError."""

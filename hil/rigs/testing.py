@@ -25,11 +25,13 @@ class HomeBench:
     def __init__(self, rig: HomeRig, clock: ManualClock) -> None:
         self.clock = AgentClock(clock)
         self._rig, self._rig_clock = rig, clock
-        rating = rig.home.rating
+        rating, layout = rig.home.rating, rig.layout
+        self._storage = layout is None or layout.storage
+        self._tells_pv = layout is None or layout.strings > 0
         self.rated_power_w = rating.inverter.power_w
-        self.max_charge_w = min(rating.inverter.power_w, rating.battery.max_charge_w)
-        self.max_discharge_w = min(rating.inverter.power_w, rating.battery.max_discharge_w)
-        self.storage_capacity_wh = rating.battery.capacity_wh
+        self.max_charge_w = self._storage * min(rating.inverter.power_w, rating.battery.max_charge_w)
+        self.max_discharge_w = self._storage * min(rating.inverter.power_w, rating.battery.max_discharge_w)
+        self.storage_capacity_wh = self._storage * rating.battery.capacity_wh
 
     @property
     def writes(self) -> int:
@@ -47,12 +49,12 @@ class HomeBench:
         return Truth(
             inverter_power_w=plant.power_w,
             meter_power_w=plant.grid_w,
-            pv_power_w=plant.pv_w,
+            pv_power_w=plant.pv_w if self._tells_pv else None,
             frequency_hz=plant.frequency_hz,
             voltage_v=plant.voltage_v,
             meter_frequency_hz=plant.frequency_hz,
             meter_voltage_v=plant.voltage_v,
-            soc=plant.battery.soc,
+            soc=plant.battery.soc if self._storage else None,
         )
 
     def config(self, *, timeout_s: float, read_only: bool) -> DeviceConfig:

@@ -1,5 +1,5 @@
-"""A simulated home with an older hybrid (103, 120 to 124, 160, 203), driven by the agent's own driver, passes the
-device contract; and what is particular to it."""
+"""Simulated homes with older inverters and meters of every kind, driven by the agent's own driver, pass the device
+contract; and what is particular to them."""
 
 from collections.abc import AsyncIterator
 
@@ -9,22 +9,52 @@ import pytest
 from edge_agent.control.bounds import Storage, available
 from edge_agent.drivers import open_device
 from edge_agent.model.devices import Device, DeviceRejected
-from hil.contract import Bench, DeviceContract, power
+from hil.contract import Bench, ControlContract, InverterContract, MeterContract, power
 from hil.plant.household import SteadyHousehold
 from hil.rigs.clock import ManualClock
 from hil.rigs.home import HomeRig, serve_home
+from hil.rigs.legacy_registers import LegacyLayout
 from hil.rigs.scenario import load
 from hil.rigs.testing import HomeBench
 
 
-class TestLegacyHome(DeviceContract):
-    @pytest.fixture
-    async def bench(self) -> AsyncIterator[Bench]:
-        clock = ManualClock()
-        home = msgspec.structs.replace(load("underfrequency").home(0), legacy=True)
-        household = SteadyHousehold(load=750.0, pv=2000.0)
-        async with serve_home(home, household=household, frequency=lambda _: 59.88, clock=clock) as rig:
-            yield HomeBench(rig, clock)
+LAYOUTS = {
+    "101 and 201": LegacyLayout(inverter=101, meter=201),
+    "102 and 202, battery in 802": LegacyLayout(inverter=102, meter=202, battery_model=True),
+    "103 and 203": LegacyLayout(),
+    "111 and 211, battery in 802": LegacyLayout(inverter=111, meter=211, battery_model=True),
+    "112 and 212": LegacyLayout(inverter=112, meter=212),
+    "113 and 213, two strings": LegacyLayout(inverter=113, meter=213, strings=2),
+    "103 and 204, three strings, no storage": LegacyLayout(meter=204, storage=False, strings=3),
+    "113 and 214, no storage, strings not told": LegacyLayout(inverter=113, meter=214, storage=False, strings=0),
+}
+# How they are read differs in all, how they are written in these.
+WITH_STORAGE = ("103 and 203", "111 and 211, battery in 802", "113 and 213, two strings")
+PANELS_ONLY = ("103 and 204, three strings, no storage", "113 and 214, no storage, strings not told")
+
+
+@pytest.fixture
+async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
+    """The home of the layout that the class was given."""
+    clock, layout = ManualClock(), LAYOUTS[request.param]
+    household = SteadyHousehold(load=750.0, pv=2000.0)
+    async with serve_home(household=household, frequency=lambda _: 59.88, clock=clock, layout=layout) as rig:
+        yield HomeBench(rig, clock)
+
+
+@pytest.mark.parametrize("bench", LAYOUTS, indirect=True)
+class TestReadings(InverterContract, MeterContract):
+    covers = frozenset(f"model {model}" for layout in LAYOUTS.values() for model in layout.models)
+
+
+@pytest.mark.parametrize("bench", WITH_STORAGE, indirect=True)
+class TestHybrids(ControlContract):
+    covers = frozenset({"hil.rigs.home", "hil.rigs.legacy_registers"})
+
+
+@pytest.mark.parametrize("bench", PANELS_ONLY, indirect=True)
+class TestPanelsOnly(ControlContract):
+    takes_power = False
 
 
 class Sun:
