@@ -5,8 +5,6 @@ register that the profile does not name, beyond the gaps it says may be read alo
 is a write to anything that is not on its list: the device stands for a strict one.
 """
 
-import asyncio
-import contextlib
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,13 +12,13 @@ from typing import Final
 
 from edge_agent.drivers.profile import TABLES, UNITS, Place, Point, Profile, Step, table_of
 from edge_agent.drivers.transaction import Table, Write
+from hil.rigs.served import ILLEGAL_ADDRESS, ILLEGAL_VALUE, Refused, ServedDevice
 
 _FORMATS: Final = {
     "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q", "float32": "f", "bit": "H",
 }  # fmt: skip
 _ABSENT: Final = {"int16": 0x8000, "uint16": 0xFFFF, "int32": 0x80000000, "uint32": 0xFFFFFFFF}
 _EXPONENTS: Final = {"Hz": -2, "V": -1}
-_ILLEGAL_FUNCTION, _ILLEGAL_ADDRESS, _ILLEGAL_VALUE, _NO_TARGET = 1, 2, 3, 11
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,22 +38,13 @@ class Values:
     serial: str = "42"
 
 
-class Refused(Exception):
-    """A Modbus exception."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
-
-
-class ProfileDevice:
+class ProfileDevice(ServedDevice):
     """Registers, the setpoint they hold, and when it lapses."""
 
     def __init__(self, profile: Profile, values: Values = Values(), *, now_s: Callable[[], float]) -> None:
+        super().__init__()
         self.profile = profile
         self.values = values
-        self.silent = False
-        self.writes = 0
         self._now_s = now_s
         self._registers: dict[tuple[Table, int], int] = {}
         self._written_s: float | None = None  # a setpoint's register, last
@@ -102,19 +91,18 @@ class ProfileDevice:
             value = self._registers.get((table, register))
             gap = 0 if value is not None else gap + 1
             if gap > self.profile.link.widest_gap or (value is None and register in (address, address + count - 1)):
-                raise Refused(_ILLEGAL_ADDRESS)
+                raise Refused(ILLEGAL_ADDRESS)
             found.append(value or 0)
         if count > (2000 if table.bits else self.profile.link.longest_read):
-            raise Refused(_ILLEGAL_VALUE)
+            raise Refused(ILLEGAL_VALUE)
         return found
 
     def write(self, function: Write, address: int, words: list[int]) -> None:
         """Raises Refused."""
-        self.writes += 1
         table = Table.COIL if function is Write.COIL else Table.HOLDING
         allowed = {(TABLES[r.table], n) for r in self.profile.writable for n in range(r.first, r.last + 1)}
         if not {(table, register) for register in range(address, address + len(words))} <= allowed:
-            raise Refused(_ILLEGAL_ADDRESS)
+            raise Refused(ILLEGAL_ADDRESS)
         for offset, word in enumerate(words):
             self._registers[table, address + offset] = word
         if self.profile.switch is not None:
@@ -123,29 +111,6 @@ class ProfileDevice:
         setpoints = control.setpoint if control is not None else ()
         if any(step.address in range(address, address + len(words)) for step in setpoints):
             self._written_s = self._now_s()
-
-    def serve(self, pdu: bytes) -> bytes:
-        """A request to a reply, both without unit and checksum."""
-        function = pdu[0]
-        try:
-            address, number = struct.unpack(">HH", pdu[1:5])
-            match function:
-                case 1 | 2:
-                    bits = self.read(Table(function), address, number)
-                    data = bytes(sum(b << i for i, b in enumerate(bits[at : at + 8])) for at in range(0, number, 8))
-                    return bytes((function, len(data))) + data
-                case 3 | 4:
-                    words = self.read(Table(function), address, number)
-                    return bytes((function, 2 * number)) + struct.pack(f">{number}H", *words)
-                case 5 | 6:
-                    self.write(Write(function), address, [int(number == 0xFF00) if function == 5 else number])
-                    return pdu[:5]
-                case 16:
-                    self.write(Write.MULTIPLE, address, list(struct.unpack(f">{number}H", pdu[6:])))
-                    return pdu[:5]
-            raise Refused(_ILLEGAL_FUNCTION)
-        except Refused as refused:
-            return bytes((function | 0x80, refused.code))
 
     # ---- what its registers show
 
@@ -226,58 +191,6 @@ class ProfileDevice:
     def change(self, **values: float) -> None:
         """Sets what it measures."""
         self.values = replace(self.values, **values)  # type: ignore[arg-type]
-
-
-class TcpDevice:
-    """A simulated device behind Modbus TCP, on a port of the loopback."""
-
-    def __init__(self, device: ProfileDevice, *, unit_id: int = 1, host: str = "127.0.0.1", port: int = 0) -> None:
-        self.device = device
-        self.unit_id = unit_id
-        self._host, self._port = host, port
-        self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.StreamWriter] = set()
-
-    @property
-    def port(self) -> int:
-        return int(self._server.sockets[0].getsockname()[1]) if self._server is not None else self._port
-
-    async def __aenter__(self) -> "TcpDevice":
-        self._server = await asyncio.start_server(self._converse, self._host, self._port)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._server is not None:
-            self._server.close()
-            for writer in self._connections:
-                writer.close()
-            await self._server.wait_closed()
-
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections.add(writer)
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while True:
-                head = await reader.readexactly(7)
-                number, _, length, unit_id = struct.unpack(">HHHB", head)
-                pdu = await reader.readexactly(length - 1)
-                if self.device.silent:
-                    continue
-                absent = bytes((pdu[0] | 0x80, _NO_TARGET))
-                reply = self.device.serve(pdu) if unit_id == self.unit_id else absent
-                writer.write(struct.pack(">HHHB", number, 0, len(reply) + 1, unit_id) + reply)
-                await writer.drain()
-        self._connections.discard(writer)
-        writer.close()
-
-
-def on_line(devices: dict[int, ProfileDevice]) -> Callable[[bytes], bytes | None]:
-    """What an RtuProxy serves: devices by unit id on one line. A unit that is not there says nothing."""
-
-    def serve(request: bytes) -> bytes | None:
-        device = devices.get(request[0])
-        return request[:1] + device.serve(request[1:]) if device is not None and not device.silent else None
-
-    return serve
 
 
 def _table(step: Step) -> Table:

@@ -25,6 +25,7 @@ from hil.rigs.modbus_server import ListenError
 from hil.rigs.recorded import RecordedTime, instant
 from hil.rigs.rig import OrderError, Rig, parse_order
 from hil.rigs.scenario import ScenarioError, load
+from hil.rigs.served import TcpDevice
 from protos.settings import SettingsError
 
 _log = logging.getLogger(__name__)
@@ -107,19 +108,16 @@ async def _serve_dump(args: argparse.Namespace) -> None:
     """One device, until stdin ends, SIGINT or SIGTERM."""
     dump = dumped.load(args.dump)
     args.data.mkdir(parents=True, exist_ok=True)
-    device, stop = dumped.DumpedDevice(dump, host=args.host, port=args.first_port), asyncio.Event()
-    port = await device.start()
-    try:
+    stop, device = asyncio.Event(), dumped.DumpedDevice(dump)
+    async with TcpDevice(device, unit_id=dump.unit_id, host=args.host, port=args.first_port) as served:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
-        home = {"site": args.dump.stem, "host": args.host, "port": port, "unit_id": dump.unit_id}
+        home = {"site": args.dump.stem, "host": args.host, "port": served.port, "unit_id": dump.unit_id}
         _write_json(args.data / "rig.json", {"pid": os.getpid(), "dump": str(args.dump), "homes": [home]})
-        _log.info("rig: %s listens on %s:%d", args.dump, args.host, port)
+        _log.info("rig: %s listens on %s:%d", args.dump, args.host, served.port)
         _on_stdin(lambda line: stop.set() if line is None else None)
         await stop.wait()
-    finally:
-        await device.stop()
 
 
 async def _obey_stdin(rig: Rig) -> None:

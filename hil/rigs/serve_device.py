@@ -8,8 +8,9 @@ from pathlib import Path
 
 from edge_agent.drivers.profile_loading import load, shipped
 from edge_agent.model.config import SerialSettings
-from hil.rigs.profile_device import ProfileDevice, TcpDevice, on_line
+from hil.rigs.profile_device import ProfileDevice
 from hil.rigs.rtu_proxy import Rates, RtuProxy, Serve
+from hil.rigs.served import TcpDevice, on_line
 from protos.settings import SettingsError
 
 

@@ -10,6 +10,7 @@ from hil.contract import Bench, DeviceContract
 from hil.plant.household import SteadyHousehold
 from hil.rigs.clock import ManualClock
 from hil.rigs.home import HomeRig, serve_home
+from hil.rigs.registers import MODELS
 from hil.rigs.rtu_home import on_home
 from hil.rigs.rtu_proxy import RtuProxy
 from hil.rigs.testing import HomeBench
@@ -46,6 +47,8 @@ class SerialHomeBench(HomeBench):
 
 
 class TestSimulatedHome(DeviceContract):
+    covers = frozenset({"driver sunspec", "hil.rigs.home", *(f"model {model}" for model in MODELS)})
+
     @pytest.fixture
     async def bench(self) -> AsyncIterator[Bench]:
         clock = ManualClock()
@@ -54,6 +57,8 @@ class TestSimulatedHome(DeviceContract):
 
 
 class TestSimulatedHomeOnASerialLine(DeviceContract):
+    covers = frozenset({"hil.rigs.rtu_home", "hil.rigs.rtu_proxy"})
+
     @pytest.fixture
     async def bench(self) -> AsyncIterator[Bench]:
         clock = ManualClock()

@@ -22,6 +22,7 @@ from hil.rigs.clock import SteadyClock
 from hil.rigs.recorded import RecordedTime
 from hil.rigs.rig import Rig
 from hil.rigs.scenario import load
+from hil.rigs.served import TcpDevice
 from protos.settings import SettingsError
 
 DEADLINE_S = 30
@@ -75,10 +76,9 @@ async def test_dump_is_the_device_without_its_serial_number(rig: Rig, tmp_path: 
     serial = home.site.encode()
     assert serial not in b"".join(r.to_bytes(2) for r in registers)
 
-    copy = dumped.DumpedDevice(dumped.load(file), host="127.0.0.1", port=0)
-    port = await copy.start()
-    try:
-        [replayed] = parse_addresses([address(port)])
+    copy = dumped.load(file)
+    async with TcpDevice(dumped.DumpedDevice(copy), unit_id=copy.unit_id) as served:
+        [replayed] = parse_addresses([address(served.port)])
         of_home, of_copy = await open_device(device), await open_device(replayed)
         try:
             plate, copied = of_home.nameplate, of_copy.nameplate
@@ -100,8 +100,6 @@ async def test_dump_is_the_device_without_its_serial_number(rig: Rig, tmp_path: 
             await of_home.close()
             await of_copy.close()
         assert await dump(replayed) == text
-    finally:
-        await copy.stop()
 
 
 async def test_rig_serves_a_dump_until_its_orders_end(rig: Rig, tmp_path: Path) -> None:
@@ -129,7 +127,18 @@ async def test_rig_serves_a_dump_until_its_orders_end(rig: Rig, tmp_path: Path) 
 def test_dump_with_a_gap_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "dump.toml"
     file.write_text(
-        "unit_id = 1\n[[blocks]]\naddress = 40000\nregisters = [1, 2]\n[[blocks]]\naddress = 40003\nregisters = []\n"
+        "unit_id = 1\n[[blocks]]\naddress = 40000\nregisters = [21365, 28243]\n"
+        "[[blocks]]\naddress = 40003\nregisters = []\n"
     )
     with pytest.raises(SettingsError, match=r"blocks\[1\].address: 40003, but the block before it ends at 40002"):
+        dumped.load(file)
+
+
+def test_blocks_that_overlap_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "dump.toml"
+    file.write_text(
+        "unit_id = 1\n[[blocks]]\naddress = 10\nregisters = [1, 2]\n"
+        '[[blocks]]\ntable = "input"\naddress = 11\nregisters = [3]\n[[blocks]]\naddress = 11\nregisters = [4]\n'
+    )
+    with pytest.raises(SettingsError, match=r"blocks\[2\].address: 11: overlaps another block"):
         dumped.load(file)

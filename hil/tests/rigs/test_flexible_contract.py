@@ -91,6 +91,8 @@ class _HeaterBench(_Bench):
 
 
 class TestThreePhaseCharger(ChargerContract):
+    covers = frozenset({"hil.rigs.flexible"})
+
     @pytest.fixture
     def bench(self) -> ChargerBench:
         return _ChargerBench(ChargerRating(max_draw_w=11_040.0, least_draw_w=4_140.0))  # 6 to 16 A at 230 V
@@ -103,6 +105,8 @@ class TestChargerThatFeedsBack(ChargerContract):
 
 
 class TestWaterHeater(LoadContract):
+    covers = frozenset({"hil.rigs.flexible"})
+
     @pytest.fixture
     def bench(self) -> LoadBench:
         return _HeaterBench()

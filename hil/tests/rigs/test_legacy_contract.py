@@ -17,7 +17,6 @@ from hil.rigs.legacy_registers import LegacyLayout
 from hil.rigs.scenario import load
 from hil.rigs.testing import HomeBench
 
-
 LAYOUTS = {
     "101 and 201": LegacyLayout(inverter=101, meter=201),
     "102 and 202, battery in 802": LegacyLayout(inverter=102, meter=202, battery_model=True),

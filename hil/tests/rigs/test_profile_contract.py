@@ -11,7 +11,8 @@ from edge_agent.drivers.profile_loading import load, shipped
 from edge_agent.model.config import DeviceConfig, NameplateConfig
 from hil.contract import ControlContract, InverterContract, MeterContract, ReadingContract, Truth
 from hil.rigs.clock import ManualClock
-from hil.rigs.profile_device import ProfileDevice, TcpDevice, Values
+from hil.rigs.profile_device import ProfileDevice, Values
+from hil.rigs.served import TcpDevice
 from hil.rigs.testing import AgentClock
 
 # What the profile describes, so that a contract runs for every profile that offers it, and for no other.
@@ -101,16 +102,18 @@ def of(names: list[str]) -> Callable[[Any], Any]:
 
 @of(INVERTERS)
 class TestInverters(InverterContract):
-    pass
+    covers = frozenset(f"{name} inverter" for name in INVERTERS)
 
 
 @of(METERS)
 class TestMeters(MeterContract):
-    pass
+    covers = frozenset(f"{name} meter" for name in METERS)
 
 
 @of(SWITCHES)
 class TestSwitches(ReadingContract):
+    covers = frozenset(f"{name} switch" for name in SWITCHES)
+
     async def test_it_switches_and_says_so(self, bench: ProfileBench) -> None:
         device = await open_device(bench.config(timeout_s=0.5, read_only=False), bench.clock)
         assert device.switch is not None
@@ -125,6 +128,8 @@ class TestSwitches(ReadingContract):
 
 @of(CONTROLLED)
 class TestControls(ControlContract):
+    covers = frozenset({"driver profile", "hil.rigs.profile_device", *(f"{name} control" for name in CONTROLLED)})
+
     @pytest.fixture(autouse=True)
     def what_is_particular_to_it(self, bench: ProfileBench) -> None:
         self.control_of = bench.device.profile.control

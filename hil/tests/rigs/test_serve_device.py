@@ -14,8 +14,9 @@ from edge_agent.drivers.profile_loading import load
 from edge_agent.model.config import DeviceConfig, NameplateConfig, SerialSettings
 from edge_agent.model.devices import Device, DeviceTimeout
 from hil.contract import power
-from hil.rigs.profile_device import ProfileDevice, on_line
+from hil.rigs.profile_device import ProfileDevice
 from hil.rigs.rtu_proxy import Fault, RtuProxy
+from hil.rigs.served import on_line
 
 DEADLINE_S = 20.0
 SETTINGS = SerialSettings(baudrate=115_200, parity="even")
