@@ -9,6 +9,7 @@
 | `vpp.sup.<partition>.<site>`    | the site      | vpp.v1.SupplyFunction, last value a subject | stream SUPPLY    |
 | `vpp.intent.<site>.<kind>`      | coordinator   | vpp.v1.SignedIntent, last value a subject | stream INTENT      |
 | `vpp.group.<group>.<kind>`      | coordinator   | vpp.v1.SignedBroadcast                 | nothing               |
+| `_INBOX_<site>.configure`       | coordinator   | vpp.v1.SignedConfigureNow              | nothing               |
 
 A site's partition is fnv1a32(site) % 64, the broker's own function; "<partition>.<site>" is fixed in the site's
 credentials at enrolment (tag `pt`), so a site can neither choose its partition nor speak for another site.
@@ -34,6 +35,7 @@ INTENT_KIND_OF_BODY: Final = {
 INTENT_KINDS: Final = tuple(dict.fromkeys(INTENT_KIND_OF_BODY.values()))
 BROADCAST_KINDS: Final = ("price", "regulation", "stop")  # each the field of vpp.v1.Broadcast's body too
 BROADCAST_SIGNED_AS: Final = b"vpp.v1.Broadcast\0"  # goes before the bytes that are signed
+CONFIGURE_NOW_SIGNED_AS: Final = b"vpp.v1.ConfigureNow\0"
 INTENT_STREAM: Final = "INTENT"
 REPORT_STREAM: Final = "REPORT"
 REPORT_SUBJECTS: Final = ("vpp.evt.*.*", "vpp.ack.*.*")
@@ -114,6 +116,11 @@ def telemetry_stream_subjects(group: int, groups: int) -> list[str]:
 
 def inbox_prefix(site: str) -> str:
     return f"_INBOX_{check_name(site, 'site')}"
+
+
+def configure_now(site: str) -> str:
+    """Where a site is told that what it is to be has changed; within what every site's credentials let it hear."""
+    return f"{inbox_prefix(site)}.configure"
 
 
 def site_of(subject: str) -> str:

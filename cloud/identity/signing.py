@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from protos import subjects
 from protos.manifest import CONTEXT
-from protos.vpp.v1 import broadcast_pb2, intent_pb2
+from protos.vpp.v1 import broadcast_pb2, intent_pb2, site_pb2
 
 KEY_ID_LENGTH: Final = 8
 _ROTATION: Final = b"murmuration command key 1\n"
@@ -40,6 +40,12 @@ class CommandSigner:
         data = broadcast.SerializeToString(deterministic=True)
         signature = self._key.sign(subjects.BROADCAST_SIGNED_AS + data)
         return broadcast_pb2.SignedBroadcast(broadcast=data, signature=signature, key_id=self.key_id)
+
+    def sign_configure_now(self, notice: site_pb2.ConfigureNow) -> site_pb2.SignedConfigureNow:
+        """The notice as it travels; it can pass for neither an intent nor a broadcast."""
+        data = notice.SerializeToString(deterministic=True)
+        signature = self._key.sign(subjects.CONFIGURE_NOW_SIGNED_AS + data)
+        return site_pb2.SignedConfigureNow(notice=data, signature=signature, key_id=self.key_id)
 
     def sign_manifest(self, manifest: bytes) -> bytes:
         """The detached signature under an update's manifest."""

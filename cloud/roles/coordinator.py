@@ -25,6 +25,7 @@ from cloud.gateway.intents import IntentSender
 from cloud.gateway.lease import Lease, ensure_bucket
 from cloud.gateway.nats_server import BrokerError
 from cloud.gateway.notary import Notary
+from cloud.gateway.notices import ConfigureNotices
 from cloud.gateway.revoker import Revoker
 from cloud.gateway.streams import ensure_streams
 from cloud.ingest.reports import ReportWorker
@@ -86,6 +87,8 @@ async def lead(on: Foundation, parts: Parts) -> None:
     limits = await asyncio.to_thread(fleet_guard, on.config.fleet_guard, on.ledger, estimate)
     sender = IntentSender(await on.connect("intents", parts), on.keyring.signer, on.ledger, utc_ms, limits)
     await _guard(on, parts, sender)
+    notices = await on.connect("notices", parts)
+    parts.run_again("notices", ConfigureNotices(notices, on.keyring.signer, on.ledger, utc_ms).run, LedgerUnavailable)
     reports = await on.connect("reports", parts)
     parts.run("reports", ReportWorker(reports, ledger=on.ledger, utc_ms=utc_ms).run())
     await _dispatch(on, parts, columns, sender, limits)

@@ -27,6 +27,7 @@ from edge_agent.sync.intents import CLOCK_TOLERANCE_MS, CommandKeys, IntentDoor
 from edge_agent.sync.ipc import ControlSocket
 from edge_agent.sync.journal import Journal, JournalError, ReportKind
 from edge_agent.sync.keys import Keys
+from edge_agent.sync.notices import NoticeDoor
 from edge_agent.sync.page import StatusPage, open_page
 from edge_agent.sync.session import Session
 from edge_agent.sync.state import State
@@ -85,6 +86,7 @@ class SyncProcess:
         self._session: Session | None = None
         self._door: IntentDoor | None = None
         self._group_door: BroadcastDoor | None = None
+        self._notice_door: NoticeDoor | None = None
         self._groups: tuple[str, ...] = ()
         self._journal_trouble = ""
 
@@ -270,6 +272,7 @@ class SyncProcess:
             journal=self._journal,
             on_intent=self._take_intent,
             on_broadcast=self._take_broadcast,
+            on_notice=self._take_notice,
             on_link=self._take_link,
             on_refusal=identity.suspect,
             backoff=self._pace.nats(),
@@ -293,6 +296,7 @@ class SyncProcess:
             forward=self._control.put_intent,
             wake=session.wake,
         )
+        self._notice_door = NoticeDoor(site=self._config.site, keys=keys, clock=self._time, asked=self._described.set)
         async with asyncio.TaskGroup() as group:
             group.create_task(session.run())
             group.create_task(self._configure())
@@ -312,13 +316,21 @@ class SyncProcess:
         if self._group_door is not None:
             self._group_door.receive(subject, data)
 
+    def _take_notice(self, data: bytes) -> None:
+        if self._notice_door is not None:
+            self._notice_door.receive(data)
+
+    @property
+    def _doors(self) -> "list[IntentDoor | BroadcastDoor | NoticeDoor]":
+        """Those that are there."""
+        return [door for door in (self._door, self._group_door, self._notice_door) if door is not None]
+
     def _use(self, held: HeldCredentials) -> None:
         self._held = held
         self._journal.start_at(held.message.first_seq)
         keys = self._believed(held)
-        for door in (self._door, self._group_door):
-            if door is not None:
-                door.keys = keys
+        for door in self._doors:
+            door.keys = keys
         if self._session is not None:
             self._session.use(held.message)
 
@@ -380,9 +392,8 @@ class SyncProcess:
         if self._time.best is not None:
             self._control.put_coordinator_time(self._time.best.ahead_ms, self._time.uncertainty_ms())
         off_ms, uncertainty_ms = self._time.offset_ms(), self._time.uncertainty_ms()
-        for door in (self._door, self._group_door):
-            if door is not None:
-                door.clock_error_ms = uncertainty_ms
+        for door in self._doors:
+            door.clock_error_ms = uncertainty_ms
         moved_ms = max(abs(off_ms - self._told_offset_ms), uncertainty_ms - self._told_uncertainty_ms)
         if moved_ms <= OFFSET_TOLD_MS:
             return

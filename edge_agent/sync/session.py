@@ -67,6 +67,7 @@ class Session:
         journal: Journal,
         on_intent: Callable[[str, bytes, bool], None],
         on_broadcast: Callable[[str, bytes], None],
+        on_notice: Callable[[bytes], None],
         on_link: Callable[[bool], None],
         on_refusal: Callable[[], None],
         backoff: Backoff,
@@ -77,6 +78,7 @@ class Session:
         Args:
             on_intent: takes kind, bytes, and whether it came live (else from the store); raises JournalError.
             on_broadcast: takes subject and bytes of what was said to a group.
+            on_notice: takes the bytes of a notice that what the site is to be has changed.
             on_link: told each change of whether a session is live.
             on_refusal: told when the broker refuses the credentials.
             drain_frames_per_s: of what has waited.
@@ -87,6 +89,7 @@ class Session:
         self._journal = journal
         self._on_intent = on_intent
         self._on_broadcast = on_broadcast
+        self._on_notice = on_notice
         self._on_link = on_link
         self._on_refusal = on_refusal
         self._backoff = backoff
@@ -213,6 +216,7 @@ class Session:
         """Subscribes to intents first, then reads what is current: nothing falls between the two."""
         for group in self._groups:
             await client.subscribe(subjects.broadcasts(group), cb=self._receive_broadcast)
+        await client.subscribe(subjects.configure_now(self._site), cb=self._receive_notice)
         for kind in subjects.INTENT_KINDS:
             await client.subscribe(subjects.intent(self._site, kind), cb=self._receiver(kind))
         for kind in subjects.INTENT_KINDS:
@@ -228,6 +232,9 @@ class Session:
 
     async def _receive_broadcast(self, message: Msg) -> None:
         self._on_broadcast(message.subject, message.data)
+
+    async def _receive_notice(self, message: Msg) -> None:
+        self._on_notice(message.data)
 
     async def _work(self, client: Client, closed: asyncio.Event) -> bool:
         """Sends until the connection is lost, or new credentials are to be used (True)."""

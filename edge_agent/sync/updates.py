@@ -118,6 +118,8 @@ class Updater:
         key = (str(wanted["kind"]), str(wanted["name"]))
         status = UpdateStatus(kind=key[0], name=key[1], version=version_text(wanted["version"]))
         status.state = UpdateStatus.STATE_FETCHING
+        if key[0] == "agent" and digest != self._agent_digest:
+            self._agent_digest = ""  # what became of the version before says nothing of this one
         known = self._statuses.get(key)
         if known is None or known.version != status.version:
             self._statuses[key] = status

@@ -43,6 +43,7 @@ class Site:
             journal=self.journal,
             on_intent=lambda *what: self.intents.put_nowait(what),
             on_broadcast=lambda *what: self.broadcasts.put_nowait(what),
+            on_notice=lambda data: None,
             on_link=self.links.put_nowait,
             on_refusal=lambda: self.refusals.put_nowait(None),
             backoff=Backoff(0.05, 0.2),

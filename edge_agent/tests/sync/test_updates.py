@@ -204,3 +204,29 @@ async def test_firmware_lies_complete_for_who_installs_it(site: Site) -> None:
     signed = site.signed(b"mpy", kind="firmware", name="relay", board="rp2")
     assert (await site.take(signed)).state == UpdateStatus.STATE_STAGED
     assert (site.folder / "updates" / "firmware" / "relay" / "current" / "agent.whl").read_bytes() == b"mpy"
+
+
+async def test_the_version_before_does_not_answer_for_the_one_that_is_being_fetched(site: Site) -> None:
+    first = site.signed()
+    await site.take(first)
+    digest = hashlib.sha256(first.manifest).hexdigest()
+    (site.folder / "updates" / "slots.json").write_text(
+        json.dumps({"good": digest, "trial": "", "outcomes": {digest: {"state": "healthy", "reason": ""}}})
+    )
+    assert [status.state for status in site.updater.statuses()] == [UpdateStatus.STATE_HEALTHY]
+    told: list[tuple[str, int]] = []
+    both = asyncio.Event()
+
+    def note() -> None:
+        told.extend((each.version, each.state) for each in site.updater.statuses())
+        if len(told) == 2:
+            both.set()
+
+    site.updater._changed = note
+    site.updater.want([site.signed(wheel({"edge_agent/cli.py": b"1"}), version=[1, 3, 0])])
+    task = asyncio.create_task(site.updater.run())
+    async with asyncio.timeout(20):
+        await both.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert told == [("1.3.0", UpdateStatus.STATE_FETCHING), ("1.3.0", UpdateStatus.STATE_STAGED)]

@@ -4,8 +4,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-import psutil
-
 from hil.run.chain import Chain
 from hil.run.processes import command, wait_until
 
@@ -47,9 +45,6 @@ def _configure(running: Chain, folder: Path, text: str) -> None:
     file = folder / "remote.toml"
     file.write_text(text)
     command(["vpp-cloud", "site", "configure", SITE, str(file), "--data", str(running.cloud)])
-    # A sync that starts asks at once; one that runs asks within ten minutes.
-    for sync in psutil.Process(running.processes.pid(f"agent-{SITE}")).children():
-        sync.kill()
 
 
 def _outcome(running: Chain, revision: int) -> str:

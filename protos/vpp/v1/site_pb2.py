@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18protos/vpp/v1/site.proto\x12\x06vpp.v1\"1\n\x0f\x44ownloadRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x06\"\x1d\n\rDownloadChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"E\n\x0eSignedManifest\x12\x10\n\x08manifest\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x0e\n\x06key_id\x18\x03 \x01(\x0c\"\x8e\x02\n\x0cUpdateStatus\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12)\n\x05state\x18\x04 \x01(\x0e\x32\x1a.vpp.v1.UpdateStatus.State\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\x95\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTATE_FETCHING\x10\x01\x12\x10\n\x0cSTATE_STAGED\x10\x02\x12\x12\n\x0eSTATE_SWITCHED\x10\x03\x12\x11\n\rSTATE_HEALTHY\x10\x04\x12\x15\n\x11STATE_ROLLED_BACK\x10\x05\x12\x11\n\rSTATE_REFUSED\x10\x06\"p\n\x0c\x45nrolRequest\x12\x13\n\x0b\x63laim_token\x18\x01 \x01(\t\x12\x1b\n\x13\x63\x65rtificate_request\x18\x02 \x01(\x0c\x12\x17\n\x0fnats_public_key\x18\x03 \x01(\t\x12\x15\n\ragent_version\x18\x04 \x01(\t\"D\n\x0cRenewRequest\x12\x1b\n\x13\x63\x65rtificate_request\x18\x01 \x01(\x0c\x12\x17\n\x0fnats_public_key\x18\x02 \x01(\t\"\xef\x02\n\x0b\x43redentials\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04slot\x18\x02 \x01(\x07\x12\x17\n\x0fpartition_token\x18\x03 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x04 \x01(\x0c\x12\x17\n\x0f\x63\x61_certificates\x18\x05 \x01(\x0c\x12\x10\n\x08nats_jwt\x18\x06 \x01(\t\x12\x11\n\tnats_urls\x18\x07 \x03(\t\x12\x14\n\x0csite_service\x18\x08 \x01(\t\x12\x14\n\x0c\x63ommand_keys\x18\t \x03(\x0c\x12\x11\n\tfirst_seq\x18\n \x01(\x07\x12\x12\n\nexpires_ms\x18\x0b \x01(\x06\x12\x11\n\tissued_ms\x18\x0c \x01(\x06\x12\x1e\n\x16\x63\x65rtificate_expires_ms\x18\r \x01(\x06\x12\x17\n\x0f\x63\x65rtificate_due\x18\x0e \x01(\x08\x12\x39\n\x15\x63ommand_key_rotations\x18\x0f \x03(\x0b\x32\x1a.vpp.v1.CommandKeyRotation\"T\n\x12\x43ommandKeyRotation\x12\x12\n\npublic_key\x18\x01 \x01(\x0c\x12\x17\n\x0fprevious_key_id\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"\xf5\x01\n\x0fSiteDescription\x12\x1f\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x0e.vpp.v1.Device\x12\x15\n\ragent_version\x18\x02 \x01(\t\x12\x15\n\rrated_power_w\x18\x03 \x01(\x01\x12\x14\n\x0cmax_charge_w\x18\x04 \x01(\x01\x12\x17\n\x0fmax_discharge_w\x18\x05 \x01(\x01\x12\x1b\n\x13storage_capacity_wh\x18\x06 \x01(\x01\x12\x0f\n\x07soc_min\x18\x07 \x01(\x01\x12\x0f\n\x07soc_max\x18\x08 \x01(\x01\x12%\n\x07updates\x18\t \x03(\x0b\x32\x14.vpp.v1.UpdateStatus\"c\n\x06\x44\x65vice\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cmanufacturer\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0e\n\x06serial\x18\x04 \x01(\t\x12\x16\n\x0esunspec_models\x18\x05 \x03(\r\"\xb5\x01\n\x11SiteConfiguration\x12\x1d\n\x15telemetry_interval_ms\x18\x01 \x01(\r\x12\x0e\n\x06groups\x18\x02 \x03(\t\x12\'\n\x07updates\x18\x04 \x03(\x0b\x32\x16.vpp.v1.SignedManifest\x12\x1b\n\x13\x63oordinator_time_ms\x18\x03 \x01(\x06\x12+\n\x06remote\x18\x05 \x01(\x0b\x32\x1b.vpp.v1.RemoteConfiguration\"5\n\x13RemoteConfiguration\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0c\n\x04toml\x18\x02 \x01(\t2?\n\tEnrolment\x12\x32\n\x05\x45nrol\x12\x14.vpp.v1.EnrolRequest\x1a\x13.vpp.v1.Credentials2\xc0\x01\n\x0bSiteService\x12?\n\tConfigure\x12\x17.vpp.v1.SiteDescription\x1a\x19.vpp.v1.SiteConfiguration\x12\x32\n\x05Renew\x12\x14.vpp.v1.RenewRequest\x1a\x13.vpp.v1.Credentials\x12<\n\x08\x44ownload\x12\x17.vpp.v1.DownloadRequest\x1a\x15.vpp.v1.DownloadChunk0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18protos/vpp/v1/site.proto\x12\x06vpp.v1\"1\n\x0f\x44ownloadRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x06\"\x1d\n\rDownloadChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"E\n\x0eSignedManifest\x12\x10\n\x08manifest\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x0e\n\x06key_id\x18\x03 \x01(\x0c\"C\n\x0c\x43onfigureNow\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x11\n\tissued_ms\x18\x02 \x01(\x06\x12\x12\n\nexpires_ms\x18\x03 \x01(\x06\"G\n\x12SignedConfigureNow\x12\x0e\n\x06notice\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x0e\n\x06key_id\x18\x03 \x01(\x0c\"\x8e\x02\n\x0cUpdateStatus\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12)\n\x05state\x18\x04 \x01(\x0e\x32\x1a.vpp.v1.UpdateStatus.State\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\x95\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTATE_FETCHING\x10\x01\x12\x10\n\x0cSTATE_STAGED\x10\x02\x12\x12\n\x0eSTATE_SWITCHED\x10\x03\x12\x11\n\rSTATE_HEALTHY\x10\x04\x12\x15\n\x11STATE_ROLLED_BACK\x10\x05\x12\x11\n\rSTATE_REFUSED\x10\x06\"p\n\x0c\x45nrolRequest\x12\x13\n\x0b\x63laim_token\x18\x01 \x01(\t\x12\x1b\n\x13\x63\x65rtificate_request\x18\x02 \x01(\x0c\x12\x17\n\x0fnats_public_key\x18\x03 \x01(\t\x12\x15\n\ragent_version\x18\x04 \x01(\t\"D\n\x0cRenewRequest\x12\x1b\n\x13\x63\x65rtificate_request\x18\x01 \x01(\x0c\x12\x17\n\x0fnats_public_key\x18\x02 \x01(\t\"\xef\x02\n\x0b\x43redentials\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04slot\x18\x02 \x01(\x07\x12\x17\n\x0fpartition_token\x18\x03 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x04 \x01(\x0c\x12\x17\n\x0f\x63\x61_certificates\x18\x05 \x01(\x0c\x12\x10\n\x08nats_jwt\x18\x06 \x01(\t\x12\x11\n\tnats_urls\x18\x07 \x03(\t\x12\x14\n\x0csite_service\x18\x08 \x01(\t\x12\x14\n\x0c\x63ommand_keys\x18\t \x03(\x0c\x12\x11\n\tfirst_seq\x18\n \x01(\x07\x12\x12\n\nexpires_ms\x18\x0b \x01(\x06\x12\x11\n\tissued_ms\x18\x0c \x01(\x06\x12\x1e\n\x16\x63\x65rtificate_expires_ms\x18\r \x01(\x06\x12\x17\n\x0f\x63\x65rtificate_due\x18\x0e \x01(\x08\x12\x39\n\x15\x63ommand_key_rotations\x18\x0f \x03(\x0b\x32\x1a.vpp.v1.CommandKeyRotation\"T\n\x12\x43ommandKeyRotation\x12\x12\n\npublic_key\x18\x01 \x01(\x0c\x12\x17\n\x0fprevious_key_id\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"\xf5\x01\n\x0fSiteDescription\x12\x1f\n\x07\x64\x65vices\x18\x01 \x03(\x0b\x32\x0e.vpp.v1.Device\x12\x15\n\ragent_version\x18\x02 \x01(\t\x12\x15\n\rrated_power_w\x18\x03 \x01(\x01\x12\x14\n\x0cmax_charge_w\x18\x04 \x01(\x01\x12\x17\n\x0fmax_discharge_w\x18\x05 \x01(\x01\x12\x1b\n\x13storage_capacity_wh\x18\x06 \x01(\x01\x12\x0f\n\x07soc_min\x18\x07 \x01(\x01\x12\x0f\n\x07soc_max\x18\x08 \x01(\x01\x12%\n\x07updates\x18\t \x03(\x0b\x32\x14.vpp.v1.UpdateStatus\"c\n\x06\x44\x65vice\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cmanufacturer\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0e\n\x06serial\x18\x04 \x01(\t\x12\x16\n\x0esunspec_models\x18\x05 \x03(\r\"\xb5\x01\n\x11SiteConfiguration\x12\x1d\n\x15telemetry_interval_ms\x18\x01 \x01(\r\x12\x0e\n\x06groups\x18\x02 \x03(\t\x12\'\n\x07updates\x18\x04 \x03(\x0b\x32\x16.vpp.v1.SignedManifest\x12\x1b\n\x13\x63oordinator_time_ms\x18\x03 \x01(\x06\x12+\n\x06remote\x18\x05 \x01(\x0b\x32\x1b.vpp.v1.RemoteConfiguration\"5\n\x13RemoteConfiguration\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x0c\n\x04toml\x18\x02 \x01(\t2?\n\tEnrolment\x12\x32\n\x05\x45nrol\x12\x14.vpp.v1.EnrolRequest\x1a\x13.vpp.v1.Credentials2\xc0\x01\n\x0bSiteService\x12?\n\tConfigure\x12\x17.vpp.v1.SiteDescription\x1a\x19.vpp.v1.SiteConfiguration\x12\x32\n\x05Renew\x12\x14.vpp.v1.RenewRequest\x1a\x13.vpp.v1.Credentials\x12<\n\x08\x44ownload\x12\x17.vpp.v1.DownloadRequest\x1a\x15.vpp.v1.DownloadChunk0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,28 +37,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DOWNLOADCHUNK']._serialized_end=116
   _globals['_SIGNEDMANIFEST']._serialized_start=118
   _globals['_SIGNEDMANIFEST']._serialized_end=187
-  _globals['_UPDATESTATUS']._serialized_start=190
-  _globals['_UPDATESTATUS']._serialized_end=460
-  _globals['_UPDATESTATUS_STATE']._serialized_start=311
-  _globals['_UPDATESTATUS_STATE']._serialized_end=460
-  _globals['_ENROLREQUEST']._serialized_start=462
-  _globals['_ENROLREQUEST']._serialized_end=574
-  _globals['_RENEWREQUEST']._serialized_start=576
-  _globals['_RENEWREQUEST']._serialized_end=644
-  _globals['_CREDENTIALS']._serialized_start=647
-  _globals['_CREDENTIALS']._serialized_end=1014
-  _globals['_COMMANDKEYROTATION']._serialized_start=1016
-  _globals['_COMMANDKEYROTATION']._serialized_end=1100
-  _globals['_SITEDESCRIPTION']._serialized_start=1103
-  _globals['_SITEDESCRIPTION']._serialized_end=1348
-  _globals['_DEVICE']._serialized_start=1350
-  _globals['_DEVICE']._serialized_end=1449
-  _globals['_SITECONFIGURATION']._serialized_start=1452
-  _globals['_SITECONFIGURATION']._serialized_end=1633
-  _globals['_REMOTECONFIGURATION']._serialized_start=1635
-  _globals['_REMOTECONFIGURATION']._serialized_end=1688
-  _globals['_ENROLMENT']._serialized_start=1690
-  _globals['_ENROLMENT']._serialized_end=1753
-  _globals['_SITESERVICE']._serialized_start=1756
-  _globals['_SITESERVICE']._serialized_end=1948
+  _globals['_CONFIGURENOW']._serialized_start=189
+  _globals['_CONFIGURENOW']._serialized_end=256
+  _globals['_SIGNEDCONFIGURENOW']._serialized_start=258
+  _globals['_SIGNEDCONFIGURENOW']._serialized_end=329
+  _globals['_UPDATESTATUS']._serialized_start=332
+  _globals['_UPDATESTATUS']._serialized_end=602
+  _globals['_UPDATESTATUS_STATE']._serialized_start=453
+  _globals['_UPDATESTATUS_STATE']._serialized_end=602
+  _globals['_ENROLREQUEST']._serialized_start=604
+  _globals['_ENROLREQUEST']._serialized_end=716
+  _globals['_RENEWREQUEST']._serialized_start=718
+  _globals['_RENEWREQUEST']._serialized_end=786
+  _globals['_CREDENTIALS']._serialized_start=789
+  _globals['_CREDENTIALS']._serialized_end=1156
+  _globals['_COMMANDKEYROTATION']._serialized_start=1158
+  _globals['_COMMANDKEYROTATION']._serialized_end=1242
+  _globals['_SITEDESCRIPTION']._serialized_start=1245
+  _globals['_SITEDESCRIPTION']._serialized_end=1490
+  _globals['_DEVICE']._serialized_start=1492
+  _globals['_DEVICE']._serialized_end=1591
+  _globals['_SITECONFIGURATION']._serialized_start=1594
+  _globals['_SITECONFIGURATION']._serialized_end=1775
+  _globals['_REMOTECONFIGURATION']._serialized_start=1777
+  _globals['_REMOTECONFIGURATION']._serialized_end=1830
+  _globals['_ENROLMENT']._serialized_start=1832
+  _globals['_ENROLMENT']._serialized_end=1895
+  _globals['_SITESERVICE']._serialized_start=1898
+  _globals['_SITESERVICE']._serialized_end=2090
 # @@protoc_insertion_point(module_scope)

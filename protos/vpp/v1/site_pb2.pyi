@@ -31,6 +31,26 @@ class SignedManifest(_message.Message):
     key_id: bytes
     def __init__(self, manifest: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., key_id: _Optional[bytes] = ...) -> None: ...
 
+class ConfigureNow(_message.Message):
+    __slots__ = ("site", "issued_ms", "expires_ms")
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_MS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_MS_FIELD_NUMBER: _ClassVar[int]
+    site: str
+    issued_ms: int
+    expires_ms: int
+    def __init__(self, site: _Optional[str] = ..., issued_ms: _Optional[int] = ..., expires_ms: _Optional[int] = ...) -> None: ...
+
+class SignedConfigureNow(_message.Message):
+    __slots__ = ("notice", "signature", "key_id")
+    NOTICE_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    notice: bytes
+    signature: bytes
+    key_id: bytes
+    def __init__(self, notice: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., key_id: _Optional[bytes] = ...) -> None: ...
+
 class UpdateStatus(_message.Message):
     __slots__ = ("kind", "name", "version", "state", "reason")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
