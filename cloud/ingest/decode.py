@@ -114,6 +114,10 @@ def decode(messages: Sequence[bytes], now_ms: int) -> tuple[Frames, list[Bad]]:
 
     now_ms: UTC; what claims to be from much later is refused.
     """
+    if (size := _size_of_all(messages)) in _RECORDS:  # most often a frame each
+        alike, wrong, others = _fast(messages, range(len(messages)), size, now_ms)
+        if not others:
+            return alike, wrong
     bad: list[Bad] = []
     messages = _unpacked(messages, bad)
     groups: dict[int, list[int]] = {size: [] for size in _RECORDS}
@@ -142,6 +146,12 @@ def decode(messages: Sequence[bytes], now_ms: int) -> tuple[Frames, list[Bad]]:
     return frames, bad
 
 
+def _size_of_all(messages: Sequence[bytes]) -> int:
+    """Bytes of each message, 0 where they differ."""
+    sizes = set(map(len, messages))
+    return sizes.pop() if len(sizes) == 1 else 0
+
+
 def _unpacked(messages: Sequence[bytes], bad: list[Bad]) -> Sequence[bytes]:
     """The messages as batches; one that cannot be unpacked becomes an empty batch, and an entry of `bad`."""
     packed = [index for index, message in enumerate(messages) if message[:4] == ZSTD_MAGIC]
@@ -163,11 +173,14 @@ def _unpacked(messages: Sequence[bytes], bad: list[Bad]) -> Sequence[bytes]:
     return messages
 
 
-def _fast(messages: Sequence[bytes], indices: list[int], size: int, now_ms: int) -> tuple[Frames, list[Bad], list[int]]:
+def _fast(
+    messages: Sequence[bytes], indices: Sequence[int], size: int, now_ms: int
+) -> tuple[Frames, list[Bad], list[int]]:
     """Frames of messages made of entries of one size; and the messages in which an entry is not canonical."""
     dtype, block = _RECORDS[size], _BLOCKS[size]
-    rows = np.frombuffer(b"".join([messages[index] for index in indices]), dtype)
-    message = np.repeat(np.array(indices), [len(messages[index]) // size for index in indices])
+    chosen = messages if len(indices) == len(messages) else [messages[index] for index in indices]
+    rows = np.frombuffer(b"".join(chosen), dtype)
+    message = np.arange(len(rows)) if len(rows) == len(indices) == len(messages) else _spread(indices, chosen, size)
     canonical = (
         (rows["entry_tag"] == 0x0A)
         & (rows["entry_length"] == _length_bytes(size - 3)).all(axis=1)
@@ -188,6 +201,11 @@ def _fast(messages: Sequence[bytes], indices: list[int], size: int, now_ms: int)
     interval_ms = _INTERVALS[rows["layout"]]
     frames, bad = _checked(message, rows["site"], rows["seq"], rows["t0_ms"], interval_ms, blocks, now_ms)
     return frames, bad, others
+
+
+def _spread(indices: Sequence[int], messages: Sequence[bytes], size: int) -> Array:
+    """int64 by entry of the messages: the index of the one it is in."""
+    return np.repeat(np.array(indices, dtype=np.int64), np.array(list(map(len, messages))) // size)
 
 
 def _parse(message: bytes, index: int, now_ms: int) -> tuple[list[Frames], list[Bad]]:

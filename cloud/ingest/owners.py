@@ -5,12 +5,14 @@ from typing import Final
 
 import numpy as np
 
+from cloud.ingest.reader import name_of
 from cloud.model.telemetry import Array
 from cloud.store.ledger import Ledger
 from protos import subjects
 
 NOBODY: Final = -1
-_NO_PARTITION: Final = 255
+_PARTITION_BITS: Final = 8
+_NO_PARTITION: Final = (1 << _PARTITION_BITS) - 1
 _STRANGERS_MS: Final = 1000  # how long an unknown name stays unknown without another look
 _REFRESH_MS: Final = 5000  # likewise the registry as a whole
 _CHUNK: Final = 65_536
@@ -25,9 +27,9 @@ class Owners:
         self._partition = np.empty(0, dtype=np.uint8)  # by slot; _NO_PARTITION: no such site
         self._behind = np.empty(0, dtype=np.int32)  # by slot: of the concentrator that may speak for it, or NOBODY
         self._slots: dict[str, int] = {}  # by name, of those that speak for themselves
-        self._known: dict[str, tuple[int, int]] = {}  # by subject: the speaker's slot and the partition it named
+        self._known: dict[bytes, int] = {}  # by subject: the speaker's slot and the partition it named, see _coded
         self._refreshed_ms = 0
-        self._strangers: dict[str, int] = {}  # by subject: when it was found to be one
+        self._strangers: dict[bytes, int] = {}  # by subject: when it was found to be one
 
     def refresh(self) -> None:
         """Takes in what was added to the registry. Raises LedgerError."""
@@ -42,14 +44,19 @@ class Owners:
         self._behind[:] = NOBODY
         self._behind[behind[:, 0]] = behind[:, 1]
 
-    def speakers(self, of: Sequence[str], now_ms: int) -> tuple[Array, Array]:
+    def speakers(self, of: Sequence[bytes], now_ms: int) -> tuple[Array, Array]:
         """int64 by subject: the slot of the one whose subject it is, NOBODY for a stranger; and the partition it names.
 
         Raises LedgerError.
         """
-        found = [self._known.get(subject) or self._look_up(subject, now_ms) for subject in of]
-        table = np.array(found, dtype=np.int64).reshape(-1, 2)
-        return table[:, 0], table[:, 1]
+        found = list(map(self._known.get, of))
+        if None in found:
+            found = [
+                self._look_up(subject, now_ms) if code is None else code
+                for subject, code in zip(of, found, strict=True)
+            ]
+        codes = np.array(found, dtype=np.int64)
+        return codes >> _PARTITION_BITS, codes & _NO_PARTITION
 
     def may_speak(self, slot: Array, speaker: Array, now_ms: int) -> Array:
         """Which frames' slots belong to their speakers, or to a site that is behind it. Raises LedgerError."""
@@ -71,12 +78,12 @@ class Owners:
         same: Array = self._partition[slot] == partition
         return same
 
-    def _look_up(self, subject: str, now_ms: int) -> tuple[int, int]:
-        """The speaker of a subject that was not met before."""
-        *_, partition, name = subject.rsplit(".", 2)
+    def _look_up(self, subject: bytes, now_ms: int) -> int:
+        """The speaker of a subject that was not met before, and the partition, as one number."""
+        *_, partition, name = name_of(subject).rsplit(".", 2)
         number = int(partition) if partition.isdecimal() and len(partition) <= 2 else _NO_PARTITION
         if now_ms - self._strangers.get(subject, -_STRANGERS_MS) < _STRANGERS_MS:
-            return NOBODY, number
+            return _coded(NOBODY, number)
         slot = self._slots.get(name)
         if slot is None:  # added since, or speaks although it is behind a concentrator
             site = self._ledger.site(name)
@@ -84,14 +91,18 @@ class Owners:
                 if len(self._strangers) >= _CHUNK:
                     self._strangers.clear()
                 self._strangers[subject] = now_ms
-                return NOBODY, number
+                return _coded(NOBODY, number)
             slot = site.slot
             if slot >= len(self._partition):
                 self.refresh()
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
-        self._known[subject] = slot, number
-        return slot, number
+        self._known[subject] = code = _coded(slot, number)
+        return code
+
+
+def _coded(slot: int, partition: int) -> int:
+    return slot << _PARTITION_BITS | partition
 
 
 def partitions(sites: list[str]) -> Array:

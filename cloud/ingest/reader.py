@@ -36,7 +36,6 @@ INACTIVE_S: Final = 30.0
 LINK_CHECK_S: Final = 0.2
 RETRY_S: Final = (0.1, 0.5, 1.0, 2.0)
 _NO_LIMIT: Final = 0
-_MOST_NAMES: Final = 200_000  # of subjects, kept decoded
 # How a pull with a limit of bytes ends; other ends of status 409 are the consumer's.
 _PULL_ENDS: Final = {("409", "batch completed"), ("409", "message size exceeds maxbytes")}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -58,11 +57,19 @@ class Arrival:
     anew: bool  # the stream counts from the beginning again: it was made anew, or set back to an earlier state
     expired: int  # messages between the last ones and these that the stream let go before they were read
     sequences: Sequence[int]  # in the stream
-    subjects: Sequence[str]
+    subjects: Sequence[bytes]
     data: Sequence[bytes]
 
     def __len__(self) -> int:
         return len(self.data)
+
+    def names(self) -> list[str]:
+        """The subjects, to be read by people."""
+        return [name_of(subject) for subject in self.subjects]
+
+
+def name_of(subject: bytes) -> str:
+    return subject.decode(errors="replace")
 
 
 class StreamReader:
@@ -164,19 +171,19 @@ class StreamReader:
 
     async def _pulled(
         self, consumer: str, inbox: "_Inbox"
-    ) -> AsyncGenerator[tuple[Sequence[int], list[str], list[bytes]], None]:
+    ) -> AsyncGenerator[tuple[Sequence[int], list[bytes], list[bytes]], None]:
         """Messages in the order of the consumer's own count, which has no gaps. Raises _Broken where it has."""
         ask = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{consumer}"
         request = json.dumps({"batch": PULL_MESSAGES, "max_bytes": PULL_BYTES, "expires": round(PULL_S * 1e9)}).encode()
         delivered = 0  # by the consumer's count
         room = 0  # messages that the open pulls may still bring
-        names: dict[bytes, str] = {}
         while True:
             while room <= PULL_MESSAGES * (PULLS - 1):
                 await self._connection.publish(ask, request, reply=inbox.subject)
                 room += PULL_MESSAGES
             await self._received(inbox)
-            await asyncio.sleep(GATHER_S)  # many at once cost little more than one
+            if len(inbox.data) < PULL_MESSAGES:
+                await asyncio.sleep(GATHER_S)  # many at once cost little more than one
             subjects, replies, data, ends = inbox.take()
             for end in ends:
                 room -= _left_of_pull(end)
@@ -185,9 +192,7 @@ class StreamReader:
             sequences = _sequences(replies, consumer, delivered)
             delivered += len(data)
             room -= len(data)
-            if len(names) > _MOST_NAMES:
-                names.clear()
-            yield sequences, [names.get(name) or names.setdefault(name, name.decode()) for name in subjects], data
+            yield sequences, subjects, data
 
     async def _received(self, inbox: "_Inbox") -> None:
         """Returns when something came. Raises _Broken when nothing can come any more, TimeoutError when nothing does.

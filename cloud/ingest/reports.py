@@ -88,7 +88,7 @@ class ReportWorker:
                 self._tell("stream.anew", "was made anew or set back: reports it still held are lost", arrival)
             if arrival.expired:
                 self._tell("stream.expired", f"let go {arrival.expired} reports before they were read", arrival)
-            for sequence, subject, data in zip(arrival.sequences, arrival.subjects, arrival.data, strict=True):
+            for sequence, subject, data in zip(arrival.sequences, arrival.names(), arrival.data, strict=True):
                 try:
                     self._keep_one(subject, data)
                 except _Bad as bad:

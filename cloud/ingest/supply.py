@@ -36,10 +36,11 @@ class SupplyWorker:
             async for arrival in arrivals:
                 if not len(arrival):
                     continue
-                self._learn(set(arrival.subjects))
+                names = arrival.names()
+                self._learn(set(names))
                 known = [
                     (self._slots[subject], data)
-                    for subject, data in zip(arrival.subjects, arrival.data, strict=True)
+                    for subject, data in zip(names, arrival.data, strict=True)
                     if subject in self._slots
                 ]
                 self.refused += len(arrival) - len(known)

@@ -14,7 +14,7 @@ from nats.aio.client import Client
 from cloud.fleet.state import FleetState
 from cloud.ingest.decode import Bad, Cause, decode
 from cloud.ingest.owners import NOBODY, Owners
-from cloud.ingest.reader import Arrival, StreamReader
+from cloud.ingest.reader import Arrival, StreamReader, name_of
 from cloud.ingest.sequences import Sequences
 from cloud.model.records import EventRecord, Severity
 from cloud.model.telemetry import Array, Frames
@@ -194,7 +194,7 @@ class IngestWorker:
         current = self._pending[-1]
         refused: list[Rejected] = []
         for (index, cause), number in sorted(times.items()):
-            subject, sequence, data = arrival.subjects[index], arrival.sequences[index], arrival.data[index]
+            subject, sequence, data = name_of(arrival.subjects[index]), arrival.sequences[index], arrival.data[index]
             refused.append(
                 Rejected(
                     at_ms=now_ms,

@@ -5,7 +5,6 @@ is broker and ingest together, the generator stands beside it. A run counts only
 """
 
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -19,15 +18,12 @@ import pyarrow as pa
 import uvloop
 from matplotlib.figure import Figure
 
-from cloud.fleet.state import FleetState
 from cloud.ingest.decode import decode
-from cloud.ingest.sequences import Sequences
 from cloud.model.telemetry import POINTS, SCALES, Array
 from cloud.store.history import History
-from cloud.store.place import Place
-from cloud.store.raw import RAW, tables_of
 from cloud.store.rollups import QUARTER_MS, QUARTERS, SCHEMA
 from cloud.store.segments import DAY_MS, Position, Segments
+from hil.bench.ingest_steps import Steps, batched_steps, single_steps
 from hil.data import recordings
 from hil.load.driver import Mode, Phase
 from hil.load.fleet import FRAME_MS, SimulatedFleet
@@ -40,7 +36,7 @@ _GROUP_SITES: Final = 100_000
 _OTHER_SITES: Final = 20_000  # in the six other days
 _QUERIES: Final = 5
 _ROLLED_SITES: Final = 50
-_STEP_FRAMES: Final = 100_000
+_SINGLE_RATE: Final = 1.15 * RATE  # offered, so that the seconds until the last is stored do not decide
 
 Say = Callable[[str], None]
 
@@ -76,12 +72,17 @@ def bench_ingest(*, sites: int, seconds: float, folder: Path | None, say: Say) -
         "cpu_us_per_frame_two_workers": round(_us(two), 2),
     }
     single = replace(
-        short, phases=(Phase("steady", seconds / 2, RATE),), mode=Mode(batch=1), sync_interval="1s", sites=50_000
+        short,
+        phases=(Phase("steady", seconds * 0.6, _SINGLE_RATE),),
+        mode=Mode(batch=1, prepared=True),
+        sync_interval="1s",
+        sites=50_000,
     )
     alone = _trial("one message a frame, synced each second", single, folder, say)
     figures |= {
         "frames_per_s_durable_single": round(alone.stored_per_s),
         "cores_total_single": round(_cores(alone), 3),
+        "cores_single": {name: round(cores, 3) for name, cores in alone.cores.items()},
         "cpu_us_per_frame_single": round(_us(alone), 2),
         "state_lag_ms_p99_single": round(alone.lag_ms[1], 1),
     }
@@ -97,12 +98,13 @@ def bench_ingest(*, sites: int, seconds: float, folder: Path | None, say: Say) -
     figures["cores_by_sites"] = {str(number): round(cores, 4) for number, (_, cores) in sorted(cost.items())}
     figures["plot"] = str(_plot(cost, folder / "cost-by-sites.svg"))
     say("where the time goes")
-    figures["us_per_frame"] = where_the_time_goes()
+    figures["us_per_frame"] = steps = batched_steps()
+    figures["us_per_frame_single"] = single_steps()
     say("sums by the quarter hour")
     figures["rollup_bytes_per_row"] = round(rollup_bytes_per_row(folder / "rollups"), 2)
     say("questions to the history")
     figures |= history_queries(folder / "queries")
-    figures["next_limit"] = _next_limit(figures["us_per_frame"])
+    figures["next_limit"] = _next_limit(steps)
     figures["load_after"] = round(os.getloadavg()[0], 2)
     return figures
 
@@ -124,39 +126,7 @@ def _us(outcome: Outcome) -> float:
     return sum(us for name, us in outcome.cpu_us_per_frame.items() if name != "generator")
 
 
-def where_the_time_goes() -> dict[str, float]:
-    """CPU microseconds a frame of each step of ingest, alone in this process, of messages of 500 frames."""
-    now_ms = time.time_ns() // 1_000_000
-    simulated = SimulatedFleet(_STEP_FRAMES, noon_ms=now_ms)
-    slots = np.random.default_rng(3).permutation(_STEP_FRAMES)
-    t0_ms = (now_ms - 60_000) // FRAME_MS * FRAME_MS
-    begin = time.process_time()
-    messages = [simulated.records(slots[a : a + 500], 1, t0_ms).tobytes() for a in range(0, _STEP_FRAMES, 500)]
-    steps = {"generator: make frames": time.process_time() - begin}
-
-    def step(name: str, work: Callable[[], Any]) -> Any:
-        """The best of three: the first one pays for memory that a worker has long had."""
-        steps[name] = float("inf")
-        for _ in range(3):
-            begin = time.process_time()
-            result = work()
-            steps[name] = min(steps[name], time.process_time() - begin)
-        return result
-
-    frames, _ = step("decode and check", lambda: decode(messages, now_ms))
-    step("drop duplicates, count gaps", lambda: Sequences().admit(frames.slot, frames.seq))
-    fleet = FleetState()
-    fleet.reserve(_STEP_FRAMES)
-    step("fleet columns and sums", lambda: fleet.update(frames, now_ms))
-    step("sort and build columns", lambda: [len(table) for table in tables_of([frames])])
-    built = list(tables_of([frames]))
-    with tempfile.TemporaryDirectory() as folder:
-        segments = Segments(Place.at(folder), RAW)
-        step("encode, compress, write", lambda: segments.write(0, Position(0, 1, 1), 1, built))
-    return {name: round(value / _STEP_FRAMES * 1e6, 3) for name, value in steps.items()}
-
-
-def _next_limit(steps: dict[str, float]) -> str:
+def _next_limit(steps: Steps) -> str:
     ours = {name: us for name, us in steps.items() if not name.startswith("generator")}
     largest = max(ours, key=lambda name: ours[name])
     return f"{largest}: {ours[largest]:.2f} of {sum(ours.values()):.2f} us a frame in one worker; then a second stream"

@@ -89,7 +89,7 @@ def _report(data: bytes) -> None:
     token = subjects.partition_token(SITE)
     subject = subjects.event(token) if kind == 0 else subjects.acknowledgement(token)
     honest = report_pb2.Event(site=SITE, event_id="next", at_ms=NOW_MS, code="c", text="t").SerializeToString()
-    arrival = Arrival(1, False, 0, (1, 2), (subject, subjects.event(token)), (body, honest))
+    arrival = Arrival(1, False, 0, (1, 2), (subject.encode(), subjects.event(token).encode()), (body, honest))
     worker = ReportWorker(Client(), ledger=_LEDGER, utc_ms=lambda: NOW_MS)
     with contextlib.suppress(_Undone), _LEDGER.transaction():
         worker.keep(arrival)

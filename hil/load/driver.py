@@ -1,10 +1,12 @@
 """Concentrators that send for their sites: ramp-up, steady state, burst, outages and storms of reconnection."""
 
 import asyncio
+import math
 import random
 import time
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -34,6 +36,7 @@ class Mode:
     batch: int = 500  # frames in a message; 1: a message a frame, each on its site's own subject
     compressed: bool = False
     window: int = 8  # messages under way on a connection
+    prepared: bool = False  # frames are made before the first is sent, as far as the rate tells how many that are
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,19 @@ class Phase:
     name: str
     seconds: float
     frames_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A frame of each site of a concentrator, ready to be sent."""
+
+    number: int  # from 0
+    data: memoryview  # of frames, or of whole PUB operations of one frame each
+    stride: int  # bytes of each
+    grid_counts: Array  # by site
+
+    def of(self, chunk: slice) -> memoryview:
+        return self.data[chunk.start * self.stride : chunk.stop * self.stride]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,6 +71,7 @@ class Concentrator:
     link: Link
     heads: Array | None = None  # by site: how a PUB of one frame on its own subject begins
     round: int = 0  # of all its sites' frames
+    ready: deque[Round] = field(default_factory=deque)  # the one that is being sent, and those after it
     room: asyncio.Event
 
     @property
@@ -120,6 +137,13 @@ class LoadDriver:
             for concentrator in self._concentrators:
                 opening.create_task(one(concentrator))
 
+    def prepare(self, phases: Sequence[Phase]) -> None:
+        """Makes the frames of the phases whose rate tells how many they are."""
+        frames = sum(phase.seconds * phase.frames_per_s for phase in phases if math.isfinite(phase.frames_per_s))
+        for number in range(math.ceil(frames / len(self.frames)) + len(phases)):
+            for one in self._concentrators:
+                one.ready.append(self._made(one, number))
+
     async def run_rounds(self, rounds: int) -> None:
         """A frame of every site, as soon as it will go, and so on. Raises LoadError."""
         async with asyncio.TaskGroup() as sending:
@@ -131,11 +155,12 @@ class LoadDriver:
             for chunk in self._chunks(concentrator):
                 await self._room(concentrator)
                 self._publish(concentrator, chunk)
-            concentrator.round += 1
+            self._finish_round(concentrator)
 
     def _chunks(self, concentrator: Concentrator) -> list[slice]:
         size = self._mode.batch if self._mode.batch > 1 else _SINGLE_CHUNK
-        return [slice(first, first + size) for first in range(0, len(concentrator.sites), size)]
+        number = len(concentrator.sites)
+        return [slice(first, min(first + size, number)) for first in range(0, number, size)]
 
     async def run(self, phases: Sequence[Phase], *, outages_per_s: float = 0.0, outage_s: float = 2.0) -> None:
         """Sends through the phases. Raises LoadError when the broker refuses."""
@@ -197,7 +222,7 @@ class LoadDriver:
                 sent += 1
                 if not sent % 8:
                     await asyncio.sleep(0)
-            concentrator.round += 1
+            self._finish_round(concentrator)
 
     async def _room(self, one: Concentrator) -> None:
         single = max(1, _SINGLE_UNDER_WAY // len(self._concentrators) - _SINGLE_CHUNK + 1)
@@ -208,25 +233,34 @@ class LoadDriver:
             if one.link.under_way >= window or not one.link.connected:
                 await one.room.wait()
 
-    def _publish(self, one: Concentrator, chunk: slice) -> None:
-        sites = one.sites[chunk]
-        t0_ms = self._first_t0_ms + one.round * FRAME_MS
-        rows = self._fleet.records(sites, one.round + 1, t0_ms)
-        self.frames[sites] += 1
-        self.grid_counts[sites] += grid_counts(rows)
-        now_ns = time.time_ns()
-        for slot in sites[sites % PROBE_EVERY == 0].tolist():
-            self.probes[slot, one.round + 1] = now_ns
+    def _made(self, one: Concentrator, number: int) -> Round:
+        rows = self._fleet.records(one.sites, number + 1, self._first_t0_ms + number * FRAME_MS)
+        counts = grid_counts(rows)
         if self._mode.batch == 1:
             if one.heads is None:
                 one.heads = _heads(one)
-            one.link.publish_many(_operations(one.heads[chunk], rows), len(sites))
+            rows = _operations(one.heads, rows)
+        return Round(number, memoryview(rows.tobytes()), rows.itemsize, counts)
+
+    def _publish(self, one: Concentrator, chunk: slice) -> None:
+        if not one.ready:
+            one.ready.append(self._made(one, one.round))
+        data, sites = one.ready[0].of(chunk), one.sites[chunk]
+        if len(probes := sites[sites % PROBE_EVERY == 0]):
+            now_ns = time.time_ns()
+            self.probes.update(((slot, one.round + 1), now_ns) for slot in probes.tolist())
+        if self._mode.batch == 1:
+            one.link.publish_many(data, len(sites))
             return
-        payload = rows.tobytes()
-        if self._mode.compressed:
-            payload = zstandard.ZstdCompressor(level=1).compress(payload)
-        message_id = f"{one.name}-{one.round}-{int(sites[0])}"
-        one.link.publish(one.subject, message_id, payload, len(sites))
+        payload = zstandard.ZstdCompressor(level=1).compress(data) if self._mode.compressed else data
+        one.link.publish(one.subject, f"{one.name}-{one.round}-{int(sites[0])}", payload, len(sites))
+
+    def _finish_round(self, one: Concentrator) -> None:
+        """Every site's frame was given to the socket: notes what has to arrive."""
+        sent = one.ready.popleft()
+        self.frames[one.sites] += 1
+        self.grid_counts[one.sites] += sent.grid_counts
+        one.round += 1
 
     async def _cut(self, per_s: float, outage_s: float, end_s: float) -> None:
         """Connections break at random, for a while; what their sites measured meanwhile is sent when they are back."""
@@ -264,8 +298,8 @@ def _heads(one: Concentrator) -> Array:
     return np.array([f"PUB vpp.tel.{one.partition}.{name} {reply} {size}\r\n" for name in names], dtype="S")
 
 
-def _operations(heads: Array, rows: Array) -> bytes:
+def _operations(heads: Array, rows: Array) -> Array:
     """PUB operations of one frame each, on their sites' own subjects."""
     operations = np.empty(len(rows), dtype=[("head", heads.dtype), ("entry", RECORD), ("end", "S2")])
     operations["head"], operations["entry"], operations["end"] = heads, rows, b"\r\n"
-    return operations.tobytes()
+    return operations

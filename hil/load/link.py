@@ -24,7 +24,7 @@ class LoadError(Exception):
 class Sending:
     """Messages under way."""
 
-    data: bytes  # their PUB operations
+    data: bytes | memoryview  # their PUB operations
     messages: int  # that are not acknowledged
     frames_each: int
 
@@ -73,13 +73,13 @@ class Link(asyncio.Protocol):
             self._transport.abort()
             self._transport = None
 
-    def publish(self, subject: str, message_id: str, payload: bytes, frames: int) -> None:
+    def publish(self, subject: str, message_id: str, payload: bytes | memoryview, frames: int) -> None:
         headers = f"NATS/1.0\r\nNats-Msg-Id: {message_id}\r\n\r\n"
         total = len(headers) + len(payload)
         head = f"HPUB {subject} {self._inbox} {len(headers)} {total}\r\n{headers}".encode()
         self._send(Sending(b"".join((head, payload, b"\r\n")), 1, frames), len(payload))
 
-    def publish_many(self, operations: bytes, messages: int) -> None:
+    def publish_many(self, operations: memoryview, messages: int) -> None:
         """Whole PUB operations of one frame each, with `reply` as their reply subject."""
         self._send(Sending(operations, messages, 1), len(operations))
 

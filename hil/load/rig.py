@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +33,18 @@ class Cost:
 
     cpu_s: float
     rss_mb: float
+
+
+def insert_sites(ledger: Path, sites: Iterable[tuple[str, int, str | None]]) -> None:
+    """Name, slot and concentrator of each into a ledger, made if it is missing. Past the audit: they are no homes."""
+    Ledger(ledger).close()
+    now_ms = time.time_ns() // 1_000_000
+    with sqlite3.connect(ledger) as connection:
+        connection.executemany(
+            "INSERT INTO sites (site, slot, groups, created_ms, concentrator) VALUES (?, ?, '[]', ?, ?)",
+            ((site, slot, now_ms, concentrator) for site, slot, concentrator in sites),
+        )
+    connection.close()
 
 
 class LoadRig:
@@ -91,22 +103,17 @@ class LoadRig:
             await connection.close()
 
     def register(self, sites: int, concentrators: Sequence[Concentrator], *, behind: bool = True) -> None:
-        """Sites of the load in the ledger, behind their concentrators or not. Past the audit: these are no homes."""
-        path = self.folder / LEDGER_FILE
-        Ledger(path).close()
-        now_ms = time.time_ns() // 1_000_000
+        """Sites of the load in the ledger, behind their concentrators or not."""
         of_site: dict[int, str] = {}
         for one in concentrators:
             of_site.update(dict.fromkeys(one.sites.tolist(), one.name) if behind else {})
-        insert = "INSERT INTO sites (site, slot, groups, created_ms, concentrator) VALUES (?, ?, '[]', ?, ?)"
-        with sqlite3.connect(path) as connection:
-            connection.executemany(
-                insert, ((one.name, sites + number, now_ms, None) for number, one in enumerate(concentrators))
-            )
-            connection.executemany(
-                insert, ((site_name(slot), slot, now_ms, of_site.get(slot)) for slot in range(sites))
-            )
-        connection.close()
+        insert_sites(
+            self.folder / LEDGER_FILE,
+            (
+                *((one.name, sites + number, None) for number, one in enumerate(concentrators)),
+                *((site_name(slot), slot, of_site.get(slot)) for slot in range(sites)),
+            ),
+        )
 
     async def start_workers(self) -> None:
         for part in range(self._streams):

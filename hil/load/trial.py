@@ -59,6 +59,8 @@ async def put(load: Load, folder: Path) -> Outcome:
         fleet = SimulatedFleet(load.sites, noon_ms=time.time_ns() // 1_000_000)
         driver = LoadDriver(fleet, load.sites, load.connections, "127.0.0.1", rig.port, load.mode)
         rig.register(load.sites, driver.concentrators, behind=load.mode.batch > 1)
+        if load.mode.prepared:
+            driver.prepare(load.phases)
         await rig.start_workers()
         await driver.connect()
         await rig.reading()

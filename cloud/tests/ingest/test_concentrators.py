@@ -30,7 +30,7 @@ def ledger(tmp_path: Path) -> Ledger:
 
 def spoken(owners: Owners, subject: str, slot: int, now_ms: int = 1) -> tuple[bool, bool]:
     """Whether the subject's speaker may speak for the slot, and in that partition."""
-    speaker, partition = owners.speakers([subject], now_ms)
+    speaker, partition = owners.speakers([subject.encode()], now_ms)
     allowed = bool(owners.may_speak(np.array([slot]), speaker, now_ms)[0])
     return allowed, allowed and bool(owners.in_partition(np.array([slot]), partition)[0])
 
@@ -47,7 +47,7 @@ def test_a_concentrator_speaks_for_the_sites_behind_it_in_their_partitions_alone
     assert spoken(owners, f"vpp.tel.{subjects.partition('home-2')}.home-1", 2) == (False, False)
     assert spoken(owners, f"vpp.tel.{home}.stranger", 1) == (False, False)
     assert spoken(owners, f"vpp.tel.{home}.home-1", 99) == (False, False)
-    assert owners.speakers(["vpp.tel.1.stranger"], 1)[0].tolist() == [NOBODY]
+    assert owners.speakers([b"vpp.tel.1.stranger"], 1)[0].tolist() == [NOBODY]
 
 
 def test_what_the_registry_learns_later_counts(ledger: Ledger) -> None:
