@@ -91,6 +91,7 @@ class History:
         self._quarters = Segments(place, QUARTERS)
         self._seen = Seen(place, self._raw)
         self._imports = Quarters(place.folder("quarters"))
+        self.database: Final = query.Database()
 
     def tidy(self, part: int) -> None:
         """Removes what an interrupted writer of the part left behind. For the one who writes the part."""
@@ -179,7 +180,7 @@ class History:
 
         def answer() -> Generator[pa.RecordBatch, None, None]:
             found, _ = self._raw.find(t0_ms=t0_ms, t1_ms=t1_ms)
-            with query.connected() as connection:
+            with self.database.connected() as connection:
                 query.view(connection, "samples", [(self._raw, segment) for segment in found], RAW.schema)
                 yield from query.samples(connection, wanted, t0_ms, t1_ms, points)
 
@@ -207,10 +208,15 @@ class History:
 
         def answer() -> Generator[pa.RecordBatch, None, None]:
             sources = self._sources(t0_ms, t1_ms, coarse=resolution_ms % QUARTER_MS == 0)
-            with query.connected() as connection:
-                query.view(connection, "sums", sources.sums, MINUTES.schema)
-                query.view(connection, "samples", sources.samples, RAW.schema)
-                yield from query.buckets(connection, wanted, t0_ms, t1_ms, points, resolution_ms, summed=summed)
+            with self.database.connected() as connection:
+                tables = []
+                if sources.sums or not sources.samples:
+                    query.view(connection, "sums", sources.sums, MINUTES.schema)
+                    tables.append("sums")
+                if sources.samples:
+                    query.view(connection, "samples", sources.samples, RAW.schema)
+                    tables.append("samples")
+                yield from query.buckets(connection, tables, wanted, t0_ms, t1_ms, points, resolution_ms, summed=summed)
 
         return _patient_stream(answer)
 
@@ -263,7 +269,7 @@ class History:
         """By slot: how many frames stand in the files. Counted row by row, nothing is taken from a counter."""
 
         def count() -> dict[int, SlotCount]:
-            with query.connected() as connection:
+            with self.database.connected() as connection:
                 self.view_samples(connection, "samples")
                 rows = connection.execute(
                     "SELECT slot, sum(samples), count(*), min(seq), max(seq) FROM ("

@@ -1,5 +1,6 @@
 """Questions to the history, answered by DuckDB over the files that can matter and no others, and streamed."""
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,31 +30,49 @@ class Sources:
     samples: Sequence[tuple[Segments, Segment]]
 
 
-@contextmanager
-def connected() -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database of no tables. What DuckDB finds wrong with a file is a HistoryError, or FileNotFoundError."""
-    with duckdb.connect(config={"memory_limit": _MEMORY}) as connection:
-        try:
-            yield connection
-        except duckdb.Error as error:
-            if isinstance(error, duckdb.IOException) and (
-                "No files found" in str(error) or "No such file" in str(error)
-            ):
-                raise FileNotFoundError(str(error)) from error
-            raise HistoryError(f"history cannot be read ({error}): restore the file from a backup") from error
+class Database:
+    """DuckDB without tables of its own, made when it is first asked and kept: to make it takes longer than a question.
+
+    Any number of threads may ask; together they take at most _MEMORY.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._opened: duckdb.DuckDBPyConnection | None = None
+
+    @contextmanager
+    def connected(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A session. What DuckDB finds wrong with a file is a HistoryError, or FileNotFoundError."""
+        with self._lock:
+            if self._opened is None:
+                self._opened = duckdb.connect(config={"memory_limit": _MEMORY})
+                self._opened.execute("SET GLOBAL parquet_metadata_cache = true")  # of that memory
+            session = self._opened.cursor()
+        with session:
+            try:
+                yield session
+            except duckdb.Error as error:
+                if isinstance(error, duckdb.IOException) and (
+                    "No files found" in str(error) or "No such file" in str(error)
+                ):
+                    raise FileNotFoundError(str(error)) from error
+                raise HistoryError(f"history cannot be read ({error}): restore the file from a backup") from error
 
 
 def view(
     connection: duckdb.DuckDBPyConnection, name: str, files: Sequence[tuple[Segments, Segment]], schema: pa.Schema
 ) -> None:
-    """Makes the files, which may be none, a table for queries."""
+    """Makes the files, which may be none, a table for queries of this session."""
     if not files:
         connection.register(name, schema.empty_table())
         return
     paths = [segments.place.full(segment.path) for segments, segment in files]
     place = files[0][0].place
     if place.local:  # DuckDB's own reader is three times as fast
-        connection.read_parquet(paths, hive_partitioning=False).create_view(name)
+        listed = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+        connection.execute(
+            f"CREATE TEMP VIEW {name} AS SELECT * FROM read_parquet([{listed}], hive_partitioning=false)"
+        )
     else:
         connection.register(name, ds.dataset(paths, schema=schema, format="parquet", filesystem=place.filesystem))
 
@@ -88,6 +107,7 @@ def samples(
 
 def buckets(
     connection: duckdb.DuckDBPyConnection,
+    tables: Sequence[str],
     slots: Array | None,
     t0_ms: int,
     t1_ms: int,
@@ -96,7 +116,7 @@ def buckets(
     *,
     summed: bool,
 ) -> Iterator[pa.RecordBatch]:
-    """Rows of `sums` and `samples` in buckets that begin from t0_ms up to but not including t1_ms.
+    """Rows of the tables, of `sums` and `samples`, in buckets that begin from t0_ms up to but not including t1_ms.
 
     Of each site: slot, start_ms and for each point its mean, `_min`, `_max`, `_coverage` (share of the bucket it was
     known) and of powers `_energy_wh`. summed: of all together instead, without slot and extremes; powers are then the
@@ -120,33 +140,44 @@ def buckets(
             f"AND {time} >= {t0_ms} AND {time} < {t1_ms} GROUP BY {by}, interval_ms"
         )
 
-    summed_up = part(
-        "sums",
-        "start_ms",
-        {"known": "sum({p}_n)", "total": "sum({p}_sum)", "min": "min({p}_min)", "max": "max({p}_max)"},
-    )
-    measured = part(
-        "samples", "t_ms", {"known": "count({p})", "total": "sum({p}::BIGINT)", "min": "min({p})", "max": "max({p})"}
-    )
+    sources = {
+        "sums": (
+            "start_ms",
+            {"known": "sum({p}_n)", "total": "sum({p}_sum)", "min": "min({p}_min)", "max": "max({p}_max)"},
+        ),
+        "samples": (
+            "t_ms",
+            {"known": "count({p})", "total": "sum({p}::BIGINT)", "min": "min({p})", "max": "max({p})"},
+        ),
+    }
+    parts = " UNION ALL ".join(part(table, *sources[table]) for table in tables)
+    totals = [
+        form.format(p=point)
+        for point in points
+        for form in (
+            "sum({p}_known * interval_ms) AS {p}_known",
+            "sum({p}_total * interval_ms) AS {p}_total",
+            *(f"{name}({{p}}_{name}) AS {{p}}_{name}" for name in extremes),
+        )
+    ]
     shown = ["slot"] if not summed else []
     shown.append(f"bucket * {bucket_ms} AS start_ms")
     for point in points:
-        scale, known = _scale(point), f"sum({point}_known * interval_ms)"
-        total = f"CASE WHEN {known} > 0 THEN sum({point}_total * interval_ms)::DOUBLE END"
+        scale, known = _scale(point), f"{point}_known"
+        total = f"CASE WHEN {known} > 0 THEN {point}_total::DOUBLE END"
         if summed and point in _POWERS:
             shown.append(f"({total}) * {scale} / {bucket_ms} AS {point}")
         else:
             shown.append(f"({total}) * {scale} / {known} AS {point}")
-        if not summed:
-            shown += [f"{name}({point}_{name}) * {scale} AS {point}_{name}" for name in ("min", "max")]
+        shown += [f"{point}_{name} * {scale} AS {point}_{name}" for name in extremes]
         if point in _POWERS:
             shown.append(f"({total}) * {scale} / {HOUR_MS} AS {energy(point)}")
         shown.append(f"coalesce({known}, 0)::DOUBLE / {bucket_ms} AS {point}_coverage")
-    bucket = f"t_ms // {bucket_ms} AS bucket, " if summed else ""
+    bucket = f"t_ms // {bucket_ms} AS bucket" if summed else keys
     yield from _streamed(
         connection,
-        f"SELECT {', '.join(shown)} FROM (SELECT {bucket}* FROM "
-        f"({summed_up} UNION ALL {measured})) GROUP BY {keys} ORDER BY {keys}",
+        f"SELECT {', '.join(shown)} FROM (SELECT {bucket}, {', '.join(totals)} FROM ({parts}) GROUP BY {keys}) "
+        f"ORDER BY {keys}",
     )
 
 

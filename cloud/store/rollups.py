@@ -36,7 +36,7 @@ SCHEMA: Final = pa.schema(
     ]
 )
 _KEYS: Final = ("slot", "start_ms", "interval_ms")
-_ROW_GROUP_ROWS: Final = 61_440
+_ROW_GROUP_ROWS: Final = 24_576  # 256 whole days: of fewer, footers take longer to look through
 _LARGEST: Final = np.iinfo(np.int32).max
 
 
@@ -119,7 +119,11 @@ def _tier(name: str, span_ms: int) -> Tier:
     return Tier(
         name=name,
         schema=SCHEMA,
-        encoding={column: "DELTA_BINARY_PACKED" if column in _KEYS else "BYTE_STREAM_SPLIT" for column in SCHEMA.names},
+        encoding={
+            column: "DELTA_BINARY_PACKED" if column.endswith("_sum") else "BYTE_STREAM_SPLIT"
+            for column in SCHEMA.names
+            if column not in _KEYS and not column.endswith("_n")
+        },
         compression_level=3,
         time="start_ms",
         span_ms=span_ms,

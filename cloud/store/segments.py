@@ -77,7 +77,7 @@ class Tier:
 
     name: str  # its folder
     schema: pa.Schema
-    encoding: Mapping[str, str]
+    encoding: Mapping[str, str]  # columns that are not named repeat themselves: by dictionary
     compression_level: int
     time: str  # column of UTC ms
     span_ms: int  # a segment covers one span at most
@@ -286,7 +286,7 @@ class _Draft:
             tier.schema,
             compression="zstd",
             compression_level=tier.compression_level,
-            use_dictionary=False,
+            use_dictionary=[name for name in tier.schema.names if name not in tier.encoding],
             column_encoding=dict(tier.encoding),
             write_statistics=["slot", tier.time],
             data_page_size=_PAGE_BYTES,

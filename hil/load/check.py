@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from cloud.model.telemetry import SAMPLES, Array
-from cloud.store import query
 from cloud.store.history import History
 
 
@@ -27,7 +26,7 @@ class Comparison:
 def compare(history: History, sent: Array, grid_counts: Array) -> Comparison:
     """sent, grid_counts: int64 by slot: frames, and the sum of their samples of grid_power_w in counts."""
     stored, distinct, total = (np.zeros(len(sent), dtype=np.int64) for _ in range(3))
-    with query.connected() as connection:
+    with history.database.connected() as connection:
         history.view_samples(connection, "samples")
         for slot, samples, frames, counts in connection.execute(
             "SELECT slot, count(*), count(DISTINCT seq), sum(grid_power_w) FROM samples GROUP BY slot"

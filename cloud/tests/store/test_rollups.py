@@ -1,6 +1,8 @@
 """Sums by minute and quarter hour against a plain loop over the samples; late data; object stores; retention."""
 
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -221,3 +223,24 @@ def test_an_upkeep_that_is_stopped_leaves_nothing_and_is_made_up_for(tmp_path: P
     assert_same(history, parts, 900_000)
     assert history.upkeep(0, NOW_MS).joins > 0
     assert_same(history, parts, 900_000)
+
+
+def test_answers_that_are_read_at_the_same_time_do_not_mix(tmp_path: Path) -> None:
+    history, draw = History(tmp_path), np.random.default_rng(5)
+    parts = [some_frames(draw, 60, T0_MS, seq) for seq in range(2)]
+    for number, frames in enumerate(parts):
+        history.append(0, Position(0, 1, number + 1), number + 1, frames)
+    history.upkeep(0, NOW_MS)
+    alone = {slot: rows_of(history, [slot]) for slot in range(10)}
+    assert any(alone.values())
+    with ThreadPoolExecutor(4) as threads:
+        for slot, rows in zip(range(10), threads.map(lambda slot: rows_of(history, [slot]), range(10)), strict=True):
+            assert rows == alone[slot]
+    one, other = (history.series([slot], T0_MS - DAY_MS, NOW_MS) for slot in (0, 1))
+    pairs = list(zip_longest(one, other))
+    assert [row for batch, _ in pairs if batch is not None for row in batch.to_pylist()] == alone[0]
+    assert [row for _, batch in pairs if batch is not None for row in batch.to_pylist()] == alone[1]
+
+
+def rows_of(history: History, slots: list[int]) -> list[dict[str, Any]]:
+    return [row for batch in history.series(slots, T0_MS - DAY_MS, NOW_MS) for row in batch.to_pylist()]
