@@ -91,9 +91,17 @@ def _parser() -> argparse.ArgumentParser:
     probe.add_argument("--unit-ids", default="1-3,126", metavar="LIST", help="Modbus units to ask (default 1-3,126)")
     probe.add_argument("--site", default="home-01", help="name for the proposed configuration (default home-01)")
 
-    dump = _add(commands, "dump", _dump, "write a SunSpec device's register map, without serial number and addresses")
+    dump = _add(commands, "dump", _dump, "write a device's register map, without serial number and addresses")
     dump.add_argument("address", metavar="ADDRESS", help="HOST, HOST:PORT or /dev/ttyUSB0")
     dump.add_argument("--unit-id", type=int, default=1, metavar="N", help="Modbus unit (default 1)")
+    source = dump.add_mutually_exclusive_group()
+    source.add_argument("--profile", metavar="NAME", help="of a device without SunSpec: what this profile reads")
+    source.add_argument(
+        "--registers",
+        action="append",
+        metavar="TABLE:FIRST-LAST",
+        help="of a device of which nothing is known, e.g. holding:0-99; may be repeated",
+    )
     dump.add_argument("--output", type=Path, metavar="FILE", help="default: standard output")
 
     firmware = commands.add_parser("firmware", help="pack, set up or install firmware of a microcontroller")
@@ -245,10 +253,16 @@ def _replay(parsed: argparse.Namespace) -> int:
 def _dump(parsed: argparse.Namespace) -> int:
     from edge_agent.commands import addresses, dump
 
-    [device] = addresses.parse_addresses([parsed.address])
+    [device] = addresses.parse_addresses([parsed.address], parsed.profile)
+    device = structs.replace(device, unit_id=parsed.unit_id)
+    ranges = [dump.parse_range(text) for text in parsed.registers or ()]
+    profile = profile_of(device)
     try:
-        text = asyncio.run(dump.dump(structs.replace(device, unit_id=parsed.unit_id)))
-    except (DeviceTimeout, DeviceRejected, dump.NoSunSpecMap) as error:
+        if profile is not None:
+            text = asyncio.run(dump.dump_profile(device, profile))
+        else:
+            text = asyncio.run(dump.dump_ranges(device, ranges) if ranges else dump.dump(device))
+    except (DeviceTimeout, DeviceRejected, DeviceFault, dump.NoSunSpecMap) as error:
         print(f"vpp-agent: {parsed.address} unit {parsed.unit_id}: {error}", file=sys.stderr)
         return 1
     if parsed.output is None:

@@ -12,6 +12,7 @@ from edge_agent.model.config import MODBUS_PORT, DeviceConfig
 from protos.settings import SettingsError
 
 USUAL_UNITS = "1-3,126"  # where vendors put their SunSpec unit
+UNPACED = Pacing()
 TIMEOUT_S = 1.0  # of one transaction: a stranger may be slow
 
 
@@ -48,9 +49,9 @@ def parse_units(text: str) -> list[int]:
 
 
 @asynccontextmanager
-async def connected(config: DeviceConfig, lines: SerialLines) -> AsyncIterator[Connection]:
+async def connected(config: DeviceConfig, lines: SerialLines, pacing: Pacing = UNPACED) -> AsyncIterator[Connection]:
     """A connection that cannot write. Raises DeviceTimeout, DeviceFault."""
-    connection = connection_to(config, lines, writable=READ_ONLY, pacing=Pacing())
+    connection = connection_to(config, lines, writable=READ_ONLY, pacing=pacing)
     try:
         await connection.connect()
         yield connection

@@ -35,6 +35,7 @@ class Values:
     max_charge_w: float = 4000.0
     max_discharge_w: float = 4500.0
     storage_capacity_wh: float = 10_000.0
+    model: str = "Simulated"
     serial: str = "42"
 
 
@@ -136,7 +137,7 @@ class ProfileDevice(ServedDevice):
             roles.setdefault(role, []).append(point)
         for role, points in roles.items():
             if role in ("nameplate.model", "nameplate.serial"):
-                self._show_text(points[0], values.serial)
+                self._show_text(points[0], values.model if role == "nameplate.model" else values.serial)
                 continue
             left = shown[role]
             for point in points:
@@ -155,7 +156,7 @@ class ProfileDevice(ServedDevice):
 
     def _show_text(self, point: Point, text: str) -> None:
         if point.type == "string":
-            self._put(point, text.encode().ljust(2 * point.size, b"\0"), swap=False)
+            self._put(point, text.encode()[: 2 * point.size].ljust(2 * point.size, b"\0"), swap=False)
         else:
             self._put(point, struct.pack(f">{_FORMATS[point.type]}", int(text)))
 

@@ -7,18 +7,29 @@ import sys
 import tomllib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from edge_agent.commands.addresses import parse_addresses
-from edge_agent.commands.dump import dump
+from edge_agent.commands.dump import dump, dump_profile, dump_ranges, parse_range
 from edge_agent.commands.probe import Found, Nothing, as_configuration, probe
 from edge_agent.drivers import open_device
+from edge_agent.drivers.profile_loading import load as load_profile
+from edge_agent.drivers.profile_loading import shipped
+from edge_agent.drivers.transaction import Table
 from edge_agent.model import config as agent_config
+from edge_agent.model.config import DeviceConfig, NameplateConfig
+from edge_agent.model.devices import Device, DeviceRejected
+from edge_agent.model.values import Sample
+from hil.contract import power
 from hil.rigs import dumped
 from hil.rigs.clock import SteadyClock
+from hil.rigs.dumped import Block, Dump, DumpedDevice
+from hil.rigs.profile_device import ProfileDevice, Values
 from hil.rigs.recorded import RecordedTime
 from hil.rigs.rig import Rig
 from hil.rigs.scenario import load
@@ -26,6 +37,7 @@ from hil.rigs.served import TcpDevice
 from protos.settings import SettingsError
 
 DEADLINE_S = 30
+RATINGS = ("rated_power_w", "max_charge_w", "max_discharge_w", "storage_capacity_wh")
 
 
 @pytest.fixture
@@ -77,7 +89,7 @@ async def test_dump_is_the_device_without_its_serial_number(rig: Rig, tmp_path: 
     assert serial not in b"".join(r.to_bytes(2) for r in registers)
 
     copy = dumped.load(file)
-    async with TcpDevice(dumped.DumpedDevice(copy), unit_id=copy.unit_id) as served:
+    async with TcpDevice(DumpedDevice(copy), unit_id=copy.unit_id) as served:
         [replayed] = parse_addresses([address(served.port)])
         of_home, of_copy = await open_device(device), await open_device(replayed)
         try:
@@ -142,3 +154,110 @@ def test_blocks_that_overlap_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(SettingsError, match=r"blocks\[2\].address: 11: overlaps another block"):
         dumped.load(file)
+
+
+SERIAL = "4711081"
+
+
+async def _opened(stack: AsyncExitStack, profile: str, port: int) -> Device:
+    """The agent's own driver on a device of a profile; its ratings given where it does not tell them."""
+    plate, ratings = load_profile(profile).nameplate, Values()
+    untold = {role: getattr(ratings, role) for role in RATINGS if getattr(plate, role) is None}
+    where = {"host": "127.0.0.1", "port": port, "timeout_s": 1.0, "nameplate": NameplateConfig(**untold)}
+    device = await open_device(DeviceConfig(name="copy", driver="profile", profile=profile, **where))  # type: ignore[arg-type]
+    stack.push_async_callback(device.close)
+    return device
+
+
+@pytest.mark.parametrize("profile", shipped())
+async def test_a_device_of_a_profile_is_dumped_and_served_again(
+    profile: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Probed, read and driven, the copy is the device; only whose it is, it does not say."""
+    described = load_profile(profile)
+    unpaced = msgspec.structs.replace(described, link=msgspec.structs.replace(described.link, pause_s=0.0))
+    monkeypatch.setattr("edge_agent.drivers.opening.load", lambda _: unpaced)
+    original = ProfileDevice(described, Values(serial=SERIAL), now_s=asyncio.get_running_loop().time)
+    async with AsyncExitStack() as stack:
+        served = await stack.enter_async_context(TcpDevice(original))
+        [device] = parse_addresses([address(served.port)], profile)
+        text = await dump_profile(device, unpaced)
+        file = tmp_path / "dump.toml"
+        file.write_text(text)
+        copy = dumped.load(file)
+        held = [register for block in copy.blocks for register in block.registers]
+        assert SERIAL.encode() not in b"".join(register.to_bytes(2) for register in held)
+        replayed = DumpedDevice(copy)
+        again = await stack.enter_async_context(TcpDevice(replayed))
+
+        [found] = await probe(parse_addresses([address(again.port)], profile), [1])
+        assert isinstance(found, Found)
+        one, two = [await _opened(stack, profile, port) for port in (served.port, again.port)]
+        assert two.nameplate == replace(one.nameplate, serial=two.nameplate.serial, model=two.nameplate.model)
+        assert SERIAL not in two.nameplate.serial
+        assert await _readings(two) == await _readings(one)
+        if one.control is not None:
+            assert two.control is not None
+            for power_w in (1500.0, -700.0):
+                for each in (one, two):
+                    assert each.inverter is not None
+                    await each.inverter.read_inverter()
+                    assert each.control is not None
+                    await each.control.write_power(power(power_w), 60.0)
+            for _, step in described.writes:
+                cells = (Table.HOLDING, step.address, step.size)
+                assert replayed.read(*cells) == original.read(*cells)
+        if one.switch_control is not None:
+            for each in (one, two):
+                assert each.switch_control is not None
+                assert each.switch is not None
+                await each.switch_control.write_switch(True)
+                assert await each.switch.read_switch() is True
+        assert original.writes == replayed.writes
+
+
+async def _readings(device: Device) -> list[float | bool | None]:
+    """All that can be read of it now."""
+    values: list[float | bool | None] = []
+    for reading in (
+        await device.inverter.read_inverter() if device.inverter is not None else None,
+        await device.meter.read_meter() if device.meter is not None else None,
+    ):
+        samples = [getattr(reading, name) for name in reading.__slots__] if reading is not None else []
+        values += [sample.good for sample in samples if isinstance(sample, Sample)]
+    return [*values, await device.switch.read_switch() if device.switch is not None else None]
+
+
+async def test_registers_of_an_unknown_device_are_dumped_as_far_as_they_answer(tmp_path: Path) -> None:
+    """Blocks with holes are asked for by halves; texts are left out, also with one character a register."""
+    text = [int.from_bytes(b"SN", "big"), int.from_bytes(b"47", "big"), int.from_bytes(b"11", "big"), 0x3800]
+    known = Dump(
+        unit_id=1,
+        blocks=(
+            Block(address=100, registers=(230, 4997, *text, 62, 100)),
+            Block(address=110, registers=tuple(b"AB123456")),
+            Block(address=20, table="input", registers=(7, 8, 9)),
+            Block(address=3, table="coil", registers=(1, 0)),
+        ),
+    )
+    async with TcpDevice(DumpedDevice(known)) as served:
+        [device] = parse_addresses([address(served.port)])
+        asked = [parse_range(text) for text in ("holding:90-130", "input:18-22", "coil:3-4")]
+        file = tmp_path / "dump.toml"
+        file.write_text(await dump_ranges(device, asked))
+        assert served.device.writes == 0
+        with pytest.raises(DeviceRejected, match=r"none of these registers answers: .* exception 2"):
+            await dump_ranges(device, [parse_range("holding:0-9")])
+    copy = dumped.load(file)
+    assert {(block.table, block.address): block.registers for block in copy.blocks} == {
+        ("coil", 3): (1, 0),
+        ("holding", 100): (230, 4997, 0, 0, 0, 0, 62, 100),
+        ("holding", 110): (0,) * 8,
+        ("input", 20): (7, 8, 9),
+    }
+
+
+@pytest.mark.parametrize("text", ["holding", "registers:1-2", "holding:2-1", "holding:0-65536", "input:a"])
+def test_a_range_that_is_none_is_refused_by_name(text: str) -> None:
+    with pytest.raises(SettingsError, match=f"--registers '{text}'"):
+        parse_range(text)
