@@ -8,7 +8,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 ASSETS := cloud/console/node_modules/.package-lock.json
 HOMES ?= 12
-# Tests that live in real time (serial lines, microcontrollers, the whole chain): one after the other, the machine to itself.
+# Tests that live in real time (serial lines, microcontrollers, the whole chain): they mostly wait, so few at once beside
+# each other; the machine to itself for those marked `alone`.
 REAL_TIME := hil/tests/rigs hil/tests/run firmware_tests
 
 .PHONY: help run demo bench test check mutants audit protos setup clean browser softhsm postgres
@@ -28,7 +29,8 @@ bench: .venv/.hil $(ASSETS) ## measure the chain on this machine
 test: .venv/.dev $(ASSETS) browser postgres softhsm ## all tests, with real processes, sockets, broker, database and browser
 	@again() { echo "what failed beside the others, once more by itself:"; $(BIN)/python -m pytest --last-failed --last-failed-no-failures none; }
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile protos edge_agent cloud hil $(addprefix --ignore=,$(REAL_TIME)) || again
-	$(BIN)/python -m pytest $(REAL_TIME) || again
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not alone' $(REAL_TIME) || again
+	$(BIN)/python -m pytest -m alone $(REAL_TIME) || again
 
 check: .venv/.dev .cache/typings/.done ## ruff, mypy, pyright of the firmware, layer rules, and that generated code is current
 	@$(BIN)/ruff check .

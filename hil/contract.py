@@ -130,7 +130,7 @@ class ReadingContract(Contract):
     """Whatever can be read."""
 
     async def test_silence_is_a_timeout_and_ends_when_the_device_speaks(self, bench: Bench) -> None:
-        device = await open_device(bench.config(timeout_s=0.1, read_only=False), bench.clock)
+        device = await open_device(bench.config(timeout_s=0.3, read_only=False), bench.clock)
         read = _any_reading(device)
         try:
             bench.keep_silent(True)
@@ -257,7 +257,7 @@ class ControlContract(ReadingContract):
         assert bench.commanded_w == 600.0
 
     async def test_a_setpoint_to_a_silent_device_is_a_timeout_and_the_next_is_obeyed(self, bench: Bench) -> None:
-        device = await open_device(bench.config(timeout_s=0.1, read_only=False), bench.clock)
+        device = await open_device(bench.config(timeout_s=0.3, read_only=False), bench.clock)
         control = there(device.control)
         try:
             await _read_all(device)

@@ -32,6 +32,7 @@ from hil.rigs.testing import HomeBench
 
 FAST = SerialSettings(baudrate=115_200)
 DEADLINE_S = 10.0
+HEARD_LATE_S = 0.02  # on a busy machine the proxy notices a frame a little after it was sent
 
 
 class Units:
@@ -252,7 +253,7 @@ async def test_a_lost_reply_costs_the_longest_reply_time(line: Any) -> None:
         await unit.read(10, 2, "first")
     assert await other.read(20, 2, "another's") == [2020, 2021]
     first, another = (frame for frame in proxy.heard if frame.of_client)
-    assert another.begin_s - first.end_s >= 0.3
+    assert another.begin_s - first.end_s >= 0.3 - HEARD_LATE_S
 
 
 @pytest.mark.parametrize(
@@ -322,7 +323,7 @@ async def test_no_reading_is_ever_anothers_on_a_bad_line(line: Any) -> None:
 
 async def test_an_adapters_echo_is_not_an_answer(line: Any, units: Units) -> None:
     proxy, connect = await line(echo=True)
-    unit = await connect(timeout_s=0.05, latest_reply_s=0.1)
+    unit = await connect(timeout_s=0.3, latest_reply_s=0.4)
     assert await unit.read(10, 2, "first") == [1010, 1011]
     await unit.write(10, [7], "seven", Write.SINGLE)  # its answer has the very bytes of its echo
     assert await unit.read(10, 1, "seven") == [7]

@@ -23,6 +23,7 @@ Start = Callable[[int], AbstractContextManager[Chain]]
 SHORT = Timing(gate_closes_after_s=5, delivery_starts_after_s=10, quiet_before_s=4, quiet_after_s=4)
 
 
+@pytest.mark.alone
 def test_homes_answer_the_recorded_event_and_are_paid_for_it(running_chain: Start, tmp_path: Path) -> None:
     started = datetime.now(UTC)
     with running_chain(6) as running:

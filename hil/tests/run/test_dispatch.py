@@ -21,6 +21,7 @@ TARGET_W = 2_000
 WORTH_TICKS = 10_000
 
 
+@pytest.mark.alone
 def test_an_activation_moves_real_homes_to_the_target_through_a_broadcast_price(running_chain: Start) -> None:
     with running_chain(3) as running:
         running.start_rig()
