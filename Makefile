@@ -46,17 +46,18 @@ check: .venv/.dev .cache/typings/.done ## ruff, mypy, pyright of the firmware, l
 	done
 	echo "generated code is current"
 
-mutants: .venv/.dev ## does some test notice every change one could make to edge_agent/safety? about two minutes
+mutants: .venv/.dev ## does some test notice every change one could make to edge_agent/safety and to the guard? about two minutes
 	@work=$$(mktemp -d)
 	trap 'rm -rf "$$work"' EXIT
-	mkdir -p "$$work/edge_agent/tests"
+	mkdir -p "$$work/edge_agent/control" "$$work/edge_agent/tests"
 	cp -r edge_agent/__init__.py edge_agent/model edge_agent/safety "$$work/edge_agent"
-	cp -r edge_agent/tests/safety "$$work/edge_agent/tests"
+	cp edge_agent/control/__init__.py edge_agent/control/guard.py "$$work/edge_agent/control"
+	cp -r edge_agent/tests/safety edge_agent/tests/control/test_guard.py "$$work/edge_agent/tests"
 	cp -r protos "$$work"
-	printf '[tool.mutmut]\nsource_paths = ["edge_agent/safety"]\nalso_copy = ["edge_agent", "protos"]\npytest_add_cli_args_test_selection = ["edge_agent/tests/safety"]\npytest_add_cli_args = ["--import-mode=importlib"]\n' > "$$work/pyproject.toml"
+	printf '[tool.mutmut]\nsource_paths = ["edge_agent/safety", "edge_agent/control"]\nalso_copy = ["edge_agent", "protos"]\npytest_add_cli_args_test_selection = ["edge_agent/tests"]\npytest_add_cli_args = ["--import-mode=importlib"]\n' > "$$work/pyproject.toml"
 	python=$(CURDIR)/$(BIN)/python
 	cd "$$work"
-	$$python -m coverage run --branch --include='edge_agent/safety/*' -m pytest -q --import-mode=importlib -p no:asyncio edge_agent/tests/safety
+	$$python -m coverage run --branch --include='edge_agent/safety/*,edge_agent/control/*' -m pytest -q --import-mode=importlib -p no:asyncio edge_agent/tests
 	$$python -m coverage report --fail-under=100
 	$$python -m mutmut run > mutmut.log 2>&1 || { tail -n 20 mutmut.log; exit 1; }
 	survivors=$$($$python -m mutmut results)

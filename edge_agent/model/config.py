@@ -56,12 +56,16 @@ class CoordinatorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
 
 class GuardConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How far the coordinator's setpoints, prices and schedules may move this site; not meant: frequency services."""
+    """How far what the coordinator sends may move this site; not meant: the answer to the grid's frequency."""
 
     ramp_percent_per_s: Annotated[
         float, Meta(ge=0.1, le=10_000.0, description="percent of the rated power a second, 0.1 to 10000")
     ] = 20.0
     direction_changes_per_hour: Annotated[int, Meta(ge=2, le=3600, description="2 to 3600")] = 20
+    # Of regulation signals, up and down together. PJM's RegA, as recorded, moves 6 times its power in its busiest hour.
+    regulation_mileage_per_hour: Annotated[
+        float, Meta(ge=1.0, le=1e6, description="times the rated power, 1 to 1000000")
+    ] = 60.0
     # A cycle is the storage's capacity once in and once out.
     cycles_per_day: Annotated[float, Meta(ge=0.1, le=100.0, description="0.1 to 100")] = 3.0
     # Each change begins a moment later that no other site knows, so that a fleet does not step at once.

@@ -27,6 +27,7 @@ from edge_agent.runtime import messages
 from edge_agent.runtime.broadcasts import Broadcasts
 from edge_agent.runtime.decision import Decision
 from edge_agent.runtime.frequency import GridFrequency
+from edge_agent.runtime.guard_memory import GuardMemory
 from edge_agent.runtime.intents import Intents
 from edge_agent.runtime.ipc import Channel
 from edge_agent.runtime.loop import ControlLoop, Limits, Outbox
@@ -74,7 +75,10 @@ class Agent:
         self._frequency = GridFrequency(
             clock=clock, reporter=self.reporter, period_s=1.0 / limits.rate_hz, nominal_v=limits.nominal_voltage_v
         )
-        self._decision = Decision(config.control, self._intents, self._broadcasts, self._stops, self.reporter)
+        self._guard_memory = GuardMemory(config.data_dir)
+        self._decision = Decision(
+            config.control, self._intents, self._broadcasts, self._stops, self.reporter, self._guard_memory
+        )
         self._statistics = LoopStatistics(clock)
         self.site = Site(config, open_device, clock=clock, reporter=self.reporter, sleep=sleep)
         self.loop = ControlLoop(
@@ -94,6 +98,10 @@ class Agent:
             lifetime_s=config.control.setpoint_lifetime_s,
             sleep=sleep,
         )
+
+    def close(self) -> None:
+        """After the last cycle: what the next start has to know is on the disk."""
+        self._guard_memory.close()
 
     @property
     def silent(self) -> list[str]:
@@ -290,7 +298,8 @@ class Agent:
                 ramp_w_per_s = self.config.control.ramp_w_per_s
                 swing_s = body.contracted_w / ramp_w_per_s if ramp_w_per_s is not None else 0.0
                 if body.service.signal is not None:
-                    return signal_misfit(body.service, swing_s=swing_s)
+                    guarded_s = 100.0 * body.contracted_w / rated_w / self.config.control.guard.ramp_percent_per_s
+                    return signal_misfit(body.service, swing_s=max(swing_s, guarded_s))
                 return self._frequency.misfit(body.service, swing_s=swing_s)
             case Schedule() | PowerSetpoint() | FollowPrice():
                 return ""

@@ -15,14 +15,16 @@ from edge_agent.control.bounds import Storage
 from edge_agent.control.frequency_response import Phase, ResponseLaw, ResponseState, law
 from edge_agent.control.self_consumption import LoadState
 from edge_agent.model.config import ControlConfig
-from edge_agent.model.intent import ArmService, Envelope, FollowPrice
+from edge_agent.model.intent import ArmService, FollowPrice
 from edge_agent.model.supply import SupplyFunction
 from edge_agent.model.values import PowerBounds, Proposal, Snapshot
 from edge_agent.runtime.broadcasts import Broadcasts
+from edge_agent.runtime.guard_memory import GuardMemory
 from edge_agent.runtime.guarding import CommandGuard
 from edge_agent.runtime.intents import Intents
 from edge_agent.runtime.messages import Reporter, Severity
 from edge_agent.runtime.stop import Stops
+from edge_agent.safety.envelope import Connection, Load, granted
 
 PRICE_TOLERANCE_S = 2.0  # a closed loop stands above it
 SCHEDULE_TOLERANCE = 1 / 60  # of its market time unit
@@ -36,13 +38,20 @@ class _Running:
     arm: ArmService
     law: ResponseLaw
     state: ResponseState
+    due_w: float = 0.0  # its offset of this cycle, where it follows a signal: before the site's own limits
 
 
 class Decision:
     """All controllers of one site, and what they remember from cycle to cycle."""
 
     def __init__(
-        self, config: ControlConfig, intents: Intents, broadcasts: Broadcasts, stops: Stops, reporter: Reporter
+        self,
+        config: ControlConfig,
+        intents: Intents,
+        broadcasts: Broadcasts,
+        stops: Stops,
+        reporter: Reporter,
+        memory: GuardMemory,
     ) -> None:
         self._config = config
         self._intents = intents
@@ -52,7 +61,7 @@ class Decision:
         self._running: list[_Running] = []
         self._load = LoadState()
         self._short = False  # of energy, as last told
-        self.guard = CommandGuard(config.guard, reporter)
+        self.guard = CommandGuard(config.guard, reporter, memory)
         self.energy_note = ""  # what services are short of now
         self.price_note = ""  # why the fallback price is followed now
         self.supply: SupplyFunction | None = None  # what the site would do at each price; None: not known
@@ -80,7 +89,7 @@ class Decision:
             self._running.clear()
             return None
         self._match_services(now_s, storage)
-        proposals = [self._step(running, snapshot, storage) for running in self._running]
+        proposals = self._respond(snapshot, storage)
         self._running = [running for running in self._running if running.state.phase is not Phase.ENDED]
         proposals.append(self._keep_energy(snapshot, storage))
         wishes: list[tuple[Proposal, float]] = []  # of the coordinator, with how much later each may begin [s]
@@ -104,10 +113,12 @@ class Decision:
             return None
         return merge(proposals, snapshot.bounds, expires_s=now_s + self._config.setpoint_lifetime_s)
 
-    def envelope(self, now_s: float) -> Envelope | None:
-        """The grid operator's limits in force; asked for before what is decided in the same cycle."""
+    def envelope(self, load: Load, storage: Storage | None, now_s: float) -> Connection:
+        """The grid operator's limits that stand; asked for before what is decided in the same cycle."""
         self._intents.advance(now_s)
-        return self._intents.envelope
+        envelope = self._intents.envelope
+        asked = granted(envelope, now_s) if envelope is not None else Connection()
+        return self.guard.envelope(asked, load, storage, now_s)
 
     def _offer(self, snapshot: Snapshot, storage: Storage, room: PowerBounds) -> SupplyFunction | None:
         addressed = self._intents.setpoint
@@ -143,6 +154,8 @@ class Decision:
                 running.state = running.law.recall(running.state, now_s)
         if armed is None or any(running.arm is armed and not running.state.recalled for running in self._running):
             return
+        if not self.guard.arm(armed.service.id, storage, now_s):
+            return  # until it may be
         new_law = law(
             armed.service,
             contracted_w=armed.contracted_w,
@@ -155,6 +168,18 @@ class Decision:
             f"{armed.service.id} armed with {armed.contracted_w:.0f} W, award {armed.award_id}",
         )
 
+    def _respond(self, snapshot: Snapshot, storage: Storage) -> list[Proposal]:
+        """What services ask for now. Of signals so much as the site's own limits let through, each in proportion."""
+        proposals = [self._step(running, snapshot, storage) for running in self._running]
+        signals = [number for number, running in enumerate(self._running) if running.arm.service.signal is not None]
+        due_w = sum(self._running[number].due_w for number in signals)
+        followed_w = self.guard.signal(due_w if signals else None, storage, snapshot.at_s)
+        if followed_w != due_w:
+            for number in signals:
+                part = self._running[number].due_w / due_w if due_w else 1.0 / len(signals)
+                proposals[number] = replace(proposals[number], offset_w=followed_w * part)
+        return proposals
+
     def _step(self, running: _Running, snapshot: Snapshot, storage: Storage) -> Proposal:
         arm, before = running.arm, running.state
         left_s = reserve_mode.left_s(storage, snapshot.soc, arm.contracted_w, running.law.direction)
@@ -162,6 +187,7 @@ class Decision:
         measured = snapshot.frequency_hz if signal is None else self._broadcasts.signal(arm.group, snapshot.at_s)
         state = running.law.step(before, measured, snapshot.at_s, left_s)
         running.state = state
+        running.due_w = state.share * arm.contracted_w if signal is not None else 0.0
         self._tell_reserve_mode(arm, before, state)
         if signal is not None:
             self._tell_signal(arm, before, state)

@@ -19,7 +19,7 @@ from edge_agent.runtime.frequency import FrequencySource, GridFrequency
 from edge_agent.runtime.sources import GUARD_S, Source, aged
 from edge_agent.runtime.statistics import LoopStatistics
 from edge_agent.safety import writes
-from edge_agent.safety.envelope import Connection, Load, at_inverter, follow, granted, tighter
+from edge_agent.safety.envelope import Connection, Load, at_inverter, follow, tighter
 from edge_agent.safety.gate import admit
 from edge_agent.safety.writes import WriteBudget
 
@@ -177,10 +177,7 @@ class ControlLoop:
         power_w = aged(inverter.power_w, healthy=inverter_ok, now_s=now_s)
         grid_power_w = aged(meter.power_w, healthy=meter_ok, now_s=now_s)
         self._load = follow(self._load, power_w.good, grid_power_w.good, now_s)
-        envelope = self._decision.envelope(now_s)
-        connection = self.limits.connection
-        if envelope is not None:
-            connection = tighter(connection, granted(envelope, now_s))
+        connection = tighter(self.limits.connection, self._decision.envelope(self._load, plant.storage, now_s))
         self._envelope = at_inverter(connection, self._load, now_s)
         bounds = available(plant.storage, soc, pv_power_w) if plant.storage is not None and inverter_ok else None
         if bounds is not None and self._envelope is not None:

@@ -76,6 +76,7 @@ class ControlProcess:
                 enrolling.cancel()
                 await asyncio.gather(enrolling, return_exceptions=True)
             await self._agent.site.close()
+            self._agent.close()
             self._watchdog.close()
         return not self._sync_refused
 

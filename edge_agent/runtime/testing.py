@@ -38,7 +38,11 @@ PLATE = Nameplate(
 
 # So wide that it shows in nothing: most tests are about what stands below it.
 UNGUARDED = GuardConfig(
-    ramp_percent_per_s=10_000.0, direction_changes_per_hour=3600, cycles_per_day=100.0, start_spread_s=0.0
+    ramp_percent_per_s=10_000.0,
+    direction_changes_per_hour=3600,
+    regulation_mileage_per_hour=1e6,
+    cycles_per_day=100.0,
+    start_spread_s=0.0,
 )
 
 
@@ -310,6 +314,7 @@ class Bench:
 
     def close(self) -> None:
         self.agent.channel.detach()
+        self.agent.close()
         self._sync.close()
 
     def events(self) -> list[report_pb2.Event]:

@@ -48,6 +48,17 @@ def tighter(one: Connection, other: Connection) -> Connection:
     )
 
 
+def relaxed(held: Connection, asked: Connection, most_w: float, widest_w: float) -> Connection:
+    """What stands where others are asked for than were held: narrower at once, wider by at most `most_w`.
+
+    widest_w: a limit that was taken away ends there, for it binds nothing any more.
+    """
+    return Connection(
+        export_limit_w=_relaxed(held.export_limit_w, asked.export_limit_w, most_w, widest_w),
+        import_limit_w=_relaxed(held.import_limit_w, asked.import_limit_w, most_w, widest_w),
+    )
+
+
 def follow(load: Load, inverter_w: float | None, grid_w: float | None, now_s: float) -> Load:
     """The load after this cycle's readings; either may be missing."""
     if inverter_w is None or grid_w is None:
@@ -80,6 +91,15 @@ def at_inverter(connection: Connection, load: Load, now_s: float) -> PowerBounds
 
 def _known(load: Load, now_s: float) -> bool:
     return 0.0 <= now_s - load.at_s <= FORGOTTEN_S
+
+
+def _relaxed(held_w: float | None, asked_w: float | None, most_w: float, widest_w: float) -> float | None:
+    if held_w is None:
+        return asked_w
+    if asked_w is None:
+        wider_w = held_w + most_w
+        return wider_w if wider_w < widest_w else None
+    return min(asked_w, held_w + most_w)
 
 
 def _lower(one_w: float | None, other_w: float | None) -> float | None:

@@ -15,6 +15,7 @@ from edge_agent.model.intent import ArmService, Body, FollowPrice, Intent, Power
 from edge_agent.model.values import PowerBounds, Quality, Sample, Snapshot
 from edge_agent.runtime.broadcasts import Broadcasts
 from edge_agent.runtime.decision import Decision
+from edge_agent.runtime.guard_memory import GuardMemory
 from edge_agent.runtime.intents import Intents
 from edge_agent.runtime.messages import Reporter
 from edge_agent.runtime.stop import Stops
@@ -43,7 +44,9 @@ class Case:
         clock = VirtualClock()
         broadcasts, reporter = Broadcasts(), Reporter(site="s", boot_id="b", clock=clock, send=lambda data: None)
         intents = Intents(lambda *_: None, lambda *_: None, lambda _: "", lambda _: None)
-        decision = Decision(ControlConfig(guard=UNGUARDED), intents, broadcasts, Stops(Path("nowhere")), reporter)
+        nowhere = Path("nowhere")
+        control, memory = ControlConfig(guard=UNGUARDED), GuardMemory(nowhere)
+        decision = Decision(control, intents, broadcasts, Stops(nowhere), reporter, memory)
         for kind, body in self.asked.items():
             if kind != without:
                 intents.offer(Intent(kind=kind, sequence=1, starts_s=0.0, ends_s=1e9, body=body))

@@ -17,6 +17,7 @@ from edge_agent.safety.envelope import (
     at_inverter,
     follow,
     granted,
+    relaxed,
     tighter,
 )
 
@@ -126,3 +127,27 @@ def test_the_operators_limits_hold_in_their_unit(now_s: float, import_w: float |
 )
 def test_of_two_limits_the_tighter_holds(one: Connection, other: Connection, both: Connection) -> None:
     assert tighter(one, other) == both
+
+
+@pytest.mark.parametrize(
+    ("held_w", "asked_w", "most_w", "after_w"),
+    [
+        pytest.param(None, None, 500.0, None, id="nothing"),
+        pytest.param(None, 1000.0, 0.0, 1000.0, id="a limit comes at once"),
+        pytest.param(3000.0, 1000.0, 0.0, 1000.0, id="narrower at once"),
+        pytest.param(1000.0, 3000.0, 500.0, 1500.0, id="wider by a step"),
+        pytest.param(1000.0, 1200.0, 500.0, 1200.0, id="wider, and there"),
+        pytest.param(1000.0, 3000.0, 0.0, 1000.0, id="no wider"),
+        pytest.param(1000.0, None, 500.0, 1500.0, id="taken away by a step"),
+        pytest.param(4400.0, None, 500.0, 4900.0, id="short of where it binds nothing"),
+        pytest.param(4500.0, None, 500.0, None, id="where it binds nothing any more"),
+        pytest.param(6000.0, None, 0.0, None, id="bound nothing"),
+    ],
+)
+def test_narrower_at_once_and_wider_by_steps(
+    held_w: float | None, asked_w: float | None, most_w: float, after_w: float | None
+) -> None:
+    export = relaxed(Connection(export_limit_w=held_w), Connection(export_limit_w=asked_w), most_w, 5000.0)
+    assert export == Connection(export_limit_w=after_w)
+    taken = relaxed(Connection(import_limit_w=held_w), Connection(import_limit_w=asked_w), most_w, 5000.0)
+    assert taken == Connection(import_limit_w=after_w)

@@ -7,9 +7,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.safety.guard import CYCLING, RAMP, TURNS, WAITS, Guard, GuardLimits, step
+from edge_agent.control.guard import (
+    CYCLING,
+    MILEAGE,
+    RAMP,
+    TURNS,
+    WAITS,
+    Guard,
+    GuardLimits,
+    arm,
+    signal,
+    step,
+    turn,
+)
 
-LIMITS = GuardLimits(ramp_w_per_s=500.0, turns_per_hour=4, throughput_wh_per_day=20_000.0, turn_w=100.0)
+LIMITS = GuardLimits(
+    ramp_w_per_s=500.0,
+    turns_per_hour=4,
+    throughput_wh_per_day=20_000.0,
+    turn_w=100.0,
+    mileage_w_per_hour=40_000.0,
+)
 PERIOD_S = 0.5
 
 
@@ -157,8 +175,8 @@ def test_back_by_less_than_a_turn_is_free_and_never_adds_up(sign: float) -> None
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_after_the_last_turn_it_stays_where_it_is(sign: float) -> None:
     site = Site()
-    for turn in range(4):  # the start is one
-        assert site.settle(sign * (3000.0 if turn % 2 == 0 else -3000.0)) is not None
+    for each in range(4):  # the start is one
+        assert site.settle(sign * (3000.0 if each % 2 == 0 else -3000.0)) is not None
     assert len(site.guard.turns_s) == 4
     assert site.settle(sign * 3000.0) == sign * -2900.0, "back by less than a turn, and no further"
     assert site.guard.limited == TURNS
@@ -286,6 +304,130 @@ def test_what_is_urgent_does_not_wait() -> None:
     site.ask(0.0)
     assert site.ask(100.5) == 100.5
     assert site.guard.starts_s == site.now_s
+
+
+def test_turns_of_other_causes_count() -> None:
+    site = Site()
+    for count in range(3):
+        after = turn(LIMITS, site.guard, 7_000.0 + count)
+        assert after is not None
+        site.guard = after
+    assert site.guard.turns_s == (7_000.0, 7_001.0, 7_002.0)
+    assert site.settle(3000.0) == 3000.0, "the last of the four"
+    assert turn(LIMITS, site.guard, site.now_s) is None
+    assert turn(LIMITS, site.guard, 10_599.9) is None
+    again = turn(LIMITS, site.guard, 10_600.0)
+    assert again is not None
+    assert again.turns_s == (*site.guard.turns_s[1:], 10_600.0)
+
+
+def test_arming_is_a_turn_and_waits_only_for_arming() -> None:
+    guard = Guard(turns_s=(6_999.0,) * 4)
+    for count in range(4):
+        armed = arm(LIMITS, guard, 7_000.0 + count)
+        assert armed is not None
+        guard = armed
+    assert guard.arms_s == (7_000.0, 7_001.0, 7_002.0, 7_003.0)
+    assert guard.turns_s == (*(6_999.0,) * 4, *guard.arms_s)
+    assert arm(LIMITS, guard, 7_004.0) is None
+    assert turn(LIMITS, guard, 7_004.0) is None
+    later = arm(LIMITS, guard, 10_600.0)
+    assert later is not None
+    assert later.arms_s == (7_001.0, 7_002.0, 7_003.0, 10_600.0)
+    assert later.turns_s == later.arms_s
+
+
+class Signals:
+    """A site that follows a signal, from nothing."""
+
+    def __init__(self, guard: Guard | None = None, *, now_s: float = 7_000.0) -> None:
+        self.now_s = now_s
+        self.limited = ""
+        self.guard = guard or Guard()
+
+    def ask(self, asked_w: float, after_s: float = PERIOD_S, limits: GuardLimits = LIMITS) -> float:
+        self.now_s += after_s
+        self.guard, self.limited = signal(limits, self.guard, asked_w, self.now_s)
+        return self.guard.signal_w
+
+
+def test_a_signal_is_ramped_and_says_so() -> None:
+    site = Signals()
+    assert [site.ask(900.0), site.limited] == [500.0, RAMP], "the first step is of a second at most"
+    assert [site.ask(900.0), site.limited] == [750.0, RAMP]
+    assert [site.ask(900.0), site.limited] == [900.0, ""]
+    assert [site.ask(-100.0), site.limited] == [650.0, RAMP]
+    assert site.ask(-5000.0, after_s=60.0) == 150.0
+    assert site.ask(-5000.0, after_s=-60.0) == 150.0, "a clock that goes back moves nothing"
+
+
+@pytest.mark.parametrize("asked_w", [nan, inf, -inf])
+def test_a_signal_that_is_no_number_moves_nothing(asked_w: float) -> None:
+    site = Signals()
+    site.ask(300.0)
+    assert site.ask(asked_w) == 300.0
+
+
+def test_what_a_signal_moves_wears_off_by_what_an_hour_allows() -> None:
+    site = Signals()
+    site.ask(400.0)
+    site.ask(200.0)
+    assert site.guard.moved_w == pytest.approx(600.0 - 40_000.0 * 0.5 / 3600.0)
+    before_w = site.guard.moved_w
+    site.ask(200.0, after_s=1.0)
+    assert before_w - site.guard.moved_w == pytest.approx(40_000.0 / 3600.0)
+    for _ in range(60):
+        site.ask(200.0, after_s=60.0)
+    assert site.guard.moved_w == 0.0
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_signal_that_moved_it_too_much_may_only_go_back(sign: float) -> None:
+    spent = Guard(moved_w=10_100.0, signal_w=sign * 200.0, signal_s=7_000.0)
+    site = Signals(spent)
+    assert [site.ask(sign * 300.0), site.limited] == [sign * 200.0, MILEAGE]
+    assert [site.ask(sign * 150.0), site.limited] == [sign * 150.0, ""]
+    assert [site.ask(sign * 160.0), site.limited] == [sign * 150.0, MILEAGE]
+    assert [site.ask(sign * -50.0), site.limited] == [0.0, MILEAGE]
+    assert [site.ask(sign * -50.0), site.limited] == [0.0, MILEAGE]
+    assert [site.ask(0.0), site.limited] == [0.0, ""]
+
+
+def test_exactly_the_burst_is_enough() -> None:
+    limits = replace(LIMITS, mileage_w_per_hour=0.0)
+    assert Signals(Guard()).ask(100.0, limits=limits) == 0.0
+    assert Signals(Guard(moved_w=9_999.0, signal_s=7_000.0)).ask(100.0) == 100.0
+
+
+def test_a_worn_storage_lets_a_signal_only_go_back() -> None:
+    used = ((1, 20_000.0),)
+    site = Signals(Guard(used_wh=used, signal_w=200.0, signal_s=7_000.0))
+    assert [site.ask(300.0), site.limited] == [200.0, CYCLING]
+    assert [site.ask(100.0), site.limited] == [100.0, ""]
+    just = Signals(Guard(used_wh=((1, 19_999.0),), signal_s=7_000.0))
+    assert just.ask(100.0) == 100.0
+
+
+def test_what_a_signal_takes_from_the_storage_counts() -> None:
+    site = Site(now_s=36_000.0)
+    site.storage_w = 3600.0
+    site.ask(None)
+    assert site.guard.used_wh == ()
+    site.guard = replace(site.guard, signal_w=-1.0)
+    site.ask(None)
+    assert site.guard.used_wh == ((10, 0.5),)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(-5000, 5000), max_size=400))
+def test_no_signal_moves_it_further_than_an_hour_allows(asked: list[float]) -> None:
+    site, moved_w = Signals(), 0.0
+    for asked_w in asked:
+        before_w = site.guard.signal_w
+        moved_w += abs(site.ask(asked_w, after_s=2.0) - before_w)
+    hours = 2.0 * len(asked) / 3600.0
+    # What is on its way when the budget ends, and the way back to nothing, come on top.
+    assert moved_w <= LIMITS.mileage_w_per_hour * (0.25 + hours) + 2 * 5000.0 + 1e-6
 
 
 WISHES = st.lists(
