@@ -21,7 +21,7 @@ from edge_agent.model.values import Applied, Sample, Setpoint
 
 T = TypeVar("T")
 
-_RECOVERY_S = 10.0  # far beyond what a driver needs to find its device again
+RECOVERY_S = 10.0  # far beyond what a driver needs to find its device again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,8 +137,8 @@ class ReadingContract(Contract):
             with pytest.raises(DeviceTimeout, match=device.name):
                 await read()
             bench.keep_silent(False)
-            async with asyncio.timeout(_RECOVERY_S):
-                await _until_answered(read)
+            async with asyncio.timeout(RECOVERY_S):
+                await until_answered(read)
         finally:
             await device.close()
 
@@ -265,8 +265,8 @@ class ControlContract(ReadingContract):
             with pytest.raises(DeviceTimeout, match=device.name):
                 await control.write_power(power(100.0), 60.0)
             bench.keep_silent(False)
-            async with asyncio.timeout(_RECOVERY_S):
-                await _until_answered(lambda: control.write_power(power(700.0), 60.0))
+            async with asyncio.timeout(RECOVERY_S):
+                await until_answered(lambda: control.write_power(power(700.0), 60.0))
             assert bench.commanded_w == 700.0
         finally:
             await device.close()
@@ -382,7 +382,7 @@ def _any_reading(device: Device) -> Callable[[], Awaitable[object]]:
     return device.meter.read_meter if device.meter is not None else there(device.switch).read_switch
 
 
-async def _until_answered(what: Callable[[], Awaitable[object]]) -> None:
+async def until_answered(what: Callable[[], Awaitable[object]]) -> None:
     while True:
         try:
             await what()

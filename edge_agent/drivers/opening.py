@@ -40,13 +40,40 @@ async def open_device(config: DeviceConfig, clock: Clock | None = None, *, lines
 
 
 def profile_of(config: DeviceConfig) -> Profile | None:
-    """The profile a device is configured with. Raises DeviceFault where there is none such, or it is wrong."""
+    """The profile a device is configured with.
+
+    Raises DeviceFault where there is none such, it is wrong, or the configuration says of it what it is not.
+    """
     if config.driver != "profile" or config.profile is None:
         return None
     try:
-        return load(config.profile)
+        profile = load(config.profile)
     except SettingsError as error:
         raise DeviceFault(f"device {config.name}: {error}") from error
+    if finding := _unfit(config, profile):
+        raise DeviceFault(f"device {config.name}: {finding}")
+    return profile
+
+
+def _unfit(config: DeviceConfig, profile: Profile) -> str:
+    """What the owner says of a charger or a load against what the profile describes: finding, remedy."""
+    name = config.profile
+    if profile.ev_charger is not None and config.ev_charger is None:
+        return f"{name} is a charger; give a table [devices.ev_charger] with max_current_a and phases"
+    if profile.ev_charger is None and config.ev_charger is not None:
+        return f"ev_charger: {name} is no charger; leave the table out, or give the charger's profile"
+    if profile.flexible_load is not None and config.flexible_load is None:
+        return f"{name} is a load that can wait; give a table [devices.flexible_load] with power_w"
+    load = config.flexible_load
+    if load is None:
+        return ""
+    if profile.flexible_load is None and profile.switch is None:
+        return f"flexible_load: {name} is neither a load nor a relay; leave the table out"
+    if load.comfort_min_c is not None and (profile.flexible_load is None or not profile.flexible_load.temperature_c):
+        return f"flexible_load.comfort_min_c: {name} tells no temperature; leave it out, and give max_off_s"
+    if load.relay != "runs" and profile.switch is None:
+        return f"flexible_load.relay: {name} is no relay; leave it out"
+    return ""
 
 
 def connection_to(config: DeviceConfig, lines: SerialLines, *, writable: WriteAllowance, pacing: Pacing) -> Connection:

@@ -23,11 +23,14 @@ Kind = Literal["int16", "uint16", "int32", "uint32", "int64", "uint64", "float32
 _WORDS: dict[str, int] = {
     "int16": 1, "uint16": 1, "int32": 2, "uint32": 2, "int64": 4, "uint64": 4, "float32": 2, "bit": 1,
 }  # fmt: skip
-UNITS = {"W": 1.0, "kW": 1e3, "Wh": 1.0, "kWh": 1e3, "V": 1.0, "Hz": 1.0, "%": 0.01, "s": 1.0, "min": 60.0, "": 1.0}
+UNITS = {
+    "mW": 1e-3, "W": 1.0, "kW": 1e3, "Wh": 1.0, "kWh": 1e3, "V": 1.0, "mA": 1e-3, "A": 1.0, "Hz": 1.0, "%": 0.01,
+    "C": 1.0, "s": 1.0, "min": 60.0, "": 1.0,
+}  # fmt: skip
 WordOrder = Literal["big", "little"]
 Address = Annotated[int, Meta(ge=0, le=65535, description="as it is on the wire, 0 to 65535")]
 
-POWER, _ENERGY = frozenset({"W", "kW"}), frozenset({"Wh", "kWh"})
+POWER, _ENERGY, CURRENT = frozenset({"mW", "W", "kW"}), frozenset({"Wh", "kWh"}), frozenset({"mA", "A"})
 # role -> the units its points may have, and whether they have to say which way they count
 ROLES = {
     "power_w": (POWER, True),
@@ -35,6 +38,10 @@ ROLES = {
     "frequency_hz": (frozenset({"Hz"}), False),
     "voltage_v": (frozenset({"V"}), False),
     "soc": (frozenset({"%"}), False),
+    "plugged": (frozenset({""}), False),
+    "session_wh": (_ENERGY, False),
+    "temperature_c": (frozenset({"C"}), False),
+    "max_current_a": (CURRENT, False),
     "rated_power_w": (POWER, False),
     "max_charge_w": (POWER, False),
     "max_discharge_w": (POWER, False),
@@ -43,6 +50,8 @@ ROLES = {
     "serial": (frozenset({""}), False),
     "state": (frozenset({""}), False),
 }
+
+PARTS = ("inverter", "meter", "switch", "ev_charger", "flexible_load")  # what a device can be
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,7 +65,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         1.0
     )
     unit: Annotated[
-        Literal["W", "kW", "Wh", "kWh", "V", "Hz", "%", "s", "min", ""], Meta(description='e.g. "W"; "" for none')
+        Literal["mW", "W", "kW", "Wh", "kWh", "V", "mA", "A", "Hz", "%", "C", "s", "min", ""],
+        Meta(description='e.g. "W"; "" for none'),
     ] = ""
     # Which way a positive number counts. A storage's "discharge" and a load in an energy balance count as "export".
     positive: Annotated[Literal["export", "import"] | None, Meta(description='"export" or "import"')] = None
@@ -79,6 +89,9 @@ class Point(Place, frozen=True, kw_only=True, forbid_unknown_fields=True):
     exponent: Annotated[Address | None, Meta(description="the register (int16) with the power of ten")] = None
     # Counts as nothing in a sum where the device does not implement it: a string that is not there.
     optional: bool = False
+    mask: Annotated[Annotated[int, Meta(ge=1)] | None, Meta(description="which bits of a number count")] = None
+    # Of a state: what it shows while it is so; the value is 1 then, and else 0.
+    are: Annotated[tuple[int | str, ...], Meta(description="a list of numbers or texts, e.g. [5, 7]")] = ()
 
 
 Points = Annotated[
@@ -94,12 +107,19 @@ class Step(Place, frozen=True, kw_only=True, forbid_unknown_fields=True):
     )
     value: Annotated[int | None, Meta(description="the number to write")] = None
     # power: signed, by `positive`. magnitude: without sign. lifetime: until the device lets go by itself.
+    # current: of each phase. fallback: the current that it falls back to then. most: the most that it may have.
     carries: Annotated[
-        Literal["power", "magnitude", "lifetime"] | None, Meta(description='"power", "magnitude" or "lifetime"')
+        Literal["power", "magnitude", "lifetime", "current", "fallback", "most"] | None,
+        Meta(description='"power", "magnitude", "current", "lifetime", "fallback" or "most"'),
     ] = None
+    # "rest": at 0 W.
     when: Annotated[
-        Literal["charge", "discharge"] | None, Meta(description='written only for this direction: "charge"')
+        Literal["charge", "discharge", "rest"] | None,
+        Meta(description='written only for this direction: "charge", "discharge", "rest"'),
     ] = None
+    # Within which the device takes a number, in the unit: a lifetime outside of them is moved to the nearer one.
+    least: float | None = None
+    greatest: float | None = None
     read_back: Annotated[bool, Meta(description="whether the register shows what was written")] = True
 
     @property
@@ -149,6 +169,23 @@ class MeterPoints(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     voltage_v: Points = ()
 
 
+class EvChargerPoints(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What makes the device a vehicle's charger."""
+
+    power_w: Points
+    plugged: Points  # 1 while a vehicle stands there: a state with `are`
+    session_wh: Points = ()
+    least_current_a: Annotated[float, Meta(ge=0, le=80, description="amperes, below which it rests")] = 6.0  # IEC 61851
+
+
+class FlexibleLoadPoints(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What makes the device a load that can wait."""
+
+    power_w: Points
+    temperature_c: Points = ()  # of what it heats
+    least_w: Annotated[float, Meta(gt=0, description="watts, below which it rests")]
+
+
 class SwitchPoints(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What makes the device a switch."""
 
@@ -167,6 +204,7 @@ class NameplatePoints(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     max_charge_w: Point | None = None
     max_discharge_w: Point | None = None
     storage_capacity_wh: Point | None = None
+    max_current_a: Point | None = None  # of a charger, each phase
 
 
 class Reversion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -187,7 +225,7 @@ class Control(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     reversion: Reversion
     setpoint: Annotated[tuple[Step, ...], Meta(min_length=1, description="a list of writes")]
     engage: tuple[Step, ...] = ()  # before the first setpoint
-    release: tuple[Step, ...] = ()  # nothing: the watchdog releases it
+    release: tuple[Step, ...] = ()  # nothing: the watchdog, or the timer, releases it
     step_w: Annotated[float, Meta(gt=0, le=1000, description="watts; a smaller change is not written")] = 1.0
 
     @property
@@ -206,6 +244,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     inverter: InverterPoints | None = None
     meter: MeterPoints | None = None
     switch: SwitchPoints | None = None
+    ev_charger: EvChargerPoints | None = None
+    flexible_load: FlexibleLoadPoints | None = None
     control: Control | None = None
     writable: tuple[Range, ...] = ()  # nothing else is ever written
 
@@ -218,7 +258,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     @property
     def points(self) -> Iterator[tuple[str, Point]]:
         """Every value that is read, with its role: `inverter.soc`."""
-        for part in ("inverter", "meter", "switch", "nameplate"):
+        for part in (*PARTS, "nameplate"):
             group = getattr(self, part)
             for role in ROLES if group is not None else ():
                 for point in _as_points(getattr(group, role, ())):

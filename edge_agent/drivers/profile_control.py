@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from edge_agent.drivers.profile import UNITS, Control, Profile, Step
 from edge_agent.drivers.sunspec import codec
@@ -20,6 +21,49 @@ HOLDS_WITHIN_S = 1.0  # a device shows what it was written within this time
 PV_KNOWN_S = 2.0  # how old the panels' power may be from which the storage's is reckoned
 
 Pv = Callable[[], tuple[float, float | None]]
+
+
+class Target(Protocol):
+    """What of a power the registers are told."""
+
+    def power_w(self, asked_w: float, now_s: float) -> float:
+        """The power to write [W], by the profile's reference, in steps of the device. Raises DeviceRejected."""
+        ...
+
+    def amperes(self, step: Step, power_w: float) -> float:
+        """What a step that carries a current carries [A]."""
+        ...
+
+
+class InverterTarget:
+    """Of the terminals, or of the storage behind them, in whole steps towards zero."""
+
+    def __init__(self, device_name: str, control: Control, limits: Callable[[], Nameplate], pv: Pv) -> None:
+        """pv: when the panels' power was last read [s], and what it was [W]."""
+        self._name = device_name
+        self._control = control
+        self._limits = limits
+        self._pv = pv
+
+    def power_w(self, asked_w: float, now_s: float) -> float:
+        plate, step_w, power_w = self._limits(), self._control.step_w, asked_w
+        if abs(power_w) > plate.rated_power_w:
+            raise DeviceRejected(
+                f"device {self._name}: writing {power_w:.0f} W: its rating is {plate.rated_power_w:.0f} W, so nothing "
+                "was written"
+            )
+        if self._control.reference == "storage":
+            at_s, pv_w = self._pv()
+            if pv_w is None or now_s - at_s > PV_KNOWN_S:
+                raise DeviceRejected(
+                    f"device {self._name}: writing {power_w:.0f} W: the power of its panels is not known, from which "
+                    "that of its storage follows"
+                )
+            power_w = max(-plate.max_charge_w, min(plate.max_discharge_w, power_w - pv_w))
+        return math.trunc(round(power_w / step_w, 6)) * step_w
+
+    def amperes(self, step: Step, power_w: float) -> float:
+        raise DeviceRejected(f"device {self._name}: an inverter is not told currents")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +88,19 @@ class ProfilePowerControl:
         clock: Clock,
         *,
         device_name: str,
-        limits: Callable[[], Nameplate],
-        pv: Pv,
+        target: Target,
     ) -> None:
-        """pv: when the panels' power was last read [s], and what it was [W]."""
         self._connection = connection
         self._control = control
         self._word_order = profile.link.word_order
         self._clock = clock
         self._name = device_name
-        self._limits = limits
-        self._pv = pv
+        self._target = target
         self._held: _Held | None = None  # None: not known to hold anything, so everything is written
 
     async def write_power(self, admitted: Admitted, lifetime_s: float) -> None:
         now_s = self._clock.monotonic_s()
-        target_w = self._target_w(admitted.setpoint.power_w, now_s)
+        target_w = self._target.power_w(admitted.setpoint.power_w, now_s)
         lasts_s = self._lasts_s(lifetime_s)
         wanted = {
             step: self._registers(step, target_w, lifetime_s) for step in self._control.setpoint if _due(step, target_w)
@@ -86,32 +127,14 @@ class ProfilePowerControl:
     async def release(self) -> None:
         self._held = None
         await self._write({step: self._registers(step, 0.0, 0.0) for step in self._control.release})
-        _log.info("device released: device=%s by=%s", self._name, "write" if self._control.release else "its watchdog")
-
-    def _target_w(self, power_w: float, now_s: float) -> float:
-        """The power to write: of the terminals, or of the storage behind them, in whole steps towards zero."""
-        plate, step_w = self._limits(), self._control.step_w
-        if abs(power_w) > plate.rated_power_w:
-            raise DeviceRejected(
-                f"device {self._name}: writing {power_w:.0f} W: its rating is {plate.rated_power_w:.0f} W, so nothing "
-                "was written"
-            )
-        if self._control.reference == "storage":
-            at_s, pv_w = self._pv()
-            if pv_w is None or now_s - at_s > PV_KNOWN_S:
-                raise DeviceRejected(
-                    f"device {self._name}: writing {power_w:.0f} W: the power of its panels is not known, from which "
-                    "that of its storage follows"
-                )
-            power_w = max(-plate.max_charge_w, min(plate.max_discharge_w, power_w - pv_w))
-        return math.trunc(round(power_w / step_w, 6)) * step_w
+        _log.info("device released: device=%s by=%s", self._name, "write" if self._control.release else "its own timer")
 
     def _lasts_s(self, lifetime_s: float) -> float:
         """How long the device obeys after the last word [s]."""
         match self._control.reversion.kind:
             case "timer":
-                unit_s = next(UNITS[s.unit] * s.scale for s in self._control.steps if s.carries == "lifetime")
-                return math.ceil(lifetime_s / unit_s) * unit_s
+                step = next(s for s in self._control.steps if s.carries == "lifetime")
+                return _lifetime_raw(step, lifetime_s) * step.factor
             case "watchdog":
                 return self._control.reversion.seconds or math.inf
             case "none":
@@ -119,7 +142,7 @@ class ProfilePowerControl:
 
     def _renews(self, step: Step) -> bool:
         """Whether writing it anew keeps the device obeying: a watchdog by its power, a timer by its whole program."""
-        return self._control.reversion.kind == "timer" or step.carries in ("power", "magnitude")
+        return self._control.reversion.kind == "timer" or step.carries in ("power", "magnitude", "current")
 
     def _registers(self, step: Step, target_w: float, lifetime_s: float) -> tuple[int, ...]:
         match step.carries:
@@ -128,7 +151,9 @@ class ProfilePowerControl:
             case "magnitude":
                 raw = abs(target_w) / step.factor
             case "lifetime":
-                raw = math.ceil(lifetime_s / step.factor)
+                raw = _lifetime_raw(step, lifetime_s)
+            case "current" | "fallback" | "most":
+                raw = self._target.amperes(step, target_w) / step.factor
             case None:
                 raw = step.value or 0
         try:
@@ -166,8 +191,23 @@ def encoded(step: Step, raw: float, word_order: str) -> tuple[int, ...]:
     return tuple(registers[::-1] if (step.word_order or word_order) == "little" else registers)
 
 
+def _lifetime_raw(step: Step, lifetime_s: float) -> int:
+    """The number that stands for a lifetime, within what the device takes."""
+    unit_s = UNITS[step.unit]
+    within_s = max((step.least or 0.0) * unit_s, min((step.greatest or math.inf) * unit_s, lifetime_s))
+    return math.ceil(round(within_s / step.factor, 6))
+
+
 def _due(step: Step, target_w: float) -> bool:
-    return step.when is None or step.when == ("charge" if target_w < 0 else "discharge")
+    match step.when:
+        case None:
+            return True
+        case "charge":
+            return target_w < 0
+        case "rest":
+            return target_w == 0
+        case "discharge":
+            return target_w >= 0
 
 
 def _joined(writes: dict[Step, tuple[int, ...]]) -> Iterable[tuple[int, list[int], Write, str]]:

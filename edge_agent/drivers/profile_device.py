@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from edge_agent.drivers import samples
-from edge_agent.drivers.profile import Point, Profile, Reversion, SwitchPoints, table_of
-from edge_agent.drivers.profile_control import ProfilePowerControl, encoded
+from edge_agent.drivers.profile import PARTS, Point, Profile, Reversion, SwitchPoints, table_of
+from edge_agent.drivers.profile_control import InverterTarget, ProfilePowerControl, Target, encoded
+from edge_agent.drivers.profile_flexible import ProfileCharger, ProfileLoad, SwitchedControl, SwitchedLoad
 from edge_agent.drivers.sunspec import codec
 from edge_agent.drivers.sunspec.definitions import PointDef, PointType
 from edge_agent.drivers.sunspec.layout import Field
@@ -15,7 +16,15 @@ from edge_agent.drivers.sunspec.poll import Poller
 from edge_agent.drivers.transaction import Connection, Table
 from edge_agent.model.clock import Clock
 from edge_agent.model.config import DeviceConfig, NameplateConfig
-from edge_agent.model.devices import DeviceFault, DeviceRejected, InverterReading, MeterReading
+from edge_agent.model.devices import (
+    DeviceFault,
+    DeviceRejected,
+    EvCharger,
+    FlexibleLoad,
+    InverterReading,
+    MeterReading,
+    PowerControl,
+)
 from edge_agent.model.values import Nameplate
 
 _log = logging.getLogger(__name__)
@@ -66,7 +75,7 @@ class ProfileDevice:
         for role, point in profile.points:
             self._fields.setdefault(role, []).append(_field(profile, role, point))
         # Each half is read by itself, when it is asked for; the first one brings the nameplate along, now and then.
-        parts = [part for part in ("inverter", "meter", "switch") if getattr(profile, part) is not None]
+        parts = [part for part in PARTS if getattr(profile, part) is not None]
         self._pollers = {
             part: self._poller(connection, clock, part, ("nameplate",) if part == parts[0] else ()) for part in parts
         }
@@ -74,24 +83,38 @@ class ProfileDevice:
         self.inverter = _Inverter(self) if profile.inverter is not None else None
         self.meter = _Meter(self) if profile.meter is not None else None
         self.switch = _Switch(self) if profile.switch is not None else None
-        self.charger = None
-        self.load = None
+        self.charger: EvCharger | None = None
+        self.load: FlexibleLoad | None = None
         self.switch_control = (
             _SwitchControl(connection, profile.switch) if profile.switch is not None and not config.read_only else None
         )
-        self.control: ProfilePowerControl | None = None
+        self.control: PowerControl | None = None
         self.microcontroller = None
-        if profile.control is not None and not config.read_only:
+        if (target := self._target(config)) is not None and profile.control is not None and not config.read_only:
             self.control = ProfilePowerControl(
-                connection,
-                profile,
-                profile.control,
-                clock,
-                device_name=config.name,
-                limits=lambda: self.nameplate,
-                pv=lambda: self._pv,
+                connection, profile, profile.control, clock, device_name=config.name, target=target
             )
+        if self.switch is not None and config.flexible_load is not None:
+            load = SwitchedLoad(config.name, self.switch, config.flexible_load, clock.monotonic_s)
+            self.load = load
+            if self.switch_control is not None:
+                self.control = SwitchedControl(config.name, load, self.switch_control, config.flexible_load)
         self._pv: tuple[float, float | None] = (float("-inf"), None)  # when, and the panels' power [W]
+
+    def _target(self, config: DeviceConfig) -> Target | None:
+        """Makes what can be steered, and says how its powers become registers; None where nothing can be."""
+        profile = self._profile
+        if profile.ev_charger is not None and config.ev_charger is not None:
+            self.charger = charger = ProfileCharger(self, profile.ev_charger, config.ev_charger)
+            return charger
+        control = profile.control
+        if profile.flexible_load is not None and config.flexible_load is not None:
+            step_w = control.step_w if control is not None else 1.0
+            self.load = load = ProfileLoad(self, profile.flexible_load, config.flexible_load, step_w=step_w)
+            return load
+        if control is None or profile.inverter is None:
+            return None
+        return InverterTarget(config.name, control, lambda: self.nameplate, lambda: self._pv)
 
     def _poller(self, connection: Connection, clock: Clock, part: str, slow: tuple[str, ...]) -> Poller:
         link = self._profile.link
@@ -117,7 +140,7 @@ class ProfileDevice:
                 f"{error}; the profile {self._profile.title!r} does not fit this device: check profile and unit_id"
             ) from error
         plate = self.nameplate
-        if self.control is not None:
+        if self.control is not None and self.inverter is not None:
             missing = [role for role in _RATINGS if not getattr(plate, role)]
             if missing:
                 raise DeviceFault(
@@ -127,7 +150,8 @@ class ProfileDevice:
 
     @property
     def findings(self) -> tuple[str, ...]:
-        return (*self._profile.caveats, *([self._afterwards] if self.control is not None else []))
+        steered = self.control is not None and self._profile.control is not None
+        return (*self._profile.caveats, *([self._afterwards] if steered else []))
 
     @property
     def nameplate(self) -> Nameplate:
@@ -167,7 +191,7 @@ class ProfileDevice:
         for field in self._fields.get(role, ()):
             image = self._pollers[role.partition(".")[0]].image
             raw = image.raw(field)
-            value = raw * field.spec.factor if isinstance(raw, int | float) else None
+            value = _value(field.spec, raw)
             if value is not None and field.scale is not None:
                 power = image.power(field)
                 value = codec.scaled(value, power) if power is not None else None
@@ -184,6 +208,15 @@ class ProfileDevice:
     def _text(self, role: str) -> str:
         raw = [self._pollers["nameplate"].image.raw(field) for field in self._fields.get(role, ())]
         return str(raw[0]).strip() if raw and raw[0] is not None else ""
+
+
+def _value(point: Point, raw: int | float | str | None) -> float | None:
+    """A number in SI units, positive towards the grid; of a state, whether it is so."""
+    if point.mask is not None and isinstance(raw, int):
+        raw &= point.mask
+    if point.are:
+        return None if raw is None else float((raw.strip() if isinstance(raw, str) else raw) in point.are)
+    return raw * point.factor if isinstance(raw, int | float) else None
 
 
 class _Inverter:

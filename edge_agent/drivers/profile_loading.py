@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
-from edge_agent.drivers.profile import POWER, ROLES, Control, Place, Point, Profile, Step, table_of
+from edge_agent.drivers.profile import CURRENT, PARTS, POWER, ROLES, Control, Place, Point, Profile, Step, table_of
 from edge_agent.drivers.transaction import Table
 from protos import settings
 from protos.settings import SettingsError
@@ -37,8 +37,11 @@ def load(name: str) -> Profile:
 
 def _contradictions(profile: Profile) -> Iterator[str]:
     """What is wrong, as key: finding; remedy."""
-    if profile.inverter is None and profile.meter is None and profile.switch is None:
-        yield "$: describes neither an inverter, a meter nor a switch; give a table [inverter], [meter] or [switch]"
+    parts = [part for part in PARTS if getattr(profile, part) is not None]
+    if not parts:
+        yield f"$: describes none of {', '.join(PARTS)}; give one of these tables"
+    if len(steered := [part for part in parts if part not in ("meter", "switch")]) > 1:
+        yield f"$.{steered[1]}: stands beside [{steered[0]}]; give each a profile of its own"
     for where, point in profile.points:
         yield from _wrong_place(where, point)
         yield from _wrong_point(profile, where, point)
@@ -67,6 +70,12 @@ def _wrong_point(profile: Profile, where: str, point: Point) -> Iterator[str]:
     if signed != (point.positive is not None):
         remedy = 'say which way it counts: positive = "export" or "import"' if signed else "leave positive out"
         yield f"$.{where}: address {point.address}: {remedy}"
+    if (where == "ev_charger.plugged") != bool(point.are):
+        yield f"$.{where}: address {point.address}: `are` belongs to a state, and a state needs it"
+    if point.are and {str} != {type(each) for each in point.are} and (point.type == "string"):
+        yield f"$.{where}: address {point.address}: a string is never a number; give texts in `are`"
+    if point.mask is not None and not point.type.startswith(("uint", "int")):
+        yield f"$.{where}: address {point.address}: mask belongs to whole numbers; leave it out"
     if table_of(profile, point).bits != (point.type == "bit"):
         yield f'$.{where}: address {point.address}: coils and discrete inputs are of type "bit", registers of another'
 
@@ -78,6 +87,8 @@ def _wrong_step(where: str, step: Step) -> Iterator[str]:
         yield f"$.{where}: address {step.address}: positive belongs to what carries power; give it there only"
     if step.carries in ("power", "magnitude") and step.unit not in POWER:
         yield f"$.{where}: address {step.address}: unit {step.unit!r}; give W or kW"
+    if step.carries in ("current", "fallback", "most") and step.unit not in CURRENT:
+        yield f"$.{where}: address {step.address}: unit {step.unit!r}; give A or mA"
     if step.carries == "lifetime" and step.unit not in ("s", "min"):
         yield f"$.{where}: address {step.address}: unit {step.unit!r}; give s or min"
     if (step.function == "coil") != (step.type == "bit") or (step.function == "single" and step.size != 1):
@@ -86,19 +97,24 @@ def _wrong_step(where: str, step: Step) -> Iterator[str]:
 
 def _wrong_control(profile: Profile, control: Control) -> Iterator[str]:
     carried = {step.carries for step in control.steps}
-    if not carried & {"power", "magnitude"}:
-        yield '$.control.setpoint: no write carries the power; give one carries = "power" or "magnitude"'
-    if "magnitude" in carried and not any(step.when for step in control.setpoint):
+    if not carried & {"power", "magnitude", "current"}:
+        yield '$.control.setpoint: no write carries the power; give one carries = "power", "magnitude" or "current"'
+    if "magnitude" in carried and profile.inverter is not None and not any(step.when for step in control.setpoint):
         yield "$.control.setpoint: a magnitude says no direction; give writes with when"
     if ("lifetime" in carried) != (control.reversion.kind == "timer"):
         yield '$.control.reversion: kind "timer" needs a write that carries = "lifetime", and nothing else does'
     if (control.reversion.seconds is not None) != (control.reversion.kind == "watchdog"):
         yield '$.control.reversion: seconds belongs to kind "watchdog"; give it there only'
-    if not control.release and control.reversion.kind != "watchdog":
+    draws = profile.ev_charger is not None or profile.flexible_load is not None
+    if not control.release and not (
+        control.reversion.kind == "watchdog" or (draws and control.reversion.kind == "timer")
+    ):
         yield "$.control.release: is missing, and no watchdog lets go; give the writes that give the device back"
-    if profile.inverter is None:
-        yield "$.control: there is no inverter to control; give a table [inverter]"
-    elif control.reference == "storage" and not profile.inverter.pv_power_w:
+    if profile.ev_charger is None and carried & {"current", "fallback", "most"}:
+        yield "$.control: currents belong to a charger; give a table [ev_charger], or writes that carry power"
+    if profile.inverter is None and not draws:
+        yield "$.control: there is nothing to control; give a table [inverter], [ev_charger] or [flexible_load]"
+    elif control.reference == "storage" and (profile.inverter is None or not profile.inverter.pv_power_w):
         yield "$.control.reference: the storage's power follows from the panels'; give inverter.pv_power_w, or \"ac\""
 
 

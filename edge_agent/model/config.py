@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, structs
 
+from edge_agent.model import local_time
 from protos import settings
 from protos.settings import SettingsError
 
@@ -29,6 +30,7 @@ _AtLeast0 = Annotated[float, Meta(ge=0.0, le=1e7)]
 _AtLeast1 = Annotated[float, Meta(ge=1.0, le=1e7)]
 _AtLeast24 = Annotated[float, Meta(ge=24.0, le=1e7)]
 _LineVoltage = Annotated[float, Meta(ge=50.0, le=1000.0)]
+LEAST_COMFORT_K = 2.0  # between its ends; with less a heater only chatters
 LEAST_USED = 0.05  # of the storage between its limits; with less there is nothing to steer
 
 
@@ -183,6 +185,51 @@ class NameplateConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     storage_capacity_wh: Annotated[Annotated[float, Meta(gt=0, le=1e10)] | None, Meta(description="watt-hours")] = None
 
 
+Amperes = Annotated[float, Meta(ge=6.0, le=80.0, description="amperes a phase, 6 to 80")]
+TimeOfDay = Annotated[
+    str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description='a time of day in quotes, e.g. ready_by = "07:00"')
+]
+_Seconds = Annotated[float, Meta(ge=0.0, le=86_400.0)]
+_Celsius = Annotated[float, Meta(ge=-30.0, le=95.0)]
+
+
+class EvChargerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A vehicle's charger: how it is wired, and when its owner wants to leave."""
+
+    max_current_a: Amperes  # of its fuse; never more, whatever the charger itself would allow
+    phases: Annotated[int, Meta(ge=1, le=3, description="on which the vehicle charges, 1 to 3")]
+    voltage_v: Annotated[float, Meta(ge=100.0, le=300.0, description="volts, line to neutral, 100 to 300")] = 230.0
+    # What it charges with once nobody steers it any more, where it has a fail-safe of its own.
+    fallback_current_a: Amperes = 6.0
+    # Both or none. None: it charges whenever a vehicle stands there, unless a price or a setpoint says otherwise.
+    ready_by: TimeOfDay | None = None
+    energy_wh: Annotated[
+        Annotated[float, Meta(ge=100.0, le=200_000.0)] | None,
+        Meta(description="watt-hours into the vehicle from plugging in to ready_by, 100 to 200000"),
+    ] = None
+    min_run_s: Annotated[_Seconds, Meta(description="seconds it charges at least once it began, 0 to 86400")] = 300.0
+    min_off_s: Annotated[_Seconds, Meta(description="seconds it rests at least once it ended, 0 to 86400")] = 300.0
+
+
+class FlexibleLoadConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A load that can wait (water heater, heat pump), and what its owner puts up with."""
+
+    power_w: Annotated[Watts, Meta(description="watts that it draws when it runs, a magnitude")]
+    # A relay that makes it run, or one that locks it (a utility's lock, SG Ready state 1).
+    relay: Annotated[Literal["runs", "locks"], Meta(description='what switching it on does: "runs" or "locks"')] = (
+        "runs"
+    )
+    min_run_s: Annotated[_Seconds, Meta(description="seconds it runs at least, 0 to 86400")] = 600.0
+    min_off_s: Annotated[_Seconds, Meta(description="seconds it rests at least, 0 to 86400")] = 600.0
+    max_off_s: Annotated[
+        Annotated[float, Meta(ge=60.0, le=86_400.0)] | None,
+        Meta(description="seconds it is kept from running at most, 60 to 86400"),
+    ] = None
+    # Both or none, for a device that tells a temperature. Outside of them no price matters.
+    comfort_min_c: Annotated[_Celsius | None, Meta(description="degrees Celsius, -30 to 95")] = None
+    comfort_max_c: Annotated[_Celsius | None, Meta(description="degrees Celsius, -30 to 95")] = None
+
+
 class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One device behind the gateway."""
 
@@ -214,6 +261,13 @@ class DeviceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     frequency_only: Annotated[bool, Meta(description="true or false")] = False
     nameplate: Annotated[
         NameplateConfig | None, Meta(description="a table [devices.nameplate] with ratings the device does not tell")
+    ] = None
+    # What the profile describes decides which of them it may have; see the tables' own keys.
+    ev_charger: Annotated[
+        EvChargerConfig | None, Meta(description="a table [devices.ev_charger] with max_current_a and phases")
+    ] = None
+    flexible_load: Annotated[
+        FlexibleLoadConfig | None, Meta(description="a table [devices.flexible_load] with power_w")
     ] = None
     # SunSpec does not fix the sign of a meter's power.
     meter_positive: Annotated[
@@ -253,6 +307,10 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The whole file."""
 
     site: SiteName
+    # Of the site; for times of day.
+    time_zone: Annotated[
+        NotEmpty | None, Meta(description='a name of the IANA database, e.g. time_zone = "Europe/Berlin"')
+    ] = None
     # Journal, keys and statistics; one agent each.
     data_dir: Annotated[Path, Meta(description='a folder for journal and keys, e.g. data_dir = "home-01"')]
     coordinator: Annotated[CoordinatorConfig, Meta(description='a table [coordinator] with claim_file = "..."')]
@@ -296,8 +354,14 @@ def check_whole(config: AgentConfig, path: str) -> None:
             f"{path}: $.control.{key}: {control.soc_floor} leaves less than {LEAST_USED} of the storage below soc_max "
             f"{control.soc_max}; lower one or raise the other"
         )
+    zone = config.time_zone
+    if zone is not None and not local_time.is_zone(zone):
+        raise SettingsError(
+            f'{path}: $.time_zone: {zone!r} is not known here; give a name like "Europe/Berlin", and install tzdata '
+            "where the machine has no time zones"
+        )
     for index, device in enumerate(config.devices):
-        if finding := _misplaced(device):
+        if finding := _misplaced(device) or _not_kept(device, zone):
             raise SettingsError(f"{path}: $.devices[{index}].{finding}")
     for key in ("name", "host"):
         of = (lambda d: d.name) if key == "name" else (lambda d: f"{d.where} unit {d.unit_id}")
@@ -336,7 +400,7 @@ def _misplaced(device: DeviceConfig) -> str | None:
         return 'profile: is missing; driver = "profile" needs one, e.g. profile = "huawei-sun2000"'
     if device.frequency_only and not device.frequency_priority:
         return "frequency_only: means nothing with frequency_priority = 0; leave out one of the two"
-    for key in ("profile", "nameplate"):
+    for key in ("profile", "nameplate", "ev_charger", "flexible_load"):
         if device.driver != "profile" and getattr(device, key) is not None:
             return f'{key}: means nothing with driver = "{device.driver}"; leave it out, or give driver = "profile"'
     for key in ("local_droop", "volt_var", "volt_watt", "watt_var"):
@@ -344,4 +408,36 @@ def _misplaced(device: DeviceConfig) -> str | None:
             return f'{key}: means nothing with driver = "{device.driver}"; leave it out'
     if device.driver != "sunspec" and device.meter_positive != "export":
         return f'meter_positive: means nothing with driver = "{device.driver}", whose file has signs; leave it out'
+    return None
+
+
+def _not_kept(device: DeviceConfig, zone: str | None) -> str | None:
+    """An owner's wish that nobody could keep: key, finding, remedy."""
+    car, load = device.ev_charger, device.flexible_load
+    if car is not None:
+        if (car.ready_by is None) != (car.energy_wh is None):
+            missing = "ready_by" if car.ready_by is None else "energy_wh"
+            return f'ev_charger.{missing}: is missing; give both ready_by = "07:00" and energy_wh = 12000, or none'
+        if car.ready_by is not None and zone is None:
+            return 'ev_charger.ready_by: is a local time; give time_zone = "Europe/Berlin" at the top of the file'
+        if car.fallback_current_a > car.max_current_a:
+            return (
+                f"ev_charger.fallback_current_a: {car.fallback_current_a:g} is above max_current_a "
+                f"{car.max_current_a:g}; lower it"
+            )
+    if load is not None:
+        low_c, high_c = load.comfort_min_c, load.comfort_max_c
+        if (low_c is None) != (high_c is None):
+            missing = "comfort_min_c" if low_c is None else "comfort_max_c"
+            return f"flexible_load.{missing}: is missing; give both comfort_min_c and comfort_max_c, or none"
+        if low_c is not None and high_c is not None and high_c - low_c < LEAST_COMFORT_K:
+            return (
+                f"flexible_load.comfort_max_c: {high_c:g} is not {LEAST_COMFORT_K:g} K above comfort_min_c {low_c:g}; "
+                "raise it or lower the other"
+            )
+        if load.max_off_s is not None and load.max_off_s < load.min_off_s:
+            return (
+                f"flexible_load.max_off_s: {load.max_off_s:g} is below min_off_s {load.min_off_s:g}; raise it or lower "
+                "the other"
+            )
     return None

@@ -55,6 +55,8 @@ class ChargerReading:
 
     power_w: Sample = MISSING
     plugged: bool | None = None  # None: it does not tell
+    session_wh: Sample = MISSING  # into the vehicle since it came, or since the charging before the one to come began
+    # What few chargers know of the vehicle, and the owner has to say for the others.
     needed_wh: Sample = MISSING  # at its AC terminals until the vehicle is ready; below 0: so much more than that
     ready_in_s: Sample = MISSING  # until the owner wants it ready; below 0: it is late
 

@@ -32,6 +32,7 @@ class Charger:
         self.rating = rating
         self._visit: Visit | None = None
         self._stored_wh = 0.0
+        self.drawn_wh = 0.0  # at the terminals since the vehicle came
         self._now_s = 0.0
         self.asked_w: float | None = None  # None: its own default, which charges as fast as it can
 
@@ -73,6 +74,7 @@ class Charger:
         """A vehicle comes, or goes; what was asked of the charger was for the one before."""
         self._visit = visit
         self._stored_wh = visit.stored_wh if visit is not None else 0.0
+        self.drawn_wh = 0.0
         self.asked_w = None
 
     def advance(self, to_s: float) -> None:
@@ -83,6 +85,7 @@ class Charger:
             if self._visit is None:
                 continue
             power_w, efficiency = self.power_w, self.rating.efficiency
+            self.drawn_wh += max(0.0, -power_w) * dt_s / _S_PER_H
             stored_w = -power_w * efficiency if power_w < 0 else -power_w / efficiency
             stored_wh = self._stored_wh + stored_w * dt_s / _S_PER_H
             self._stored_wh = max(0.0, min(self._visit.capacity_wh, stored_wh))

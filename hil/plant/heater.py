@@ -12,6 +12,7 @@ class HeaterRating:
     """A common tank of 200 l that loses 1.5 kWh a day at 60 degrees in a room of 20."""
 
     power_w: float = 2_000.0
+    least_w: float = 2_000.0  # a plain rod is on or off; power electronics give less, too
     volume_l: float = 200.0
     loss_w_per_k: float = 1_500.0 / 24 / 40
     room_c: float = 20.0
@@ -39,12 +40,13 @@ class Heater:
 
     @property
     def power_w(self) -> float:
-        """The rod is on or off; less than all of it is off."""
+        """As much as it is asked for, and nothing below its least."""
         rating = self.rating
         if self.temperature_c >= rating.cut_out_c:
             return 0.0
-        on = self._heats if self.asked_w is None else -self.asked_w >= rating.power_w
-        return -rating.power_w if on else 0.0
+        if self.asked_w is None:
+            return -rating.power_w if self._heats else 0.0
+        return -min(-self.asked_w, rating.power_w) if -self.asked_w >= rating.least_w else 0.0
 
     def draw_off(self, litres: float) -> None:
         """Somebody takes a bath."""

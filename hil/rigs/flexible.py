@@ -141,6 +141,7 @@ class SimulatedCharger(_Device):
         return ChargerReading(
             power_w=self._good(plant.power_w),
             plugged=plant.plugged,
+            session_wh=self._good(plant.drawn_wh) if plant.plugged else MISSING,
             needed_wh=self._good(plant.needed_wh) if plant.plugged else MISSING,
             ready_in_s=self._good(ready_in_s) if ready_in_s is not None else MISSING,
         )

@@ -48,7 +48,7 @@ class ProfileDevice(ServedDevice):
         self.values = values
         self._now_s = now_s
         self._registers: dict[tuple[Table, int], int] = {}
-        self._written_s: float | None = None  # a setpoint's register, last
+        self.written_s: float | None = None  # a setpoint's register, last
         self._on = False
         for _, step in profile.writes:
             for register in range(step.address, step.address + step.size):
@@ -58,15 +58,15 @@ class ProfileDevice(ServedDevice):
     def commanded_w(self) -> float | None:
         """The power at its AC terminals that it obeys now; None: its own default."""
         control = self.profile.control
-        if control is None or self._written_s is None or self._now_s() - self._written_s >= self._lasts_s():
+        if control is None or self.written_s is None or self._now_s() - self.written_s >= self.lasts_s():
             return None
-        if any(step.value is not None and self._raw(step) != step.value for step in control.engage):
+        if any(step.value is not None and self.raw(step) != step.value for step in control.engage):
             return None
-        directions = {s.when for s in control.setpoint if s.when and s.value is not None and self._raw(s) == s.value}
+        directions = {s.when for s in control.setpoint if s.when and s.value is not None and self.raw(s) == s.value}
         if not directions and any(step.when and step.value is not None for step in control.setpoint):
             return None
         power_w = next(
-            self._raw(step) * step.factor * (1 if step.carries == "power" or "discharge" in directions else -1)
+            self.raw(step) * step.factor * (1 if step.carries == "power" or "discharge" in directions else -1)
             for step in control.setpoint
             if step.carries in ("power", "magnitude") and (step.when is None or step.when in directions)
         )
@@ -111,13 +111,14 @@ class ProfileDevice(ServedDevice):
         control = self.profile.control
         setpoints = control.setpoint if control is not None else ()
         if any(step.address in range(address, address + len(words)) for step in setpoints):
-            self._written_s = self._now_s()
+            self.written_s = self._now_s()
 
     # ---- what its registers show
 
-    def _refresh(self) -> None:
+    def shown(self) -> dict[str, float | str]:
+        """What each role shows [SI], positive towards the grid; of a state, what stands in its register."""
         values, power_w = self.values, self.power_w
-        shown = {
+        return {
             "inverter.power_w": power_w,
             "inverter.pv_power_w": values.pv_power_w,
             "inverter.frequency_hz": values.frequency_hz,
@@ -132,14 +133,20 @@ class ProfileDevice(ServedDevice):
             "nameplate.max_discharge_w": values.max_discharge_w,
             "nameplate.storage_capacity_wh": values.storage_capacity_wh,
         }
+
+    def _refresh(self) -> None:
+        shown = self.shown()
         roles: dict[str, list[Point]] = {}
         for role, point in self.profile.points:
             roles.setdefault(role, []).append(point)
         for role, points in roles.items():
             if role in ("nameplate.model", "nameplate.serial"):
-                self._show_text(points[0], values.model if role == "nameplate.model" else values.serial)
+                self._show_text(points[0], self.values.model if role == "nameplate.model" else self.values.serial)
                 continue
             left = shown[role]
+            if isinstance(left, str) or points[0].are:
+                self._show_state(points[0], left)
+                continue
             for point in points:
                 fits = not point.type.startswith("uint") or left / point.factor >= 0
                 self._show(point, left if fits else 0.0)
@@ -153,6 +160,12 @@ class ProfileDevice(ServedDevice):
             self._registers[table_of(self.profile, point), point.exponent] = exponent & 0xFFFF
         raw = value / point.factor / 10.0**exponent
         self._put(point, struct.pack(f">{_FORMATS[point.type]}", raw if point.type == "float32" else round(raw)))
+
+    def _show_state(self, point: Point, state: float | str) -> None:
+        if isinstance(state, str):
+            self._show_text(point, state)
+        else:
+            self._put(point, struct.pack(f">{_FORMATS[point.type]}", int(state)))
 
     def _show_text(self, point: Point, text: str) -> None:
         if point.type == "string":
@@ -169,21 +182,23 @@ class ProfileDevice(ServedDevice):
 
     # ---- what was written to it
 
-    def _raw(self, step: Step) -> float:
+    def raw(self, step: Step) -> float:
+        """The number that stands in a step's registers."""
         words = [self._registers[_table(step), step.address + offset] for offset in range(step.size)]
         if self._word_order(step) == "little":
             words.reverse()
         number: float = struct.unpack(f">{_FORMATS[step.type]}", struct.pack(f">{step.size}H", *words))[0]
         return number
 
-    def _lasts_s(self) -> float:
+    def lasts_s(self) -> float:
+        """How long it obeys after the last setpoint, by its registers [s]."""
         control = self.profile.control
         if control is None or control.reversion.kind == "none":
             return float("inf")
         if control.reversion.kind == "watchdog":
             return control.reversion.seconds or float("inf")
         return next(
-            self._raw(step) * UNITS[step.unit] * step.scale for step in control.steps if step.carries == "lifetime"
+            self.raw(step) * UNITS[step.unit] * step.scale for step in control.steps if step.carries == "lifetime"
         )
 
     def _word_order(self, place: Place) -> str:

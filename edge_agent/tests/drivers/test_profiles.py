@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.drivers import profile_of
 from edge_agent.drivers.profile import Profile, Step
 from edge_agent.drivers.profile_control import encoded
 from edge_agent.drivers.profile_device import ProfileDevice
 from edge_agent.drivers.profile_loading import load, shipped
 from edge_agent.drivers.transaction import READ_ONLY, Table, Write, WriteAllowance
-from edge_agent.model.config import DeviceConfig, NameplateConfig
+from edge_agent.model.config import DeviceConfig, EvChargerConfig, FlexibleLoadConfig, NameplateConfig
 from edge_agent.model.devices import DeviceFault, DeviceRejected
 from edge_agent.model.values import Applied, Setpoint
 from protos.settings import SettingsError
@@ -146,7 +147,7 @@ def test_what_nothing_writes_may_not_be_writable(tmp_path: Path) -> None:
 
 
 def test_an_unknown_profile_names_those_there_are() -> None:
-    with pytest.raises(SettingsError, match=r"no profile huawei; give one of carlo-gavazzi-em24, .*your own"):
+    with pytest.raises(SettingsError, match=r"no profile huawei; give one of abb-terra-ac, .*your own"):
         load("huawei")
 
 
@@ -287,3 +288,118 @@ def test_words_of_a_write(how: Step, raw: float, words: tuple[int, ...]) -> None
 def test_what_does_not_fit_is_refused(how: Step, raw: float) -> None:
     with pytest.raises(ValueError, match="does not fit"):
         encoded(how, raw, "big")
+
+
+# ---- chargers and loads
+
+CHARGER = """\
+title = "A charger"
+sources = ["its manual"]
+
+[nameplate]
+manufacturer = "Example"
+model = "C"
+
+[ev_charger]
+power_w = [{ address = 1, type = "uint16", unit = "W", positive = "import" }]
+plugged = [{ address = 2, type = "uint16", mask = 0x0F, are = [3, 4] }]
+
+[control]
+reference = "ac"
+reversion = { kind = "timer" }
+setpoint = [
+  { address = 10, type = "uint16", unit = "s", carries = "lifetime", least = 10, greatest = 60 },
+  { address = 11, type = "uint16", unit = "A", carries = "current" },
+]
+engage = [{ address = 12, type = "uint16", unit = "mA", carries = "fallback" }]
+
+[[writable]]
+first = 10
+last = 12
+"""
+CAR = EvChargerConfig(max_current_a=16.0, phases=3, fallback_current_a=7.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ((", are = [3, 4]", ""), "`are` belongs to a state, and a state needs it"),
+        (('unit = "A", carries', 'unit = "W", carries'), "unit 'W'; give A or mA"),
+        (("[ev_charger]", "[inverter]\nsoc = []\n[ev_charger]"), "stands beside [inverter]; give each a profile"),
+        (('carries = "current"', "value = 1"), "no write carries the power"),
+    ],
+)
+def test_a_chargers_profile_that_contradicts_itself_is_refused(
+    tmp_path: Path, change: tuple[str, str], told: str
+) -> None:
+    assert change[0] in CHARGER
+    with pytest.raises(SettingsError) as refused:
+        load(written(tmp_path, CHARGER.replace(*change)))
+    assert told in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("asked_w", "lifetime_s", "registers"),
+    [
+        pytest.param(-11_040.0, 30.0, [30, 16], id="all of it"),
+        pytest.param(-6_000.0, 30.0, [30, 8], id="8.7 A are no more than 8 where it takes whole amperes"),
+        pytest.param(-4_000.0, 30.0, [30, 0], id="less than 6 A rest"),
+        pytest.param(0.0, 2.0, [10, 0], id="a timer that takes no less than 10 s"),
+        pytest.param(0.0, 300.0, [60, 0], id="nor more than 60"),
+    ],
+)
+async def test_a_charger_is_told_currents_rounded_down(
+    tmp_path: Path, asked_w: float, lifetime_s: float, registers: list[int]
+) -> None:
+    profile = load(written(tmp_path, CHARGER))
+    shown = {(Table.HOLDING, 2): 0xF3} | {(Table.HOLDING, 10 + n): word for n, word in enumerate(registers)}
+    wire = Registers(shown, profile.allowance)
+    device = await opened(profile, wire, ev_charger=CAR)
+    assert device.charger is not None
+    assert device.control is not None
+    assert (await device.charger.read_charger()).plugged is True
+    await device.control.write_power(Applied(Setpoint(power_w=asked_w, source="test", expires_s=1e9)), lifetime_s)
+    assert wire.written == [(Write.MULTIPLE, 12, [7000]), (Write.MULTIPLE, 10, registers)]
+
+
+@pytest.mark.parametrize(
+    ("relay", "power_w", "coil"),
+    [("runs", -2000.0, 1), ("runs", 0.0, 0), ("locks", -2000.0, 0), ("locks", 0.0, 1)],
+)
+async def test_a_load_behind_a_relay_runs_or_is_locked(
+    monkeypatch: pytest.MonkeyPatch, relay: str, power_w: float, coil: int
+) -> None:
+    profile = load("relay-coil")
+    wire = Registers({}, profile.allowance)
+    owner = FlexibleLoadConfig(power_w=2000.0, relay=relay)  # type: ignore[arg-type]
+    device = await opened(profile, wire, flexible_load=owner)
+    assert device.load is not None
+    assert device.control is not None
+    for _ in range(3):
+        await device.control.write_power(Applied(Setpoint(power_w=power_w, source="test", expires_s=1e9)), 30.0)
+    assert wire.written == [(Write.COIL, 0, [coil])]
+    wire.words[Table.COIL, 0] = coil
+    monkeypatch.setattr(Clock, "now_s", 110.0)
+    assert (await device.load.read_load()).power_w.good == power_w
+    await device.control.release()
+    assert wire.written[-1] == (Write.COIL, 0, [1 if relay == "runs" else 0]), "its own thermostat decides"
+
+
+@pytest.mark.parametrize(
+    ("profile", "tables", "told"),
+    [
+        ("keba-p30", {}, r"is a charger; give a table \[devices.ev_charger\]"),
+        ("relay-coil", {"ev_charger": CAR}, "is no charger; leave the table out"),
+        ("mypv-ac-elwa-2", {}, r"give a table \[devices.flexible_load\] with power_w"),
+        ("eastron-sdm630", {"flexible_load": FlexibleLoadConfig(power_w=1.0)}, "neither a load nor a relay"),
+        (
+            "relay-coil",
+            {"flexible_load": FlexibleLoadConfig(power_w=1.0, comfort_min_c=40.0, comfort_max_c=60.0)},
+            "tells no temperature; leave it out, and give max_off_s",
+        ),
+        ("mypv-ac-elwa-2", {"flexible_load": FlexibleLoadConfig(power_w=1.0, relay="locks")}, "is no relay"),
+    ],
+)
+def test_what_the_owner_says_has_to_fit_the_profile(profile: str, tables: dict[str, object], told: str) -> None:
+    with pytest.raises(DeviceFault, match=told):
+        profile_of(config(profile=profile, **tables))

@@ -189,3 +189,61 @@ def test_file_that_is_no_text(tmp_path: Path) -> None:
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(SettingsError, match="UTF-8"):
         load(file)
+
+
+CHARGER = """
+[[devices]]
+name = "wallbox"
+driver = "profile"
+profile = "keba-p30"
+host = "127.0.0.2"
+
+[devices.ev_charger]
+max_current_a = 16
+phases = 3
+"""
+LOAD = """
+[[devices]]
+name = "tank"
+driver = "profile"
+profile = "relay-coil"
+host = "127.0.0.3"
+
+[devices.flexible_load]
+power_w = 2000
+"""
+
+
+@pytest.mark.parametrize(
+    ("added", "told"),
+    [
+        (CHARGER + 'ready_by = "07:00"\n', "ev_charger.energy_wh: is missing; give both"),
+        (CHARGER + 'ready_by = "07:00"\nenergy_wh = 12000\n', "ev_charger.ready_by: is a local time; give time_zone"),
+        (CHARGER + 'ready_by = "7:00"\n', "ev_charger.ready_by"),
+        (CHARGER.replace("= 16", "= 5"), "amperes a phase, 6 to 80"),
+        (CHARGER + "fallback_current_a = 20\n", "is above max_current_a 16; lower it"),
+        (LOAD + "comfort_min_c = 40\n", "flexible_load.comfort_max_c: is missing"),
+        (LOAD + "comfort_min_c = 40\ncomfort_max_c = 41\n", "is not 2 K above comfort_min_c 40"),
+        (LOAD + "max_off_s = 60\n", "max_off_s: 60 is below min_off_s 600"),
+        (LOAD.replace('"profile"\nprofile = "relay-coil"', '"sunspec"'), 'means nothing with driver = "sunspec"'),
+    ],
+)
+def test_chargers_and_loads_that_cannot_be_kept(tmp_path: Path, added: str, told: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load(written(tmp_path, GOOD + added))
+    assert told in str(refused.value)
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "agent.toml"
+    file.write_text(text)
+    return file
+
+
+def test_an_unknown_time_zone_is_refused_and_a_known_one_makes_a_time_of_day(tmp_path: Path) -> None:
+    zoned = GOOD.replace('site = "home-01"', 'site = "home-01"\ntime_zone = "Europe/Berlin"')
+    config = load(written(tmp_path, zoned + CHARGER + 'ready_by = "07:00"\nenergy_wh = 12000\n'))
+    assert config.devices[-1].ev_charger is not None
+    assert config.devices[-1].ev_charger.energy_wh == 12_000.0
+    with pytest.raises(SettingsError, match="time_zone: 'Europe/Barlin' is not known here"):
+        load(written(tmp_path, zoned.replace("Berlin", "Barlin")))

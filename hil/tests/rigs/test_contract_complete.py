@@ -11,6 +11,7 @@ from typing import cast
 import pytest
 
 import hil.rigs
+from edge_agent.drivers import profile
 from edge_agent.drivers.profile import Profile
 from edge_agent.drivers.profile_loading import load, shipped
 from edge_agent.drivers.sunspec.definitions import load_model
@@ -30,7 +31,7 @@ PARTS = {
     "recording", "registers", "rig", "scenario", "serve", "serve_device", "serve_proxy", "sunspec_map", "testing",
 }  # fmt: skip
 
-CAPABILITIES = {"inverter", "meter", "switch", "control"}  # of a profile
+CAPABILITIES = {*profile.PARTS, "control"}
 
 
 def covered() -> frozenset[str]:

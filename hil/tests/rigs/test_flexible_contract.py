@@ -39,6 +39,8 @@ class _Bench:
 
 
 class _ChargerBench(_Bench):
+    forgets_by_itself = True
+
     def __init__(self, rating: ChargerRating) -> None:
         self._plant = Charger(rating)
         super().__init__(self._plant)
@@ -51,6 +53,11 @@ class _ChargerBench(_Bench):
     def needed_wh(self) -> float:
         self._rig.to_present()
         return self._plant.needed_wh
+
+    @property
+    def drawn_wh(self) -> float:
+        self._rig.to_present()
+        return self._plant.drawn_wh
 
     @property
     def ready_in_s(self) -> float:

@@ -19,7 +19,7 @@ from hil.rigs.testing import AgentClock
 PROFILES = {name: load(name) for name in shipped()}
 INVERTERS = [name for name, profile in PROFILES.items() if profile.inverter is not None]
 METERS = [name for name, profile in PROFILES.items() if profile.meter is not None]
-CONTROLLED = [name for name, profile in PROFILES.items() if profile.control is not None]
+CONTROLLED = [name for name in INVERTERS if PROFILES[name].control is not None]
 SWITCHES = [name for name, profile in PROFILES.items() if profile.switch is not None]
 WANTED = ("rated_power_w", "max_charge_w", "max_discharge_w", "storage_capacity_wh")
 
