@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from typing import Final
 
+import uvloop
+
 from cloud.api.serve import ListenError
 from cloud.config import CoordinatorConfig
 from cloud.data_folder import DataFolder, DataFolderError
@@ -132,7 +134,7 @@ def run(
     config: CoordinatorConfig, data: DataFolder, roles: Collection[Role], partitions: range, say: Callable[[str], None]
 ) -> None:
     """Serve until SIGTERM or SIGINT; a second one ends the process at once, and with it the broker."""
-    asyncio.run(_until_signal(Coordinator(config, replace(data, path=data.path.absolute()), roles, partitions), say))
+    uvloop.run(_until_signal(Coordinator(config, replace(data, path=data.path.absolute()), roles, partitions), say))
 
 
 async def _until_signal(process: Coordinator, say: Callable[[str], None]) -> None:

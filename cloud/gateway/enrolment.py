@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Final
 from urllib.parse import unquote
 
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from cloud.api.lockout import Lockout
 from cloud.gateway.credentials import CredentialIssuer
+from cloud.gateway.group_commit import GroupCommit
 from cloud.identity import certificates, nkey
 from cloud.identity.claims import key_fingerprint, keys_fingerprint, redeem_claim
 from cloud.model.records import EventRecord, Severity, Site
@@ -49,6 +51,7 @@ class EnrolmentService(site_pb2_grpc.EnrolmentServicer):
     ) -> None:
         self._ledger = ledger
         self._issuer = issuer
+        self._together = GroupCommit(ledger)
         self._now = now
         self._guesses = Lockout(failures=ADDRESS_GUESSES, window_s=GUESS_WINDOW_S, monotonic_s=monotonic_s)
         self._all_guesses = Lockout(failures=ALL_GUESSES, window_s=GUESS_WINDOW_S, monotonic_s=monotonic_s)
@@ -75,8 +78,8 @@ class EnrolmentService(site_pb2_grpc.EnrolmentServicer):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         now = self._now()
         try:
-            site, credentials = await asyncio.to_thread(
-                self._enrol, request, public_key, nats_public_key, context.peer(), now
+            site, credentials = await self._together.run(
+                partial(self._enrol, request, public_key, nats_public_key, context.peer(), now)
             )
         except ClaimError as error:
             await self._refused(error, address, context.peer(), now)
@@ -95,30 +98,29 @@ class EnrolmentService(site_pb2_grpc.EnrolmentServicer):
         peer: str,
         now: datetime,
     ) -> tuple[Site, site_pb2.Credentials]:
-        """All that an enrolment writes, in one transaction."""
-        with self._ledger.transaction():
-            site = redeem_claim(
-                self._ledger,
-                request.claim_token,
-                keys_fingerprint(public_key, nats_public_key),
-                nats_public_key,
-                now_ms=int(now.timestamp() * 1000),
-                gateway_key=key_fingerprint(public_key),
-                request=request.certificate_request,
+        """All that an enrolment writes. To be called in a transaction."""
+        site = redeem_claim(
+            self._ledger,
+            request.claim_token,
+            keys_fingerprint(public_key, nats_public_key),
+            nats_public_key,
+            now_ms=int(now.timestamp() * 1000),
+            gateway_key=key_fingerprint(public_key),
+            request=request.certificate_request,
+        )
+        credentials = self._issuer.issue(site, public_key, nats_public_key, now=now)
+        assert site.enrolled_ms is not None  # noqa: S101 (by this claim)
+        version = request.agent_version[:40] or "unknown"
+        self._ledger.add_event(
+            EventRecord(
+                site=site.site,
+                event_id=f"enrolled-{site.enrolled_ms}",  # asked again, it is the same enrolment
+                at_ms=site.enrolled_ms,
+                severity=Severity.INFO,
+                code="site.enrolled",
+                text=f"a gateway enrolled from {peer}, agent version {version}",
             )
-            credentials = self._issuer.issue(site, public_key, nats_public_key, now=now)
-            assert site.enrolled_ms is not None  # noqa: S101 (by this claim)
-            version = request.agent_version[:40] or "unknown"
-            self._ledger.add_event(
-                EventRecord(
-                    site=site.site,
-                    event_id=f"enrolled-{site.enrolled_ms}",  # asked again, it is the same enrolment
-                    at_ms=site.enrolled_ms,
-                    severity=Severity.INFO,
-                    code="site.enrolled",
-                    text=f"a gateway enrolled from {peer}, agent version {version}",
-                )
-            )
+        )
         return site, credentials
 
     async def _refused(self, error: ClaimError, address: str, peer: str, now: datetime) -> None:

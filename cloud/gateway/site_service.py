@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import grpc
 import grpc.aio
@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from cloud.gateway import updates
 from cloud.gateway.credentials import CredentialIssuer
+from cloud.gateway.group_commit import GroupCommit
 from cloud.identity import certificates, nkey
 from cloud.identity.claims import key_fingerprint
 from cloud.model.records import Description, DeviceRecord, Site
@@ -28,6 +29,14 @@ log = logging.getLogger(__name__)
 _MOST_DEVICES: Final = 64
 _LONGEST_TEXT: Final = 128
 _RATINGS: Final = ("rated_power_w", "max_charge_w", "max_discharge_w", "storage_capacity_wh")
+
+
+class _NotTheSite(Exception):
+    """A certificate that does not stand for its site. why: for the audit log, where it once did."""
+
+    def __init__(self, text: str, *, why: str = "") -> None:
+        super().__init__(text)
+        self.why = why
 
 
 class SiteGateway(site_pb2_grpc.SiteServiceServicer):
@@ -45,6 +54,7 @@ class SiteGateway(site_pb2_grpc.SiteServiceServicer):
         """updates: the folder of published updates' files."""
         self._ledger = ledger
         self._issuer = issuer
+        self._together = GroupCommit(ledger)
         self._telemetry_interval_ms = telemetry_interval_ms
         self._now = now
         self._updates = updates
@@ -82,21 +92,28 @@ class SiteGateway(site_pb2_grpc.SiteServiceServicer):
         context: grpc.aio.ServicerContext[site_pb2.RenewRequest, site_pb2.Credentials],
     ) -> site_pb2.Credentials:
         """New credentials for a site whose certificate still holds, with a new certificate where it asks for one."""
-        site, certificate = await self._caller(context)
+        name, certificate = await self._certificate(context)
         try:
-            wanted = request.certificate_request
-            public_key = certificates.parse_request(wanted) if wanted else None
-            nats_public_key = nkey.check_user_public_key(request.nats_public_key)
-        except ValueError as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        due = public_key is None and not self._issuer.is_current(certificate)
-        issue = partial(self._issuer.issue, site, public_key, nats_public_key, now=self._now(), certificate_due=due)
-        try:
-            credentials = await asyncio.to_thread(issue)
+            credentials = await self._together.run(partial(self._renew, name, certificate, request, self._now()))
+        except _NotTheSite as refusal:
+            await self._refuse(context, name, certificate, refusal)
         except CredentialsRefused as error:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
-        log.info("renewed: site=%s", site.site)
+        except ValueError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        log.info("renewed: site=%s", name)
         return credentials
+
+    def _renew(
+        self, name: str, certificate: x509.Certificate, request: site_pb2.RenewRequest, now: datetime
+    ) -> site_pb2.Credentials:
+        """All that a renewal reads and writes. Raises _NotTheSite, CredentialsRefused; ValueError for the request."""
+        site = self._site_of(name, certificate)
+        wanted = request.certificate_request
+        public_key = certificates.parse_request(wanted) if wanted else None
+        nats_public_key = nkey.check_user_public_key(request.nats_public_key)
+        due = public_key is None and not self._issuer.is_current(certificate)
+        return self._issuer.issue(site, public_key, nats_public_key, now=now, certificate_due=due)
 
     async def Download(  # noqa: N802 (named by the contract)
         self,
@@ -117,38 +134,54 @@ class SiteGateway(site_pb2_grpc.SiteServiceServicer):
 
     async def _caller(self, context: grpc.aio.ServicerContext[Any, Any]) -> tuple[Site, x509.Certificate]:
         """Who calls, and with which certificate; not a site that was revoked or replaced, nor one by another's key."""
+        name, certificate = await self._certificate(context)
+        try:
+            return await asyncio.to_thread(self._site_of, name, certificate), certificate
+        except _NotTheSite as refusal:
+            await self._refuse(context, name, certificate, refusal)
+
+    async def _certificate(self, context: grpc.aio.ServicerContext[Any, Any]) -> tuple[str, x509.Certificate]:
+        """The client certificate, and the site that it names."""
         peer = context.auth_context()
         name = certificates.site_from_names(peer.get("x509_subject_alternative_name", ()))
         if name is None:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the client certificate names no site")
-        site = await asyncio.to_thread(self._ledger.site, name)
+        return name, x509.load_pem_x509_certificate(next(iter(peer["x509_pem_cert"])))
+
+    def _site_of(self, name: str, certificate: x509.Certificate) -> Site:
+        """The site as the ledger has it. Raises _NotTheSite where the certificate does not stand for it any more."""
+        site = self._ledger.site(name)
         if site is None or site.enrolled_ms is None:
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"site {name} is not in the registry")
-        certificate = x509.load_pem_x509_certificate(next(iter(peer["x509_pem_cert"])))
+            raise _NotTheSite(f"site {name} is not in the registry")
         if site.revoked_ms is not None:
-            await self._tell_refusal(site.site, certificate, "revoked")
-            await context.abort(
-                grpc.StatusCode.PERMISSION_DENIED, f"site {name} was revoked; enrol its gateway with a new claim token"
-            )
+            raise _NotTheSite(f"site {name} was revoked; enrol its gateway with a new claim token", why="revoked")
         issued = certificate.not_valid_before_utc + certificates.BACKDATE
         # A certificate's times are whole seconds.
         if issued + timedelta(seconds=1) <= datetime.fromtimestamp(site.enrolled_ms / 1000, issued.tzinfo):
-            await self._tell_refusal(site.site, certificate, "replaced")
-            await context.abort(
-                grpc.StatusCode.PERMISSION_DENIED,
+            raise _NotTheSite(
                 f"site {name} was enrolled anew by another gateway; enrol this one with a claim token of its own",
+                why="replaced",
             )
         key = certificate.public_key()
         known_by = site.gateway_keys.split(",") if site.gateway_keys else None  # None: enrolled by an older version
         if known_by is not None and not (
             isinstance(key, ec.EllipticCurvePublicKey) and key_fingerprint(key) in known_by
         ):
-            await self._tell_refusal(site.site, certificate, "not the key that enrolled")
-            await context.abort(
-                grpc.StatusCode.PERMISSION_DENIED,
-                f"the certificate is for another key than the one that enrolled {name}",
+            raise _NotTheSite(
+                f"the certificate is for another key than the one that enrolled {name}", why="not the key that enrolled"
             )
-        return site, certificate
+        return site
+
+    async def _refuse(
+        self,
+        context: grpc.aio.ServicerContext[Any, Any],
+        name: str,
+        certificate: x509.Certificate,
+        refusal: "_NotTheSite",
+    ) -> NoReturn:
+        if refusal.why:
+            await self._tell_refusal(name, certificate, refusal.why)
+        await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(refusal))
 
     async def _tell_refusal(self, site: str, certificate: x509.Certificate, why: str) -> None:
         """Puts a refused certificate into the audit log, once: its holder goes on trying."""

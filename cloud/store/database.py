@@ -156,6 +156,18 @@ class LedgerDatabase:
                     self._engine.rollback()
                     raise
 
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """To be called in a transaction: what is inside takes effect with it, or, where it raises, not at all."""
+        self._engine.execute("SAVEPOINT part")
+        try:
+            yield
+        except BaseException:
+            self._engine.execute("ROLLBACK TO SAVEPOINT part")
+            raise
+        finally:
+            self._engine.execute("RELEASE SAVEPOINT part")
+
     def _begin(self) -> None:
         """Begins a transaction where the ledger is: the mark of a move was left in one."""
         while True:

@@ -44,6 +44,21 @@ def test_sites_get_dense_slots_and_come_back_whole(ledger: Ledger) -> None:
     assert second.partition_token.endswith(".home-02")
 
 
+def test_a_savepoint_that_failed_leaves_the_rest_of_its_transaction(ledger: Ledger) -> None:
+    def add_two(*names: str) -> None:
+        with ledger.savepoint():
+            for name in names:
+                ledger.add_site(name, (), now_ms=1)
+
+    with ledger.transaction():
+        ledger.add_site("home-01", (), now_ms=1)
+        with pytest.raises(LedgerError, match="exists"):
+            add_two("home-02", "home-01")
+        with ledger.savepoint():
+            ledger.add_site("home-03", (), now_ms=1)
+    assert [site.site for site in ledger.sites()] == ["home-01", "home-03"]
+
+
 @pytest.mark.parametrize(
     ("site", "groups", "says"),
     [
