@@ -20,6 +20,7 @@ from cloud.gateway import tied
 from cloud.gateway.link import Account, Link, own_login
 from cloud.gateway.nats_server import BrokerError, BrokerFiles, ClusterNode, config_text, find_program
 from cloud.identity.keyring import Keyring
+from cloud.store.errors import LedgerUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class Broker:
             own_login(keyring, now),
             keyring.authority_file,
         )
-        self.account: Final = Account(keyring, revocations, now)
+        self.account: Final = Account(keyring, revocations, now, self._files.revocations)
 
     @property
     def pid(self) -> int | None:
@@ -115,7 +116,7 @@ class Broker:
         text = config_text(
             self._files,
             self._keyring,
-            await self.account.token(),
+            await self._account_token(),
             host=self._host,
             port=self._port,
             name=self._name,
@@ -129,6 +130,21 @@ class Broker:
         key = self._keyring.server_key_pem
         os.pwrite(self._key_memory, key, 0)
         os.ftruncate(self._key_memory, len(key))
+
+    async def _account_token(self) -> str:
+        """While the ledger is away, with the revocations it told last. Raises BrokerError where it never told any."""
+        try:
+            return await self.account.token()
+        except LedgerUnavailable as away:
+            try:
+                token = await self.account.remembered_token()
+            except (OSError, ValueError) as error:
+                raise BrokerError(
+                    f"{away}; and who is revoked was never told to {self._files.folder}: start it once while the "
+                    "ledger answers"
+                ) from error
+            log.warning("broker is configured with the revocations that were known last: %s", away)
+            return token
 
     async def follow_keys(self) -> None:
         """Hands on what was rotated, for ever: a server's key while it serves, a new operator by starting it again."""

@@ -4,12 +4,14 @@ import asyncio
 import base64
 import json
 import logging
+import os
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -89,18 +91,34 @@ class Account:
     """The account that sites and coordinator share, as the brokers know it: with the revocations of now.
 
     revocations: users' keys to refuse, in credentials issued up to an instant [UTC ms]; called in a thread.
+    memory: a file that keeps the newest of them for `remembered_token`.
     """
 
-    def __init__(self, keyring: Keyring, revocations: Revocations, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, keyring: Keyring, revocations: Revocations, now: Callable[[], datetime], memory: Path | None = None
+    ) -> None:
         self._keyring = keyring
         self._revocations = revocations
         self._now = now
+        self._memory = memory
         self._issued_s = 0
 
     async def token(self) -> str:
         """Issued later than the one before: a broker takes no older one."""
-        keyring = self._keyring
         revoked = await asyncio.to_thread(self._revocations)
+        if self._memory is not None:
+            await asyncio.to_thread(_remember, self._memory, revoked)
+        return self._issue(revoked)
+
+    async def remembered_token(self) -> str:
+        """With the revocations that this process or one before it knew last. Raises FileNotFoundError, ValueError."""
+        if self._memory is None:
+            raise FileNotFoundError("nothing is remembered")
+        text = await asyncio.to_thread(self._memory.read_bytes)
+        return self._issue(msgspec.json.decode(text, type=dict[str, int]))
+
+    def _issue(self, revoked: Mapping[str, int]) -> str:
+        keyring = self._keyring
         self._issued_s = max(int(self._now().timestamp()), self._issued_s + 1)
         return jwt.account_jwt(
             keyring.operator_signer,
@@ -134,6 +152,17 @@ class Account:
         told = json.loads(answer.data)
         if "error" in told or told.get("data", {}).get("code") != _OK:
             raise BrokerError(f"the broker refused the new account: {answer.data.decode(errors='replace')[:200]}")
+
+
+def _remember(path: Path, revoked: Mapping[str, int]) -> None:
+    """Replaces the file whole, and only where it says something else."""
+    text = msgspec.json.encode(revoked, order="sorted")
+    if path.exists() and path.read_bytes() == text:
+        return
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_bytes(text)
+    fresh.replace(path)
 
 
 def own_login(keyring: Keyring, now: Callable[[], datetime]) -> Login:

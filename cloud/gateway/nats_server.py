@@ -57,6 +57,11 @@ class BrokerFiles:
     def accounts(self) -> Path:
         return self.folder / "accounts"
 
+    @property
+    def revocations(self) -> Path:
+        """The newest that the ledger told."""
+        return self.folder / "revocations.json"
+
 
 def find_program() -> Path:
     """nats-server from PATH if it is new enough, else the one of the wheel. Raises BrokerError."""

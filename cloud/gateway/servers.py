@@ -1,9 +1,10 @@
 """gRPC servers as both services of the gateway need them."""
 
+import logging
 import os
 import ssl
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Final
 
 import grpc
 import grpc.aio
@@ -11,6 +12,9 @@ import grpc.aio
 from cloud.gateway.broker import bracketed
 from cloud.gateway.ports import PortError
 from cloud.identity.keyring import Keyring
+from cloud.store.errors import LedgerUnavailable
+
+log = logging.getLogger(__name__)
 
 STOP_S: Final = 2.0
 _MOST_RPCS: Final = 256
@@ -39,7 +43,53 @@ def load_pair(context: ssl.SSLContext, keyring: Keyring) -> None:
 
 
 def make_server() -> grpc.aio.Server:
-    return grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_MOST_RPCS)
+    return grpc.aio.server(interceptors=[LedgerAway()], options=_OPTIONS, maximum_concurrent_rpcs=_MOST_RPCS)
+
+
+class LedgerAway(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # it takes none when it runs
+    """Answers UNAVAILABLE while the ledger is away: whoever asked may ask again, nothing was kept."""
+
+    def __init__(self) -> None:
+        self._told = False
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler = await continuation(handler_call_details)
+        if handler is None:  # of no method of ours
+            return None
+        if handler.unary_unary is not None:
+            answer = handler.unary_unary
+
+            async def one(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+                try:
+                    result = await answer(request, context)
+                except LedgerUnavailable as error:
+                    await self._refuse(error, context)
+                self._told = False
+                return result
+
+            return handler._replace(unary_unary=one)
+        stream = handler.unary_stream
+
+        async def many(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            try:
+                async for part in stream(request, context):
+                    yield part
+            except LedgerUnavailable as error:
+                await self._refuse(error, context)
+
+        return handler._replace(unary_stream=many)
+
+    async def _refuse(self, error: LedgerUnavailable, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        if not self._told:
+            log.warning("gateways are told to come back later: %s", error)
+        self._told = True
+        await context.abort(
+            grpc.StatusCode.UNAVAILABLE, "the coordinator cannot reach its ledger now: come back a little later"
+        )
 
 
 def bind_tls(

@@ -1,7 +1,10 @@
 """The broker: a nats-server of our own, watched and brought back."""
 
 from cloud.gateway.broker import Broker
+from cloud.gateway.revoker import Revoker
+from cloud.model.role import Role
 from cloud.roles.foundation import Foundation
+from cloud.store.errors import LedgerUnavailable
 
 
 async def start(on: Foundation) -> None:
@@ -18,6 +21,9 @@ async def start(on: Foundation) -> None:
 
     on.parts.run("broker keys", broker.follow_keys())
     on.parts.run("broker watch", broker.run(on_return=announce))
+    if Role.COORDINATOR not in on.roles:  # which carries them to every broker while it leads, but not to our memory
+        revoker = Revoker(on.ledger, on.keyring, broker.account, broker.link)
+        on.parts.run_again("revocations", revoker.run, LedgerUnavailable)
 
 
 def _note(on: Foundation, broker: Broker) -> None:

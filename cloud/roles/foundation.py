@@ -26,6 +26,7 @@ from cloud.model.records import Move
 from cloud.model.role import Role
 from cloud.observe import Metrics
 from cloud.parts import Parts
+from cloud.store.engine import AWAY
 from cloud.store.errors import LedgerError
 from cloud.store.history import History
 from cloud.store.ledger import Ledger
@@ -106,7 +107,7 @@ def lay(
     own_names = (listen.advertised_host, reachable(listen.host), "localhost", "127.0.0.1")
     keyring = open_keyring(data.keys, own_names, now=utc_now(), passphrase=data.passphrase(make=True))
     parts.run("keys", _follow_rotations(keyring))
-    ledger = _open_ledger(config.ledger.url, data)
+    ledger = _open_ledger(config.ledger.url, data, later=set(roles) == {Role.BROKER})
     parts.on_stop("ledger", partial(asyncio.to_thread, ledger.close))
 
     def revocations() -> dict[str, int]:
@@ -153,16 +154,16 @@ def lay(
     )
 
 
-def _open_ledger(url: str | None, data: DataFolder) -> Ledger:
+def _open_ledger(url: str | None, data: DataFolder, *, later: bool) -> Ledger:
     """The ledger that the configuration names or the data folder leads to, so that every command finds the same one.
 
-    Raises LedgerError where the two differ.
+    later: one that is away now is no reason not to start. Raises LedgerError where the two differ.
     """
     if url is not None and not data.ledger.exists():
         with Ledger(url) as there, Ledger(data.ledger) as signpost:
             signpost.mark_moved(Move(number=1, place=there.place, at_ms=utc_ms()))
-    ledger = Ledger(data.ledger)
-    if url is not None and ledger.place != url:
+    ledger = Ledger(data.ledger, later=later)
+    if url is not None and ledger.place not in (url, AWAY):
         ledger.close()
         raise LedgerError(
             f"[ledger] url is {without_password(url)}, but {data.path} leads to {ledger.name}: move it with `vpp-cloud "

@@ -5,6 +5,7 @@ import time
 from typing import Final
 
 from cloud.gateway.ports import Ports
+from cloud.model.role import Role
 from cloud.observe import Metrics, serve
 from cloud.roles.foundation import START_S, Foundation
 from cloud.store.errors import LedgerError
@@ -21,7 +22,8 @@ async def start(on: Foundation) -> None:
         lambda: {(role,): 1.0 for role in on.roles},
         ("role",),
     )
-    on.parts.run("look at the ledger", _look_at_ledger(on.ledger, on.metrics))
+    if set(on.roles) != {Role.BROKER}:  # which serves without it, by what it knew last
+        on.parts.run("look at the ledger", _look_at_ledger(on.ledger, on.metrics))
     observe = on.config.observe
     if observe.port is None:
         return

@@ -12,8 +12,8 @@ from typing import Any, Final, Self
 from opentelemetry import trace
 
 from cloud.model.records import Move
-from cloud.store.engine import Cursor, Engine, Tables, Values
-from cloud.store.errors import LedgerError
+from cloud.store.engine import AwayEngine, Cursor, Engine, Tables, Values
+from cloud.store.errors import LedgerError, LedgerUnavailable
 from cloud.store.rows import Record, from_row, to_row
 from cloud.store.schema import MIGRATIONS
 from cloud.store.sqlite import SCHEME as SQLITE
@@ -34,14 +34,22 @@ class LedgerDatabase:
     where: an SQLite file, or the address of a PostgreSQL database. One that was moved is followed to where it is now,
     also by those who had it open. Raises LedgerError for a ledger of a newer version, a database that is no ledger, or
     one that cannot be used; LedgerUnavailable, also later, where a server is away.
+
+    later: a server that is away when the ledger is opened is looked for again at every use.
     """
 
-    def __init__(self, where: Path | str, migrations: Sequence[Migration] = MIGRATIONS) -> None:
+    def __init__(self, where: Path | str, migrations: Sequence[Migration] = MIGRATIONS, *, later: bool = False) -> None:
         self._lock = threading.RLock()
         self._migrations = migrations
         self._migrated = False
         self._looked_s = time.monotonic()
-        self._engine = self._open(where)
+        self._where = where
+        try:
+            self._engine = self._open(where)
+        except LedgerUnavailable as error:
+            if not later:
+                raise
+            self._engine = AwayEngine(error)
 
     def _open(self, where: Path | str) -> Engine:
         """The engine of where the ledger is now, at the current schema."""
@@ -83,6 +91,16 @@ class LedgerDatabase:
                 raise
             before.close()
             log.info("ledger %s was moved and is %s now", before.name, self.name)
+
+    def _reach(self) -> None:
+        """Opens it now where it was away so far."""
+        away = self._engine
+        if isinstance(away, AwayEngine):
+            try:
+                self._engine = self._open(self._where)
+            except BaseException:
+                self._engine = away
+                raise
 
     def _migrate(self, migrations: Sequence[Migration]) -> None:
         engine, known = self._engine, len(migrations)
@@ -170,6 +188,7 @@ class LedgerDatabase:
 
     def _begin(self) -> None:
         """Begins a transaction where the ledger is: the mark of a move was left in one."""
+        self._reach()
         while True:
             self._engine.begin()
             if not self._migrated or self._moved_to() is None:
@@ -181,6 +200,7 @@ class LedgerDatabase:
         """A statement that changes something is a transaction of its own, or a part of the one it is in."""
         with self._lock:
             if sql.startswith("SELECT"):
+                self._reach()
                 if not self._engine.in_transaction and time.monotonic() - self._looked_s > _LOOK_S:
                     self._follow()
                 return self._engine.execute(sql, values)

@@ -4,7 +4,9 @@ SQL is written as SQLite takes it: `?` or `:name` for values, and nothing that P
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+
+from cloud.store.errors import LedgerUnavailable
 
 Values = Mapping[str, Any] | Sequence[Any]
 
@@ -97,5 +99,28 @@ class Engine(Protocol):
     def settle_numbers(self) -> None:
         """After rows came in with numbers that the database did not give: it goes on after the highest."""
         ...
+
+    def close(self) -> None: ...
+
+
+AWAY: Final = "away"
+
+
+class AwayEngine:
+    """Stands for a database that did not answer when the ledger was opened: it refuses whatever is asked of it."""
+
+    place = AWAY
+    in_transaction = False
+
+    def __init__(self, error: LedgerUnavailable) -> None:
+        self.name = str(error)
+
+    def _refuse(self, *_: object, **__: object) -> Any:
+        raise LedgerUnavailable(self.name)
+
+    execute = begin = commit = tables = read_version = write_version = _refuse
+    table_rows = add_rows = settle_numbers = _refuse
+
+    def rollback(self) -> None: ...
 
     def close(self) -> None: ...

@@ -78,6 +78,10 @@ class PostgresServer:
                 return
         raise TimeoutError(f"PostgreSQL does not answer; see {self._folder / 'log'}")
 
+    @property
+    def runs(self) -> bool:
+        return self._process is not None
+
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
         """SIGINT: a fast shutdown, as a restart does; SIGQUIT: at once, as after a crash."""
         if self._process is None:

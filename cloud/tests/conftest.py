@@ -1,9 +1,11 @@
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from cloud.store.testing import PostgresMissing, PostgresServer, postgres_server
 from cloud.testing import Plant
 
 
@@ -17,6 +19,17 @@ def chromium_path() -> str:
             pytest.fail(text)
         pytest.skip(text)
     return path
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    try:
+        with postgres_server() as server:
+            yield server
+    except PostgresMissing as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(error))
 
 
 @pytest.fixture

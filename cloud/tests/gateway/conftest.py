@@ -15,10 +15,10 @@ from cloud.gateway.testing import HOST, PASSPHRASE, SiteClient, SiteConnect, utc
 from cloud.identity import jwt, nkey
 from cloud.identity.keyring import Keyring, open_keyring
 from cloud.identity.nkey import Nkey
-from cloud.tests.gateway.doors import gateway
+from cloud.tests.gateway.doors import gateway, ledger_place
 from protos import subjects
 
-__all__ = ["gateway"]
+__all__ = ["gateway", "ledger_place"]
 
 
 @pytest.fixture

@@ -74,9 +74,14 @@ class Gateway:
 
 
 @pytest.fixture
-async def gateway(tmp_path: Path, keyring: Keyring) -> AsyncIterator[Gateway]:
+def ledger_place(tmp_path: Path) -> Path | str:
+    return tmp_path / "ledger.db"
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path, keyring: Keyring, ledger_place: Path | str) -> AsyncIterator[Gateway]:
     clock = Clock()
-    ledger = Ledger(tmp_path / "ledger.db")
+    ledger = Ledger(ledger_place)
     enrolment_port, site_port = free_port(HOST), free_port(HOST)
     site_service = f"{HOST}:{site_port}"
     issuer = CredentialIssuer(

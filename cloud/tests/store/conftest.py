@@ -1,24 +1,12 @@
 """Every test of the ledger runs on SQLite and on a real PostgreSQL."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cloud.store.ledger import LEDGER_FILE, Ledger
-from cloud.store.testing import PostgresMissing, PostgresServer, postgres_server
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    try:
-        with postgres_server() as server:
-            yield server
-    except PostgresMissing as error:
-        if os.environ.get("CI") == "true":
-            raise
-        pytest.skip(str(error))
+from cloud.store.testing import PostgresServer
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
