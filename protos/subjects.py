@@ -10,6 +10,7 @@
 | `vpp.intent.<site>.<kind>`      | coordinator   | vpp.v1.SignedIntent, last value a subject | stream INTENT      |
 | `vpp.group.<group>.<kind>`      | coordinator   | vpp.v1.SignedBroadcast                 | nothing               |
 | `_INBOX_<site>.configure`       | coordinator   | vpp.v1.SignedConfigureNow              | nothing               |
+| `vpp.fleet.steer`               | coordinator   | vpp.v1.Steer; ingest answers vpp.v1.Share | nothing            |
 
 A site's partition is fnv1a32(site) % 64, the broker's own function; "<partition>.<site>" is fixed in the site's
 credentials at enrolment (tag `pt`), so a site can neither choose its partition nor speak for another site.
@@ -41,6 +42,7 @@ REPORT_STREAM: Final = "REPORT"
 REPORT_SUBJECTS: Final = ("vpp.evt.*.*", "vpp.ack.*.*")
 SUPPLY_STREAM: Final = "SUPPLY"
 SUPPLY_SUBJECTS: Final = ("vpp.sup.*.*",)
+STEER: Final = "vpp.fleet.steer"
 INTENT_SUBJECTS: Final = ("vpp.intent.*.*",)
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -82,6 +84,11 @@ def supply_function(token: str) -> str:
     return f"vpp.sup.{token}"
 
 
+def supply_functions(partition: int) -> str:
+    """Those of all sites of a partition."""
+    return f"vpp.sup.{partition}.*"
+
+
 def broadcast(group: str, kind: str) -> str:
     if kind not in BROADCAST_KINDS:
         raise ValueError(f"broadcast kind {kind!r}: one of {', '.join(BROADCAST_KINDS)}")
@@ -108,10 +115,13 @@ def telemetry_stream(group: int) -> str:
     return f"TEL_{group}"
 
 
+def stream_partitions(group: int, groups: int) -> range:
+    """Partitions of one telemetry stream: they are dealt to `groups` streams in contiguous ranges."""
+    return range(group * PARTITIONS // groups, (group + 1) * PARTITIONS // groups)
+
+
 def telemetry_stream_subjects(group: int, groups: int) -> list[str]:
-    """Subjects of one telemetry stream: partitions are dealt to `groups` streams in contiguous ranges."""
-    first, last = group * PARTITIONS // groups, (group + 1) * PARTITIONS // groups
-    return [f"vpp.tel.{p}.*" for p in range(first, last)]
+    return [f"vpp.tel.{p}.*" for p in stream_partitions(group, groups)]
 
 
 def inbox_prefix(site: str) -> str:

@@ -1,4 +1,4 @@
-"""One activation while it runs: the group's sites, their steering, and the account of what was asked and delivered."""
+"""One activation while it runs: what its workers are asked, and the account of what was asked and delivered."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -7,165 +7,182 @@ from typing import Final, Protocol
 import numpy as np
 
 from cloud.dispatch.curve import EXACT_W
-from cloud.dispatch.prices import Array, Price
-from cloud.dispatch.steering import Cycle, Steering, Telemetry
+from cloud.dispatch.prices import Price, PriceGrid
+from cloud.dispatch.share import Ask, Told
+from cloud.dispatch.steering import AGES_S, Asking, Cycle, Steering
+from cloud.dispatch.summary import ShareError, from_messages, to_steer
 from cloud.dispatch.tree import Limits
 from cloud.fleet.groups import Groups
-from cloud.fleet.supply import SupplyColumns
-from cloud.model.dispatch import Activation, ActivationSite, ActivationState, GroupLimit
+from cloud.model.dispatch import Activation, ActivationState, GroupLimit
 from cloud.model.records import Site
+from protos.vpp.v1 import steer_pb2
 
 SETTLED_S: Final = 30.0  # from the beginning, until errors count
+OPENING_S: Final = 5.0  # for the first answers: workers must look who is in the group
+ANSWER_S: Final = 1.0  # for a cycle's
+FINISH_S: Final = 30.0  # for the last ones: sites' parts go to the ledger
 
 
-class Fleet(Protocol):
-    """What of cloud.fleet.state.FleetState is looked at."""
-
-    @property
-    def capacity(self) -> int: ...
-
-    @property
-    def grid_power_w(self) -> Array: ...
+class Workers(Protocol):
+    """What of cloud.gateway.workers.FleetWorkers is used."""
 
     @property
-    def inverter_power_w(self) -> Array: ...
+    def names(self) -> Sequence[str]:
+        """Who is to answer."""
+        ...
 
-    @property
-    def last_seen_ms(self) -> Array: ...
+    async def ask(self, steer: steer_pb2.Steer, within_s: float) -> list[list[steer_pb2.Share]]:
+        """The whole answers, each in its parts, that came in time."""
+        ...
 
 
 class Running:
     """Built anew when sites, groups or limits change; the account goes on."""
 
-    def __init__(self, activation: Activation, columns: SupplyColumns, fleet: Fleet, *, cycle_s: float) -> None:
+    def __init__(self, activation: Activation, workers: Workers, *, grid: PriceGrid, cycle_s: float) -> None:
         self.activation = activation
-        self._columns = columns
-        self._fleet = fleet
+        self._workers = workers
+        self._grid = grid
         self._cycle_s = cycle_s
-        self._names_by_slot: dict[int, str] = {}  # of all that took part
-        self._account = np.zeros((3, 0))  # by slot: expected [Wh], measured [Wh], cycles in which it was not heard of
-        self._deviating = np.zeros(0, dtype=bool)  # by slot, as last seen
+        self._sequence = 0
         self._errors_w: list[float] = []
         self._cycles = 0
+        self._expected_wh = self._measured_wh = 0.0
         self._built: tuple[object, ...] = ()
+        self._refused = ""
         self.sites: list[Site] = []
+        self.steering: Steering | None = None
         self.last: Cycle | None = None
 
     def build(self, sites: Sequence[Site], limits: Mapping[str, GroupLimit]) -> bool:
         """Whether anything is other than before, so that sites must be told whose price to follow.
 
         sites: the registry. limits: in force now. Raises ValueError for limited groups that overlap without one being
-        inside the other.
+        inside the other. Takes a while for many sites.
         """
         taking_part = [site for site in sites if site.enrolled_ms is not None and site.revoked_ms is None]
         groups = Groups(taking_part)
-        slots = groups.slots(self.activation.group)
+        self.slots = groups.slots(self.activation.group)
         names, parents, node = groups.nesting(self.activation.group, list(limits))
-        built = (slots.tobytes(), tuple(names), tuple(parents), node.tobytes())
+        built = (self.slots.tobytes(), tuple(names), tuple(parents), node.tobytes())
         if built == self._built:
             return False
-        self._built = built
         by_slot = {site.slot: site for site in taking_part}
-        self.sites = [by_slot[slot] for slot in slots.tolist()]
-        self.slots, self._node, self._names = slots, node, names
-        self._everybody = {name: groups.slots(name) for name in names}
-        self._names_by_slot |= {site.slot: site.site for site in self.sites}
-        room = int(slots.max(initial=-1)) + 1
-        self._columns.reserve(room)
-        more = max(0, room - self._account.shape[1])
-        self._account = np.pad(self._account, ((0, 0), (0, more)))
-        self._deviating = np.pad(self._deviating, (0, more))
-        self.steering = Steering(
-            self._columns.rows.take(slots), node, names, parents, grid=self._columns.grid, cycle_s=self._cycle_s
-        )
-        self.fallback = self.steering.open(self.activation.target_w, self._limits(limits))
+        self.sites = [by_slot[slot] for slot in self.slots.tolist()]
+        self._node = node
+        if self.steering is None:
+            self.steering = Steering(names, parents, self._workers.names, grid=self._grid, cycle_s=self._cycle_s)
+        elif self._built[1:3] != built[1:3]:
+            self.steering.regroup(names, parents)
+        self._built = built
         return True
 
     def group_of(self, number: int) -> str:
         """The group whose price a site follows: the smallest limited one that it is in."""
-        return self._names[int(self._node[number])]
+        return self._steering.names[int(self._node[number])]
 
-    def cycle(self, changed: Array, limits: Mapping[str, GroupLimit], now_ms: int) -> Mapping[str, Price]:
-        """The prices to say now. changed: slots whose supply function was told since the last cycle."""
-        mine = np.flatnonzero(np.isin(self.slots, changed))
-        offers = self._columns.in_force(now_ms)[self.slots]
-        telemetry = self._telemetry(now_ms)
-        bounds = self._limits(limits)
-        target_w = float(np.clip(self.activation.target_w, bounds.lower_w[0], bounds.upper_w[0]))
-        self.last = self.steering.cycle(
-            mine, self._columns.rows.take(self.slots[mine]), offers, telemetry, target_w, bounds
-        )
-        self._note(telemetry, self.last, now_ms)
-        return self.last.prices
+    async def open(self, limits: Mapping[str, GroupLimit], now_ms: int, fallback: Price | None) -> None:
+        """Finds the price to fall back to. fallback: what sites were told by another coordinator before."""
+        if fallback is not None:
+            self._steering.fall_back_to(fallback)
+            return
+        await self._run(self._steering.open(self.activation.target_w, self._limits(limits), now_ms), now_ms, OPENING_S)
 
-    def _telemetry(self, now_ms: int) -> Telemetry:
-        known = np.flatnonzero(self.slots < self._fleet.capacity)
-        power_w, quiet_s = np.full(len(self.slots), np.nan), np.full(len(self.slots), np.inf)
-        seen_ms = self._fleet.last_seen_ms[self.slots[known]]
-        power_w[known] = self._fleet.inverter_power_w[self.slots[known]]
-        quiet_s[known] = np.where(seen_ms > 0, (now_ms - seen_ms) / 1000.0, np.inf)
-        return Telemetry(power_w, quiet_s)
+    @property
+    def fallback(self) -> Price:
+        return self._grid.price(self._steering.fallback)
 
-    def _limits(self, limits: Mapping[str, GroupLimit]) -> Limits:
-        """Of the nodes' inverters: what the meters of the whole group may show, less what homes there take or make."""
-        lower, upper = np.full(len(self._names), -np.inf), np.full(len(self._names), np.inf)
-        inverter_w, grid_w = self._fleet.inverter_power_w, self._fleet.grid_power_w
-        for number, name in enumerate(self._names):
-            if name not in limits:
-                continue
-            slots = self._everybody[name]
-            slots = slots[slots < self._fleet.capacity]
-            ours = np.isin(slots, self.slots)
-            load_w = float(np.nansum(inverter_w[slots] - grid_w[slots]))
-            others_w = float(np.nansum(inverter_w[slots[~ours]]))
-            lower[number] = -limits[name].import_limit_w + load_w - others_w
-            upper[number] = limits[name].export_limit_w + load_w - others_w
-        return Limits(lower, upper)
-
-    def _note(self, telemetry: Telemetry, cycle: Cycle, now_ms: int) -> None:
+    async def cycle(self, limits: Mapping[str, GroupLimit], now_ms: int) -> Mapping[str, Price]:
+        """The prices to say now."""
+        asking = self._steering.cycle(self.activation.target_w, self._limits(limits), now_ms)
+        self.last = await self._run(asking, now_ms, ANSWER_S)
         self._cycles += 1
         hours = self._cycle_s / 3600.0
-        missing = np.isnan(telemetry.power_w) | (telemetry.quiet_s > SETTLED_S)
-        measured_w = np.where(missing, 0.0, telemetry.power_w)
-        self._account[:, self.slots] += (cycle.expected_w * hours, measured_w * hours, missing)
-        self._deviating[self.slots] = self.steering.deviating
+        self._expected_wh += self.last.expected_w * hours
+        self._measured_wh += self.last.measured_w * hours
         if now_ms >= self.activation.start_ms + 1000 * SETTLED_S:
-            self._errors_w.append(abs(cycle.counted.estimate_w - self.activation.target_w))
+            self._errors_w.append(abs(self.last.estimate_w - self.activation.target_w))
+        return self.last.prices
+
+    async def _run(self, asking: Asking, now_ms: int, within_s: float) -> Cycle:
+        try:
+            wanted = next(asking)
+            while True:
+                wanted = asking.send(await self._ask(wanted, now_ms, within_s))
+        except StopIteration as over:
+            cycle: Cycle = over.value
+            return cycle
+
+    async def _ask(self, ask: Ask, now_ms: int, within_s: float, *, finish: bool = False) -> list[Told]:
+        steer = to_steer(ask, self._steering.names)
+        self._sequence = max(self._sequence + 1, now_ms)
+        steer.activation, steer.group = self.activation.activation_id, self.activation.group
+        steer.sequence, steer.at_ms, steer.end_ms = self._sequence, now_ms, self.activation.end_ms
+        steer.cycle_ms, steer.finish = round(1000 * self._cycle_s), finish
+        told = []
+        self._refused = ""
+        for parts in await self._workers.ask(steer, within_s):
+            try:
+                told.append(from_messages(parts, len(self._steering.names), self._grid))
+            except ShareError as error:
+                self._refused = str(error)
+        return [one for one in told if one.worker in self._workers.names]
+
+    def _limits(self, limits: Mapping[str, GroupLimit]) -> Limits:
+        """Of the nodes' meters."""
+        names = self._steering.names
+        lower, upper = np.full(len(names), -np.inf), np.full(len(names), np.inf)
+        for number, name in enumerate(names):
+            if name in limits:
+                lower[number], upper[number] = -limits[name].import_limit_w, limits[name].export_limit_w
+        return Limits(lower, upper)
+
+    @property
+    def _steering(self) -> Steering:
+        assert self.steering is not None, "it is built first"  # noqa: S101
+        return self.steering
 
     @property
     def problem(self) -> str:
-        """Why the target cannot be met now; empty where it can."""
+        """Why the target cannot be met now, or by whom it is not seen; empty where all is well."""
         if self.last is None:
             return ""
         total, broken = self.last.cleared.total, np.flatnonzero(self.last.cleared.broken)
-        if len(broken):
-            return f"the limit of {self._names[int(broken[0])]} cannot be kept by what its sites offer"
-        if total.feasible and abs(total.power_w - total.target_w) <= EXACT_W:
-            return ""
-        return f"sites offer {total.power_w:.0f} W of the {total.target_w:.0f} W that are needed"
-
-    def result(self, note: str) -> tuple[Activation, list[ActivationSite]]:
-        """The account, once the activation is over."""
-        parts = [
-            ActivationSite(
-                activation_id=self.activation.activation_id,
-                site=site,
-                expected_wh=round(self._account[0, slot]),
-                measured_wh=round(self._account[1, slot]),
-                cycles_missing=int(self._account[2, slot]),
-                deviated=bool(self._deviating[slot]),
+        found = []
+        if self.last.lost:
+            found.append(
+                f"nothing was heard of {', '.join(self.last.lost)} for {AGES_S:.0f} s: its sites are not steered"
             )
-            for slot, site in sorted(self._names_by_slot.items(), key=lambda each: each[1])
-        ]
+        if self.last.late:
+            found.append(f"{', '.join(self.last.late)} did not answer: its sites are counted as it told last")
+        if self._refused:
+            found.append(self._refused)
+        if len(broken):
+            found.append(f"the limit of {self._steering.names[int(broken[0])]} cannot be kept by what its sites offer")
+        elif not (total.feasible and abs(total.power_w - total.target_w) <= EXACT_W):
+            found.append(f"sites offer {total.power_w:.0f} W of the {total.target_w:.0f} W that are needed")
+        return "; ".join(found)
+
+    async def finish(self, note: str, now_ms: int) -> tuple[Activation, int]:
+        """The account, once the activation is over, and how many sites deviated in the end.
+
+        Workers put each site's part into the ledger.
+        """
+        nodes = len(self._steering.names)
+        nothing = Ask(False, self._steering.fallback, np.zeros(nodes), np.ones(nodes, int), np.zeros(nodes, int))
+        told = await self._ask(nothing, now_ms, FINISH_S, finish=True)
+        silent_to_us = sorted(set(self._workers.names) - {one.worker for one in told})
+        if silent_to_us:
+            note = "; ".join(filter(None, (note, f"{', '.join(silent_to_us)} did not account for its sites")))
         hours = self._cycles * self._cycle_s / 3600.0
         done = replace(
             self.activation,
             state=ActivationState.VERIFIED,
             note=note,
             target_wh=round(self.activation.target_w * hours),
-            expected_wh=sum(part.expected_wh for part in parts),
-            measured_wh=sum(part.measured_wh for part in parts),
+            expected_wh=round(self._expected_wh),
+            measured_wh=round(self._measured_wh),
             error_p95_w=round(float(np.percentile(self._errors_w, 95))) if self._errors_w else None,
             cycles=self._cycles,
         )
-        return done, parts
+        return done, sum(int(one.sites.sum()) - one.tally.relied_on for one in told)

@@ -14,10 +14,13 @@ What the rest measures beyond what it should by now (expected, behind a delay an
 *disturbance*: bias, functions that are out of date, what silent sites do not tell. The sum is cleared for the target
 less the disturbance (internal model control: Garcia and Morari, Ind. Eng. Chem. Process Des. Dev. 21, 1982): without
 an error in the end, and without winding up while the fleet cannot do more.
+
+Sites are judged by the workers that see their telemetry; who clears learns the disturbance from all workers' tallies.
 """
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Final
@@ -42,20 +45,36 @@ MOVED_W: Final = 20.0  # a counted constant is renewed when it is off by more
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """What the judging of some sites came to; tallies add."""
+
+    following: int
+    deviating: int
+    silent: int
+    relied_on: int  # that do not deviate, silent or not
+    counted: int  # of these with a measured power and a function in force: the next two are sums over them
+    error_w: float  # measured beyond what it should be by now
+    moving_w: tuple[float, ...]  # expected at the prices of the last cycles, oldest first
+
+    @staticmethod
+    def nothing(*, relied_on: int = 0) -> "Tally":
+        """Of sites that were not judged yet."""
+        return Tally(0, 0, 0, relied_on, 0, 0.0, ())
+
+
+@dataclass(frozen=True, slots=True)
 class Counted:
     """What the clearing is to count with."""
 
     sites: Array  # int64: whose function is another than in the last cycle
     rows: Rows  # of these
-    offset_w: float  # to be taken off the target
-    estimate_w: float  # the group's power now, silent sites estimated
-    following: int
-    deviating: int
-    silent: int
+    expected_w: Array  # float64 [n]: by the functions, at the price that each site heard
+    estimate_w: Array  # float64 [n]: power now, silent sites estimated
+    tally: Tally
 
 
 class Correction:
-    """Of one group of n sites, numbered 0 to n - 1. Arrays in, arrays out; time is the number of cycles."""
+    """Of n sites, numbered 0 to n - 1. Arrays in, arrays out; time is the number of cycles."""
 
     def __init__(self, count: int, *, cycle_s: float) -> None:
         self._cycle_s = cycle_s
@@ -66,7 +85,6 @@ class Correction:
         self._held_w = np.zeros(count)  # what a site is counted with that does not follow
         self._constant = np.zeros(count, dtype=bool)  # which are counted so
         self._model_w = np.full(count, np.nan)  # expected, behind the lag
-        self._disturbance_w = 0.0
 
     @property
     def deviating(self) -> Array:
@@ -78,7 +96,7 @@ class Correction:
         rows: Rows,
         changed: Array,
         position: Array,
-        fallback: Array,
+        fallback: float,
         measured_w: Array,
         silent: Array,
         offers: Array,
@@ -86,9 +104,9 @@ class Correction:
         """One cycle.
 
         rows: all functions as they are told. changed: int64, those that are told anew. position: float64 [n], the last
-        price that each site heard. fallback: float64 [n], the one it goes to when it hears none. measured_w: NaN where
-        not known. silent: bool [n], which can have heard no price that still holds. offers: bool [n], whose function
-        is in force; of the others it counts what they measure.
+        price that each site heard. fallback: the one it goes to when it hears none. measured_w: NaN where not known.
+        silent: bool [n], which can have heard no price that still holds. offers: bool [n], whose function is in force;
+        of the others it counts what they measure.
         """
         expected_w = powers_at(rows, np.where(silent, fallback, position))
         self._expected.append(expected_w)
@@ -98,19 +116,20 @@ class Correction:
         gain = 1.0 - np.exp(-self._cycle_s / LAG_S)
         self._model_w = np.where(np.isnan(self._model_w), late_w, self._model_w + gain * (late_w - self._model_w))
         follows = ~self._deviating & ~silent & offers
-        self._learn(measured_w, known & follows)
         held_w = np.where(silent & offers, expected_w, np.where(known, measured_w, self._held_w))
         sites, news = self._changes(rows, changed, ~follows, held_w)
-        estimate_w = float(np.where(known, measured_w, self._model_w).sum())
-        return Counted(
-            sites,
-            news,
-            self._disturbance_w,
-            estimate_w,
-            int(follows.sum()),
-            int((self._deviating & ~silent).sum()),
-            int(silent.sum()),
+        counted = known & follows
+        recent = list(self._expected)[-self._moving :]
+        tally = Tally(
+            following=int(follows.sum()),
+            deviating=int((self._deviating & ~silent).sum()),
+            silent=int(silent.sum()),
+            relied_on=int((~self._deviating).sum()),
+            counted=int(counted.sum()),
+            error_w=float((measured_w - self._model_w)[counted].sum()),
+            moving_w=tuple(float(one[counted].sum()) for one in recent),
         )
+        return Counted(sites, news, expected_w, np.where(known, measured_w, self._model_w), tally)
 
     def _judge(self, rows: Rows, measured_w: Array, known: Array) -> None:
         low_w, high_w = reduce(np.minimum, self._expected), reduce(np.maximum, self._expected)
@@ -119,17 +138,6 @@ class Correction:
         gain = 1.0 - np.exp(-self._cycle_s / JUDGED_S)
         self._outside = np.where(known, self._outside + gain * (off - self._outside), self._outside)
         self._deviating = np.where(self._deviating, self._outside > FOLLOWS, self._outside > DEVIATES)
-
-    def _learn(self, measured_w: Array, counted: Array) -> None:
-        if not counted.any():
-            return
-        # What is not measured of those that follow is as far off as the rest.
-        whole = float((~self._deviating).sum()) / float(counted.sum())
-        error_w = whole * float((measured_w - self._model_w)[counted].sum())
-        sums = [float(expected_w[counted].sum()) for expected_w in list(self._expected)[-self._moving :]]
-        error_w = math.copysign(max(0.0, abs(error_w) - (max(sums) - min(sums))), error_w)
-        gain = 1.0 - np.exp(-self._cycle_s / LEARNT_S)
-        self._disturbance_w += gain * (error_w - self._disturbance_w)
 
     def _changes(self, rows: Rows, changed: Array, constant: Array, held_w: Array) -> tuple[Array, Rows]:
         """Sites to be counted otherwise than before, and how: by their function, or with one power at every price."""
@@ -145,3 +153,26 @@ class Correction:
         ticks[:, fixed] = 0
         power_w[:, fixed] = np.rint(held_w[sites[fixed]])
         return sites, Rows(ticks, power_w)
+
+
+class Disturbance:
+    """What the sites that are counted on do beyond what they should, together."""
+
+    def __init__(self, *, cycle_s: float) -> None:
+        self._cycle_s = cycle_s
+        self.power_w = 0.0  # to be taken off the target
+
+    def learn(self, tallies: Sequence[Tally]) -> None:
+        """One cycle. What is not measured of those that follow is taken to be as far off as the rest."""
+        counted = sum(tally.counted for tally in tallies)
+        if not counted:
+            return
+        whole = sum(tally.relied_on for tally in tallies) / counted
+        error_w = whole * sum(tally.error_w for tally in tallies)
+        length = max(len(tally.moving_w) for tally in tallies)
+        # Who has begun later was at its first price before, as far as anybody knows.
+        padded = [(*tally.moving_w[:1] * (length - len(tally.moving_w)), *tally.moving_w) for tally in tallies]
+        sums = [sum(at) for at in zip(*(one for one in padded if one), strict=True)]
+        error_w = math.copysign(max(0.0, abs(error_w) - (max(sums) - min(sums))), error_w)
+        gain = 1.0 - math.exp(-self._cycle_s / LEARNT_S)
+        self.power_w += gain * (error_w - self.power_w)

@@ -12,11 +12,11 @@ from typing import Final, Protocol
 
 import numpy as np
 from google.protobuf.json_format import Parse, ParseError
+from opentelemetry import trace
 
-from cloud.dispatch.activation import Fleet, Running
-from cloud.dispatch.prices import MILLION, Array, Price
-from cloud.dispatch.steering import HOLD_S
-from cloud.fleet.supply import SupplyColumns
+from cloud.dispatch.activation import ANSWER_S, Running, Workers
+from cloud.dispatch.prices import MILLION, Price, PriceGrid
+from cloud.dispatch.share import HOLD_S
 from cloud.gateway.broadcasts import BroadcastBody, BroadcastNotSent
 from cloud.gateway.fleet_guard import SecondPersonNeeded
 from cloud.gateway.intents import Body, IntentNotSent
@@ -33,6 +33,9 @@ CYCLE_S: Final = 2.0
 _LOOK_S: Final = 10.0  # at the registry and at limits
 _AT_ONCE: Final = 32  # intents on their way
 _LET_GO_MS: Final = 1000
+_ASKED_OF: Final = 20  # sites, for the fallback that an earlier coordinator told them
+
+_tracer = trace.get_tracer(__name__)
 
 
 class IntentSender(Protocol):
@@ -50,40 +53,62 @@ class BroadcastSender(Protocol):
 
 
 class Dispatcher:
-    """Of the coordinator that leads. columns, fleet: kept up to date by others, in the same event loop."""
+    """Of the coordinator that leads. What it knows of sites' powers and functions is what its workers sum up."""
 
     def __init__(
         self,
         *,
         ledger: Ledger,
-        columns: SupplyColumns,
-        fleet: Fleet,
+        workers: Workers,
+        grid: PriceGrid,
         intents: IntentSender,
         broadcasts: BroadcastSender,
         utc_ms: Callable[[], int],
         cycle_s: float = CYCLE_S,
     ) -> None:
         self._ledger = ledger
-        self._columns = columns
-        self._fleet = fleet
+        self._workers = workers
+        self._grid = grid
         self._intents = intents
         self._broadcasts = broadcasts
         self._utc_ms = utc_ms
         self._cycle_s = cycle_s
         self._running: dict[str, Running] = {}
+        self._finishing: dict[str, asyncio.Task[None]] = {}
         self._sites: list[Site] = []
         self._limits: dict[str, GroupLimit] = {}
         self._looked_ms = -(10**15)
         self._mute = False
+        self._problems: dict[str, str] = {}
+        self.cycle_took_s = 0.0
+
+    @property
+    def running(self) -> Mapping[str, Running]:
+        """Activations that are steered now, by id."""
+        return self._running
+
+    def errors_w(self) -> dict[str, float]:
+        """Power less target of each activation that is steered."""
+        return {
+            name: running.last.estimate_w - running.activation.target_w
+            for name, running in self._running.items()
+            if running.last is not None
+        }
 
     async def run(self) -> None:
         """A cycle every `cycle_s`, for ever; one that takes longer leaves out what it missed."""
         loop = asyncio.get_running_loop()
         due_s = loop.time()
-        while True:
-            await self.cycle()
-            due_s = max(due_s + self._cycle_s, loop.time())
-            await asyncio.sleep(due_s - loop.time())
+        try:
+            while True:
+                begun_s = loop.time()
+                await self.cycle()
+                self.cycle_took_s = loop.time() - begun_s
+                due_s = max(due_s + self._cycle_s, loop.time())
+                await asyncio.sleep(due_s - loop.time())
+        finally:
+            for task in self._finishing.values():
+                task.cancel()
 
     async def cycle(self) -> None:
         """One cycle: what waits is sent, what is due begins, what runs is steered, what is over is accounted for."""
@@ -97,36 +122,64 @@ class Dispatcher:
             self._looked_ms = now_ms
             self._sites = await asyncio.to_thread(self._ledger.sites)
             self._limits = await asyncio.to_thread(self._ledger.group_limits, now_ms)
-        changed = self._columns.take_changed()
+        steered = []
         for activation in sorted(due.values(), key=lambda each: (each.start_ms, each.activation_id)):
             if activation.end_ms <= now_ms:
-                await self._finish(activation, now_ms)
-            else:
-                await self._steer(activation, changed, now_ms)
+                if activation.activation_id not in self._finishing:
+                    finish = asyncio.create_task(self._finish(activation, now_ms))
+                    self._finishing[activation.activation_id] = finish
+            elif (running := await self._ready(activation, now_ms)) is not None:
+                steered.append(running)
+        async with asyncio.TaskGroup() as group:
+            for running in steered:
+                group.create_task(self._steer(running, now_ms))
+        await self._finished()
 
-    async def _steer(self, activation: Activation, changed: Array, now_ms: int) -> None:
+    async def _finished(self) -> None:
+        """Waits a moment for what is being accounted for: a worker that is away must not hold up the others."""
+        if not self._finishing:
+            return
+        done, _ = await asyncio.wait(self._finishing.values(), timeout=ANSWER_S)
+        self._finishing = {name: task for name, task in self._finishing.items() if task not in done}
+        for task in done:
+            task.result()
+
+    async def _ready(self, activation: Activation, now_ms: int) -> Running | None:
+        """The activation as it runs; None where it cannot."""
         running = self._running.get(activation.activation_id)
         try:
             if running is None:
-                running = await self._begin(activation, now_ms)
-            elif running.build(self._sites, self._limits):
+                return await self._begin(activation, now_ms)
+            if await asyncio.to_thread(running.build, self._sites, self._limits):
                 await self._tell_sites(running, now_ms)
         except ValueError as error:
             await self._fail(activation, str(error), now_ms)
-            return
-        prices = running.cycle(changed, self._limits, now_ms)
-        await self._say(prices, min(now_ms + round(1000 * HOLD_S), activation.end_ms), activation.actor)
+            return None
+        return running
+
+    async def _steer(self, running: Running, now_ms: int) -> None:
+        activation = running.activation
+        with _tracer.start_as_current_span("dispatch.cycle", attributes={"activation": activation.activation_id}):
+            prices = await running.cycle(self._limits, now_ms)
+            if (problem := running.problem) != self._problems.get(activation.activation_id, ""):
+                log.log(logging.WARNING if problem else logging.INFO, "activation %s: %s",
+                        activation.activation_id, problem or "all is well again")  # fmt: skip
+                self._problems[activation.activation_id] = problem
+            await self._say(prices, min(now_ms + round(1000 * HOLD_S), activation.end_ms), activation.actor)
 
     async def _begin(self, activation: Activation, now_ms: int) -> Running:
         """Raises ValueError where it cannot be."""
-        running = Running(activation, self._columns, self._fleet, cycle_s=self._cycle_s)
-        running.build(self._sites, self._limits)
+        running = Running(activation, self._workers, grid=self._grid, cycle_s=self._cycle_s)
+        await asyncio.to_thread(running.build, self._sites, self._limits)
         if not running.sites:
             raise ValueError(f"no site of group {activation.group!r} is enrolled")
         for other in self._running.values():
             if len(both := np.intersect1d(other.slots, running.slots)):
                 raise ValueError(f"{len(both)} of its sites are in activation {other.activation.activation_id}")
-        if activation.state is ActivationState.ASKED:
+        taken_over = activation.state is ActivationState.ACTIVE
+        fallback = await asyncio.to_thread(self._told_fallback, running, now_ms) if taken_over else None
+        await running.open(self._limits, now_ms, fallback)
+        if not taken_over:
             running.activation = replace(activation, state=ActivationState.ACTIVE)
             await asyncio.to_thread(self._ledger.put_activation, running.activation, now_ms)
             text = f"activation {activation.activation_id}: {activation.target_w} W of {activation.group} begin"
@@ -134,6 +187,17 @@ class Dispatcher:
         await self._tell_sites(running, now_ms)
         self._running[activation.activation_id] = running
         return running
+
+    def _told_fallback(self, running: Running, now_ms: int) -> Price | None:
+        """What the sites were told to go to without a price, by who coordinated before."""
+        groups = {running.group_of(number) for number in range(len(running.sites))}
+        for site in running.sites[:_ASKED_OF]:
+            known = self._ledger.latest_intent(site.site, "price")
+            if known is not None and known.in_force(now_ms):
+                said = Parse(known.body, intent_pb2.Intent()).price
+                if said.group in groups:
+                    return Price(said.fallback_ticks, 0.0, 0.0)
+        return None
 
     async def _tell_sites(self, running: Running, now_ms: int, expires_ms: int | None = None) -> None:
         """Whose price to follow, to every site that does not know it yet."""
@@ -182,20 +246,22 @@ class Dispatcher:
         if running is None:
             await self._fail(activation, "nobody coordinated while it was to run", now_ms)
             return
+        self._problems.pop(activation.activation_id, None)
         ended_early = running.activation.end_ms > activation.end_ms
         if ended_early:
             await self._tell_sites(running, now_ms, now_ms + _LET_GO_MS)
         running.activation = replace(running.activation, end_ms=activation.end_ms)
-        done, parts = running.result(running.problem)
-        await asyncio.to_thread(self._ledger.put_activation, done, now_ms, parts)
+        done, deviated = await running.finish(running.problem, now_ms)
+        await asyncio.to_thread(self._ledger.put_activation, done, now_ms)
         text = (
             f"activation {done.activation_id} of {done.group} is over: {done.measured_wh} Wh measured, "
-            f"{done.target_wh} Wh asked for, {sum(part.deviated for part in parts)} of {len(parts)} sites deviated"
+            f"{done.target_wh} Wh asked for, {deviated} of {len(running.sites)} sites deviated"
         )
         await self._tell("activation.over", done, Severity.INFO, text, now_ms)
 
     async def _fail(self, activation: Activation, why: str, now_ms: int) -> None:
         self._running.pop(activation.activation_id, None)
+        self._problems.pop(activation.activation_id, None)
         failed = replace(activation, state=ActivationState.FAILED, note=why)
         await asyncio.to_thread(self._ledger.put_activation, failed, now_ms)
         text = f"activation {activation.activation_id} of {activation.group} failed: {why}"

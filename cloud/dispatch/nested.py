@@ -13,11 +13,11 @@ from typing import Final
 import numpy as np
 
 from cloud.dispatch.curve import MET_W, Clearing
+from cloud.dispatch.node_sums import BUCKETS, Events, NodeSums
 from cloud.dispatch.prices import Array, PriceGrid
-from cloud.dispatch.rows import Rows, changes, in_chunks
+from cloud.dispatch.rows import Rows
 from cloud.dispatch.tree import Limits, Tree
 
-BUCKETS: Final = 128
 _NODE_MET_W: Final = 1e-6  # a node so near to its limit keeps it
 _TRIES: Final = 80
 
@@ -35,49 +35,13 @@ class NestedClearing:
     broken: Array  # int8 [nodes]: 1 the lower, 2 the upper limit cannot be kept; it gave way to the nearest power
 
 
-class Nested:
+class Nested(NodeSums):
     """Sites with supply functions at the nodes of a tree. Takes the rows over: `update` changes them in place."""
 
     def __init__(self, rows: Rows, node: Array, tree: Tree, grid: PriceGrid) -> None:
         """node: int [n], where each site belongs. Raises ValueError for one that the tree has not."""
-        if len(node) != rows.sites or (len(node) and (node.min() < 0 or node.max() >= tree.nodes)):
-            raise ValueError("each site belongs to one node of the tree")
-        self.rows, self.tree, self.grid = rows, tree, grid
-        self.node = node.astype(np.int32)
-        by_node = np.argsort(self.node, kind="stable")
-        self._by_node = by_node.astype(np.int32)
-        self._begin = np.searchsorted(self.node[by_node], np.arange(tree.nodes + 1))
-        self._knots = _knots(rows, grid)
-        self._bucket = (np.searchsorted(self._knots, np.arange(grid.ticks), side="right") - 1).astype(np.uint8)
-        self._slope = np.zeros((BUCKETS, tree.nodes))  # changes in each bucket, W a tick
-        self._gain = np.zeros((BUCKETS, tree.nodes))  # what they add by the bucket's end, W
-        self._lowest_w = np.zeros(tree.nodes)
-        self._at_knots: tuple[Array, Array] | None = None
-        self._add(rows, self.node, 1.0)
-
-    def update(self, sites: Array, new: Rows) -> None:
-        """Gives the sites other functions."""
-        self._add(self.rows.take(sites), self.node[sites], -1.0)
-        self.rows.ticks[:, sites] = new.ticks
-        self.rows.power_w[:, sites] = new.power_w
-        self._add(new, self.node[sites], 1.0)
-
-    def _add(self, rows: Rows, node: Array, sign: float) -> None:
-        self._at_knots = None
-        np.add.at(self._lowest_w, node, sign * rows.lowest_w)
-        slopes, gains, nodes = self._slope.reshape(-1), self._gain.reshape(-1), self.tree.nodes
-
-        def prepare(part: slice) -> tuple[Array, Array, Array]:
-            change = changes(rows.take(part))
-            bucket = self._bucket[change.ticks]
-            gain = change.slope * (self._knots[1:][bucket] - change.ticks)
-            if change.jump is not None:
-                gain += change.jump
-            return (bucket.astype(np.int64) * nodes + node[part]).reshape(-1), change.slope, gain
-
-        for where, slope, gain in in_chunks(prepare, rows.sites):
-            np.add.at(slopes, where, sign * slope.reshape(-1))
-            np.add.at(gains, where, sign * gain.reshape(-1))
+        super().__init__(rows, node, tree.nodes, grid)
+        self.tree = tree
 
     def clear(self, target_w: float, limits: Limits) -> NestedClearing:
         """The lowest price at which the root meets the target, and the local prices below it.
@@ -87,7 +51,7 @@ class Nested:
         wrong = np.flatnonzero(limits.lower_w > limits.upper_w)
         if len(wrong):
             raise ValueError(f"node {wrong[0]}: its lower limit is above its upper one")
-        power_w, _ = self._knot_sums()
+        power_w, _ = self.at_knots()
         limits, broken = self.tree.within(limits, power_w[0], power_w[-1])
         lowest, highest = (self.tree.sums(power_w[end], limits)[0] for end in (0, -1))
         wanted = min(max(target_w, lowest), highest)
@@ -115,25 +79,12 @@ class Nested:
         given[0] = sums[0]
         return NestedClearing(Clearing(float(position[0]), float(sums[0]), target_w), position, given, limited, broken)
 
-    def _knot_sums(self) -> tuple[Array, Array]:
-        """[knots, nodes], twice: power of each node's own sites before each knot's steps [W], and slope there."""
-        if self._at_knots is None:
-            slope = np.zeros((BUCKETS + 1, self.tree.nodes))
-            np.cumsum(self._slope, axis=0, out=slope[1:])
-            power_w = np.empty_like(slope)
-            power_w[0] = self._lowest_w
-            np.multiply(slope[:-1], np.diff(self._knots)[:, None], out=power_w[1:])
-            power_w[1:] += self._gain
-            np.cumsum(power_w, axis=0, out=power_w)
-            self._at_knots = power_w, slope
-        return self._at_knots
-
     def _find(self, owner: Array, roots: Array, wanted_w: Array, met_w: float, limits: Limits) -> tuple[Array, Array]:
         """The lowest position at which each root's sum is within `met_w` of what is wanted; all nodes' sums there.
 
         owner: [nodes], index of the root at or above each; -1: none, it does not matter. A root is none's child.
         """
-        power_w, slope = self._knot_sums()
+        power_w, slope = self.at_knots()
         within, of, every = owner >= 0, np.maximum(owner, 0), np.arange(self.tree.nodes)
         enough_w = wanted_w - met_w
 
@@ -145,10 +96,10 @@ class Nested:
             middle = (low + high) // 2
             short = sums(power_w[middle[of], every])[roots] < enough_w
             low, high = np.where(short, middle, low), np.where(short, high, middle)
-        begin, knot = self._knots[low], low[of]
-        events = self._events(owner, begin, self._knots[high])
+        begin, knot = self.knots[low], low[of]
+        events = self.events(owner, begin, self.knots[high])
         window = _Window(power_w[knot, every], slope[knot, every], begin, of, events)
-        low, high = 2 * begin, 2 * self._knots[high]
+        low, high = 2 * begin, 2 * self.knots[high]
         while (high - low > 1).any():
             middle = (low + high) // 2
             short = sums(window.own_at(middle))[roots] < enough_w
@@ -185,65 +136,11 @@ class Nested:
             open_ &= (np.abs(error) > _NODE_MET_W / 10) & (right - left > 1e-15)
         return into
 
-    def _events(self, owner: Array, begin: Array, end: Array) -> "_Events":
-        """Breakpoints of the sites under each root from tick `begin` to before `end` of that root."""
-        sites = None
-        if not (owner >= 0).all():
-            nodes = np.flatnonzero(owner >= 0)
-            sites = np.concatenate(
-                [self._by_node[a:b] for a, b in zip(self._begin[nodes], self._begin[nodes + 1], strict=True)]
-            )
-        ticks, power_w, size = self.rows.ticks, self.rows.power_w, self.rows.sites
-
-        def pick(part: slice) -> tuple[Array, Array]:
-            if sites is None:
-                first, chosen = np.int32(begin[0]), ticks[:, part]
-                width: Array | np.uint32 = np.uint32(end[0] - begin[0])
-            else:
-                root = owner[self.node[sites[part]]]
-                first, chosen = begin[root].astype(np.int32), ticks[:, sites[part]]
-                width = (end - begin)[root].astype(np.uint32)
-            where = np.flatnonzero((chosen - first).view(np.uint32) < width)
-            row, column = np.divmod(where, chosen.shape[1])
-            return row, column + part.start
-
-        picked = list(in_chunks(pick, size if sites is None else len(sites)))
-        row, site = (np.concatenate([pair[i] for pair in picked] or [np.empty(0, np.int64)]) for i in (0, 1))
-        if sites is not None:
-            site = sites[site].astype(np.int64)
-        node = self.node[site]
-        last = len(ticks) - 1
-        flat_ticks, flat_power = ticks.reshape(-1), power_w.reshape(-1)
-
-        def at(row: Array) -> tuple[Array, Array]:
-            where = np.clip(row, 0, last) * size + site
-            return flat_ticks[where], flat_power[where]
-
-        (t0, p0), (t1, p1), (t2, p2) = at(row - 1), at(row), at(row + 1)
-        rise = (p2 - p1).astype(np.float64)
-        ahead = np.where(t2 > t1, rise / np.maximum(t2 - t1, 1), 0.0)
-        behind = np.where(t1 > t0, (p1 - p0) / np.maximum(t1 - t0, 1), 0.0)
-        return _Events(owner[node], node, t1.astype(np.int64), ahead - behind, np.where(t2 == t1, rise, 0.0))
-
-
-@dataclass(frozen=True, slots=True)
-class _Events:
-    """Breakpoints, each with the node and the root that it counts for."""
-
-    root: Array
-    node: Array
-    tick: Array
-    slope: Array  # W a tick more from here on
-    jump: Array  # W
-
-    def take(self, which: Array) -> "_Events":
-        return _Events(*(column[which] for column in (self.root, self.node, self.tick, self.slope, self.jump)))
-
 
 class _Window:
     """Power of each node's own sites between two whole positions of its root, which close in on each other."""
 
-    def __init__(self, power_w: Array, slope: Array, tick: Array, of: Array, events: _Events) -> None:
+    def __init__(self, power_w: Array, slope: Array, tick: Array, of: Array, events: Events) -> None:
         """power_w, slope: [nodes], before the steps of the root's tick. of: [nodes], index of each one's root."""
         self._power_w, self._slope, self._tick, self._of, self._events = power_w, slope, tick, of, events
 
@@ -268,14 +165,3 @@ class _Window:
         self._tick = tick
         inside = (events.tick >= tick[events.root]) & (events.tick <= (high >> 1)[events.root])
         self._events = events.take(np.flatnonzero(inside))
-
-
-def _knots(rows: Rows, grid: PriceGrid) -> Array:
-    """int64 [BUCKETS + 1] ticks from 0 to one past the last, close where breakpoints are."""
-    sample = rows.ticks[:, :: max(1, rows.sites // 20_000)].reshape(-1)
-    inner = np.quantile(sample, np.linspace(0, 1, BUCKETS - 1)) if len(sample) else np.empty(0)
-    wanted = np.unique(np.clip(inner.astype(np.int64), 1, grid.ticks - 1))
-    spread = np.setdiff1d(np.linspace(1, grid.ticks - 1, 2 * BUCKETS).astype(np.int64), wanted)
-    missing = BUCKETS - 1 - len(wanted)
-    filling = spread[np.linspace(0, len(spread) - 1, missing).astype(np.int64)] if missing else spread[:0]
-    return np.concatenate(([0], np.sort(np.concatenate((wanted, filling))), [grid.ticks]))

@@ -1,85 +1,145 @@
-"""A sum of supply functions as a message, so that nobody needs all rows in one process: workers sum, one clears."""
+"""Workers' sums of supply functions as messages, so that nobody needs all rows in one process: many sum, one clears."""
 
-import itertools
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
 
-from cloud.dispatch.curve import Curve
+from cloud.dispatch.correction import Tally
+from cloud.dispatch.node_sums import Points
 from cloud.dispatch.prices import Array, PriceGrid
-from cloud.dispatch.rows import Rows
-from protos.vpp.v1 import curve_pb2
+from cloud.dispatch.share import Ask, Told
+from protos.vpp.v1 import steer_pb2
 
-MOST_POINTS: Final = 400  # of one group and worker; what that leaves out is bounded by `shortened`
-_STEP: Final = 1e-6  # between the two sides of a step, so that each has a place of its own
-
-
-class CurveError(ValueError):
-    """A message that is no sum of supply functions on the grid."""
+MOST_POINTS: Final = 50_000  # of one message: half a megabyte; a broker takes one of a megabyte
 
 
-def points(curve: Curve) -> tuple[Array, Array]:
-    """int64 ticks from the grid's first and float64 [W]: every breakpoint of the sum, two where it steps."""
-    before, behind = curve.at_ticks()
-    bends = np.abs(np.diff(before[1:] - behind[:-1], prepend=np.nan)) > 1e-6
-    bends = np.append(bends, True)
-    bends[0] = True
-    steps = behind - before > 1e-6
-    ticks = np.flatnonzero(bends | steps)
-    twice = steps[ticks]
-    doubled = np.repeat(ticks, 1 + twice)
-    power_w = before[doubled]
-    second = np.zeros(len(doubled), dtype=bool)
-    second[1:] = doubled[1:] == doubled[:-1]
-    power_w[second] = behind[doubled[second]]
-    return doubled, power_w
+class ShareError(ValueError):
+    """A message that is no share of what was asked for."""
 
 
-def shortened(ticks: Array, power_w: Array, most: int = MOST_POINTS) -> tuple[Array, Array, float]:
-    """At most `most` of the points, and how far the sum is off at worst [W]: 0 where all are kept.
-
-    The point that is worst off in each stretch is put back, all stretches at a time, until the room is used.
-    """
-    if len(ticks) <= most:
-        return ticks, power_w, 0.0
-    place = ticks.astype(np.float64)
-    place[1:] += _STEP * (ticks[1:] == ticks[:-1])
-    kept = np.array([0, len(ticks) - 1])
-    while True:
-        error = np.abs(np.interp(place, place[kept], power_w[kept]) - power_w)
-        worst = np.array([a + int(np.argmax(error[a:b])) for a, b in itertools.pairwise(kept)])
-        worst = worst[error[worst] > 0]
-        room = most - len(kept)
-        if room <= 0 or not len(worst):
-            return ticks[kept], power_w[kept], float(error.max())
-        kept = np.union1d(kept, worst[np.argsort(-error[worst])[:room]])
+def to_steer(ask: Ask, names: Sequence[str]) -> steer_pb2.Steer:
+    """The nodes and what is wanted of them; who asks fills in the rest."""
+    columns = (ask.heard, ask.low, ask.high)
+    nodes = [
+        steer_pb2.SteerNode(group=name, heard=heard, exact_low=low, exact_high=high)
+        for name, heard, low, high in zip(names, *(column.tolist() for column in columns), strict=True)
+    ]
+    return steer_pb2.Steer(step=ask.step, fallback=ask.fallback, nodes=nodes)
 
 
-def to_message(curve: Curve, *, group: str, worker: str, sequence: int, at_ms: int, sites: int) -> curve_pb2.GroupCurve:
-    """The sum as one worker tells it."""
-    ticks, power_w, _ = shortened(*points(curve))
-    steps = np.diff(ticks + curve.grid.first, prepend=0)
-    power_mw = np.diff(np.rint(power_w * 1e3).astype(np.int64), prepend=0)
-    return curve_pb2.GroupCurve(
-        group=group,
-        worker=worker,
-        sequence=sequence,
-        at_ms=at_ms,
-        sites=sites,
-        tick_steps=steps.tolist(),
-        power_steps_mw=power_mw.tolist(),
+def from_steer(message: steer_pb2.Steer) -> Ask:
+    nodes = message.nodes
+    return Ask(
+        message.step,
+        message.fallback,
+        np.array([node.heard for node in nodes], dtype=np.float64),
+        np.array([node.exact_low for node in nodes], dtype=np.int64),
+        np.array([node.exact_high for node in nodes], dtype=np.int64),
     )
 
 
-def from_message(message: curve_pb2.GroupCurve, grid: PriceGrid) -> Curve:
-    """The sum that a worker told. Raises CurveError."""
-    ticks = np.cumsum(np.array(message.tick_steps, dtype=np.int64)) - grid.first
-    power_mw = np.cumsum(np.array(message.power_steps_mw, dtype=np.int64))
-    told = f"curve of group {message.group!r} from {message.worker!r}"
-    if len(ticks) != len(power_mw) or not len(ticks):
-        raise CurveError(f"{told}: {len(ticks)} prices and {len(power_mw)} powers")
-    if (np.diff(ticks) < 0).any() or (np.diff(power_mw) < 0).any():
-        raise CurveError(f"{told}: prices or powers fall")
-    if ticks[0] < 0 or ticks[-1] >= grid.ticks:
-        raise CurveError(f"{told}: beyond the price grid {grid.first}..{grid.last}")
-    return Curve.of(Rows(ticks[:, None], power_mw[:, None] / 1e3), grid)
+def to_messages(told: Told, *, activation: str, sequence: int, most: int = MOST_POINTS) -> list[steer_pb2.Share]:
+    """The share, in as many parts as it needs."""
+    points = told.points
+    cuts = [0]
+    for node in range(len(told.sites)):
+        if points.begin[node + 1] - points.begin[cuts[-1]] > most and node > cuts[-1]:
+            cuts.append(node)
+    cuts.append(len(told.sites))
+    power_mw = np.rint(points.power_w * 1e3).astype(np.int64)
+    messages = []
+    for part, (first, last) in enumerate(pairwise(cuts)):
+        message = steer_pb2.Share(
+            worker=told.worker,
+            activation=activation,
+            sequence=sequence,
+            at_ms=told.at_ms,
+            part=part,
+            parts=len(cuts) - 1,
+            curves=[_curve(told, node, power_mw) for node in range(first, last)],
+        )
+        if part == 0:
+            _add_tally(message, told)
+        messages.append(message)
+    return messages
+
+
+def _curve(told: Told, node: int, power_mw: Array) -> steer_pb2.GroupCurve:
+    points = told.points
+    span = slice(points.begin[node], points.begin[node + 1])
+    return steer_pb2.GroupCurve(
+        node=node,
+        sites=int(told.sites[node]),
+        tick_steps=np.diff(points.ticks[span], prepend=0).tolist(),
+        # Rounding must not make a sum of rising functions fall.
+        power_steps_mw=np.diff(np.maximum.accumulate(power_mw[span]), prepend=0).tolist(),
+        exact_low=points.exact_low[node],
+        exact_high=points.exact_high[node],
+        estimate_w=told.estimate_w[node],
+        house_w=told.house_w[node],
+    )
+
+
+def _add_tally(message: steer_pb2.Share, told: Told) -> None:
+    tally = told.tally
+    for name in ("following", "deviating", "silent", "relied_on", "counted", "error_w"):
+        setattr(message, name, getattr(tally, name))
+    message.moving_w.extend(tally.moving_w)
+    message.expected_w, message.measured_w, message.missing = told.expected_w, told.measured_w, told.missing
+
+
+def from_messages(messages: Sequence[steer_pb2.Share], nodes: int, grid: PriceGrid) -> Told:
+    """The share that a worker told in all parts of an answer. Raises ShareError."""
+    parts = sorted(messages, key=lambda message: message.part)
+    first = parts[0]
+    curves = [curve for part in parts for curve in part.curves]
+    told = f"share of {first.activation!r} from {first.worker!r}"
+    if [part.part for part in parts] != list(range(first.parts)) or [curve.node for curve in curves] != [*range(nodes)]:
+        raise ShareError(f"{told}: it is not of the {nodes} nodes that were asked for")
+    ticks, powers_mw = [], []
+    for curve in curves:
+        tick = np.cumsum(np.array(curve.tick_steps, dtype=np.int64))
+        power_mw = np.cumsum(np.array(curve.power_steps_mw, dtype=np.int64))
+        if len(tick) != len(power_mw) or not len(tick):
+            raise ShareError(f"{told}: node {curve.node} has {len(tick)} prices and {len(power_mw)} powers")
+        if (np.diff(tick) < 0).any() or (np.diff(power_mw) < 0).any():
+            raise ShareError(f"{told}: prices or powers of node {curve.node} fall")
+        if tick[0] < 0 or tick[-1] >= grid.ticks:
+            raise ShareError(f"{told}: node {curve.node} is beyond the price grid {grid.first}..{grid.last}")
+        ticks.append(tick)
+        powers_mw.append(power_mw)
+    columns = {
+        name: np.array([getattr(curve, name) for curve in curves], dtype=np.float64)
+        for name in ("exact_low", "exact_high", "estimate_w", "house_w")
+    }
+    amounts = np.concatenate([[first.error_w, first.expected_w, first.measured_w], first.moving_w, *columns.values()])
+    if not np.isfinite(amounts).all():
+        raise ShareError(f"{told}: an amount of it is no number")
+    return Told(
+        worker=first.worker,
+        at_ms=first.at_ms,
+        points=Points(
+            np.cumsum([0, *map(len, ticks)]),
+            np.concatenate(ticks),
+            np.concatenate(powers_mw) / 1e3,
+            columns["exact_low"],
+            columns["exact_high"],
+        ),
+        sites=np.array([curve.sites for curve in curves], dtype=np.int64),
+        estimate_w=columns["estimate_w"],
+        house_w=columns["house_w"],
+        tally=Tally(
+            following=first.following,
+            deviating=first.deviating,
+            silent=first.silent,
+            relied_on=first.relied_on,
+            counted=first.counted,
+            error_w=first.error_w,
+            moving_w=tuple(first.moving_w),
+        ),
+        expected_w=first.expected_w,
+        measured_w=first.measured_w,
+        missing=first.missing,
+    )

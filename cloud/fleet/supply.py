@@ -47,7 +47,10 @@ class _Reports:
 
 
 class SupplyColumns:
-    """Fed by the worker that reads `vpp.sup.*`, read by the dispatcher, in one event loop."""
+    """Fed by the worker that reads `vpp.sup.*`, read by who sums up, in one event loop.
+
+    A site's function is another one when its `seq` is.
+    """
 
     def __init__(self, grid: PriceGrid) -> None:
         self.grid = grid
@@ -59,7 +62,6 @@ class SupplyColumns:
         self.energy_up_wh = np.empty(0, np.uint32)
         self.energy_down_wh = np.empty(0, np.uint32)
         self.refused: Counter[Cause] = Counter()
-        self._changed: list[Array] = []
 
     @property
     def capacity(self) -> int:
@@ -87,12 +89,6 @@ class SupplyColumns:
         """bool [capacity]: which sites have a function that may be used now."""
         result: Array = self.until_ms > now_ms
         return result
-
-    def take_changed(self) -> Array:
-        """Slots whose function was told since the last call."""
-        changed = np.unique(np.concatenate(self._changed)) if self._changed else np.empty(0, np.int64)
-        self._changed.clear()
-        return changed
 
     def update(self, owner: Array, messages: Sequence[bytes], now_ms: int) -> int:
         """Takes reports in; how many. owner: int64, the slot that each message's subject belongs to.
@@ -128,7 +124,6 @@ class SupplyColumns:
         self.until_ms[slots] = at_ms[chosen] + 1000 * valid_s[chosen]
         self.lower_w[slots], self.upper_w[slots] = lower_w[chosen], upper_w[chosen]
         self.energy_up_wh[slots], self.energy_down_wh[slots] = head[chosen, 6], head[chosen, 7]
-        self._changed.append(slots)
         return len(chosen)
 
     def _newest(self, slots: Array, seq: Array, order: Array) -> Array:

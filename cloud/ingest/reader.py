@@ -78,7 +78,17 @@ class StreamReader:
     created_ns, last_sequence: of the last message that the caller keeps; 0, 0 for none.
     """
 
-    def __init__(self, connection: Client, stream: str, *, created_ns: int = 0, last_sequence: int = 0) -> None:
+    def __init__(
+        self,
+        connection: Client,
+        stream: str,
+        *,
+        created_ns: int = 0,
+        last_sequence: int = 0,
+        only: Sequence[str] = (),
+    ) -> None:
+        """only: subjects that are wanted; none: all."""
+        self._only = list(only)
         self._connection = connection
         self._stream = stream
         self._created_ns = created_ns
@@ -128,6 +138,7 @@ class StreamReader:
                     opt_start_seq=self._last_sequence + 1,
                     mem_storage=True,
                     inactive_threshold=INACTIVE_S,
+                    filter_subjects=self._only or None,
                 ),
             )
             async with aclosing(self._pulled(consumer, inbox)) as pulled:

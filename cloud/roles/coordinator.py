@@ -17,7 +17,6 @@ from cloud.dispatch.dispatcher import Dispatcher
 from cloud.dispatch.estimate import GroupEstimate
 from cloud.dispatch.fleet_guard import AreaLimits
 from cloud.dispatch.prices import PriceGrid
-from cloud.fleet.supply import SupplyColumns
 from cloud.gateway.broadcasts import BroadcastSender
 from cloud.gateway.fleet_guard import ELSEWHERE, Estimate, FleetGuard
 from cloud.gateway.guard import IntentGuard
@@ -28,8 +27,8 @@ from cloud.gateway.notary import Notary
 from cloud.gateway.notices import ConfigureNotices
 from cloud.gateway.revoker import Revoker
 from cloud.gateway.streams import ensure_streams
+from cloud.gateway.workers import FleetWorkers
 from cloud.ingest.reports import ReportWorker
-from cloud.ingest.supply import SupplyWorker
 from cloud.markets.client import MarketClient
 from cloud.markets.desk import PARTICIPANT, Desk
 from cloud.model.role import Role
@@ -38,10 +37,13 @@ from cloud.roles.foundation import START_S, Foundation, utc_ms
 from cloud.roles.leadership import Leadership
 from cloud.store.errors import LedgerUnavailable
 from cloud.store.ledger import Ledger
+from protos import subjects
 
 _ANSWER_S: Final = 10.0
 _RETRY_S: Final = 0.5
 _STEP_DOWN_S: Final = 20.0
+
+Steered = tuple[Dispatcher, FleetWorkers]
 
 
 async def start(on: Foundation) -> None:
@@ -49,10 +51,12 @@ async def start(on: Foundation) -> None:
     nc = await on.connect("lease", on.parts)
     await _patiently(partial(_ensure, nc.jetstream(timeout=_ANSWER_S), on.config.messaging))
     holder = f"{socket.gethostname()}:{on.data.path}"
+    steered: list[Steered] = []
     lease = Lease(nc, Role.COORDINATOR, holder, time.monotonic)
-    leadership = Leadership(lease, on.ledger, holder, partial(lead, on), utc_ms)
+    leadership = Leadership(lease, on.ledger, holder, partial(lead, on, steered), utc_ms)
     on.metrics.gauge("murmuration_leads", "1 while this process leads", lambda: {(): float(leadership.leads)})
     on.metrics.gauge("murmuration_term", "of this process's last leadership", lambda: {(): float(on.ledger.term or 0)})
+    _tell(on, steered)
     on.metrics.needs("leadership", leadership.decided.is_set)
     on.parts.run("leadership", leadership.run(), within_s=_STEP_DOWN_S)
     await on.parts.until(leadership.decided, within_s=START_S)
@@ -76,14 +80,13 @@ async def _patiently(make: Callable[[], Awaitable[None]]) -> None:
             await asyncio.sleep(_RETRY_S)
 
 
-async def lead(on: Foundation, parts: Parts) -> None:
-    """Starts what a leader does; a new part of the leader's belongs here."""
+async def lead(on: Foundation, steered: list[Steered], parts: Parts) -> None:
+    """Starts what a leader does; a new part of the leader's belongs here. steered: gets what steers in this term."""
     notary = Notary(on.ledger, on.keyring.audit, utc_ms)
     parts.on_stop("last audit checkpoint", partial(asyncio.to_thread, notary.sign))
     parts.run("audit", notary.run())
     parts.run("revoker", Revoker(on.ledger, on.keyring, on.account, on.link).run())
-    columns = SupplyColumns(PriceGrid())
-    estimate = GroupEstimate(columns, on.ledger, utc_ms)
+    estimate = GroupEstimate()
     limits = await asyncio.to_thread(fleet_guard, on.config.fleet_guard, on.ledger, estimate)
     sender = IntentSender(await on.connect("intents", parts), on.keyring.signer, on.ledger, utc_ms, limits)
     await _guard(on, parts, sender)
@@ -91,7 +94,7 @@ async def lead(on: Foundation, parts: Parts) -> None:
     parts.run_again("notices", ConfigureNotices(notices, on.keyring.signer, on.ledger, utc_ms).run, LedgerUnavailable)
     reports = await on.connect("reports", parts)
     parts.run("reports", ReportWorker(reports, ledger=on.ledger, utc_ms=utc_ms).run())
-    await _dispatch(on, parts, columns, sender, limits)
+    await _dispatch(on, parts, sender, limits, estimate, steered)
     if on.config.market is not None:
         market = MarketClient(on.config.market.url, PARTICIPANT)
         parts.on_stop("market client", market.close)
@@ -115,19 +118,52 @@ def fleet_guard(config: FleetGuardConfig, ledger: Ledger, estimate: Estimate = l
 
 
 async def _dispatch(
-    on: Foundation, parts: Parts, columns: SupplyColumns, sender: IntentSender, limits: FleetGuard
+    on: Foundation,
+    parts: Parts,
+    sender: IntentSender,
+    limits: FleetGuard,
+    estimate: GroupEstimate,
+    steered: list[Steered],
 ) -> None:
-    """Supply functions come in; orders, prices and activations go out."""
+    """Orders, prices and activations go out, by what the ingest workers sum up."""
     connection = await on.connect("broadcasts", parts)
     broadcasts = BroadcastSender(connection, on.keyring.signer, on.ledger, utc_ms, limits)
     parts.on_stop("account of broadcasts", broadcasts.finish)
-    reading = await on.connect("supply", parts)
-    worker = SupplyWorker(reading, columns=columns, ledger=on.ledger, utc_ms=utc_ms)
-    parts.run_again("supply functions", worker.run, LedgerUnavailable)
+    streams = range(on.config.messaging.telemetry_streams)
+    asking = await on.connect("steering", parts)
+    workers = FleetWorkers(asking, [subjects.telemetry_stream(part) for part in streams], utc_ms)
     dispatcher = Dispatcher(
-        ledger=on.ledger, columns=columns, fleet=on.fleet, intents=sender, broadcasts=broadcasts, utc_ms=utc_ms
+        ledger=on.ledger, workers=workers, grid=PriceGrid(), intents=sender, broadcasts=broadcasts, utc_ms=utc_ms
     )
+    estimate.watch(dispatcher.running)
+    steered[:] = [(dispatcher, workers)]
     parts.run_again("dispatcher", dispatcher.run, LedgerUnavailable)
+
+
+def _tell(on: Foundation, steered: list[Steered]) -> None:
+    gauge = on.metrics.gauge
+    gauge(
+        "murmuration_dispatch_answer_age_seconds",
+        "since the last share of each ingest worker, while activations run",
+        lambda: {(name,): age_s for _, workers in steered for name, age_s in workers.age_s().items()},
+        ("worker",),
+    )
+    gauge(
+        "murmuration_dispatch_messages",
+        "asked of ingest workers and answered by them since the beginning of the term",
+        lambda: {(): float(sum(workers.messages for _, workers in steered))},
+    )
+    gauge(
+        "murmuration_dispatch_cycle_seconds",
+        "what the last cycle of the dispatcher took",
+        lambda: {(): sum(dispatcher.cycle_took_s for dispatcher, _ in steered)},
+    )
+    gauge(
+        "murmuration_dispatch_error_watts",
+        "power of the group less the target, by running activation",
+        lambda: {(name,): error_w for dispatcher, _ in steered for name, error_w in dispatcher.errors_w().items()},
+        ("activation",),
+    )
 
 
 async def _guard(on: Foundation, parts: Parts, sender: IntentSender) -> None:

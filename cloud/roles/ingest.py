@@ -2,16 +2,23 @@
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Final
 
 from nats.aio.client import Client
 
+from cloud.dispatch.prices import PriceGrid
+from cloud.fleet.supply import SupplyColumns
 from cloud.ingest.follower import FleetFollower
+from cloud.ingest.shares import Shares
+from cloud.ingest.supply import SupplyWorker
 from cloud.ingest.worker import IngestWorker
 from cloud.model.role import Role
 from cloud.roles.foundation import Foundation, utc_ms
 from cloud.store.errors import LedgerUnavailable
 from cloud.store.upkeep import Retention
 from protos import subjects
+
+_ACCOUNT_S: Final = 30.0  # for what sites did, into the ledger
 
 
 async def start(on: Foundation) -> None:
@@ -24,11 +31,40 @@ async def start(on: Foundation) -> None:
         on.parts.run_again(
             f"ingest of {stream}", partial(_work, on, connection, stream, part, workers), LedgerUnavailable
         )
+    await _sum_up(on)
+
+
+async def _sum_up(on: Foundation) -> None:
+    """What the sites of these streams told, summed up for the coordinator."""
+    streams = {
+        subjects.telemetry_stream(part): subjects.stream_partitions(part, on.config.messaging.telemetry_streams)
+        for part in on.telemetry_parts
+    }
+    columns = SupplyColumns(PriceGrid())
+    reading = await on.connect("supply", on.parts)
+    supply = SupplyWorker(
+        reading,
+        columns=columns,
+        ledger=on.ledger,
+        utc_ms=utc_ms,
+        only=[partition for partitions in streams.values() for partition in partitions],
+    )
+    on.parts.run_again("supply functions", supply.run, LedgerUnavailable)
+    shares = Shares(columns=columns, fleet=on.fleet, ledger=on.ledger, utc_ms=utc_ms, streams=lambda: streams)
+    on.metrics.gauge(
+        "murmuration_share_seconds",
+        "what the last answer to the coordinator's steering took",
+        lambda: {(stream,): took_s for stream, took_s in shares.answer_s.items()},
+        ("stream",),
+    )
+    answering = await on.connect("shares", on.parts)
+    on.parts.run("shares of activations", shares.run(answering), within_s=_ACCOUNT_S)
 
 
 async def follow_the_rest(on: Foundation) -> None:
     """Where the process needs the whole fleet and ingests a part of it or none, it looks on at the rest."""
-    if not {Role.COORDINATOR, Role.CONSOLE} & set(on.roles):
+    trades = Role.COORDINATOR in on.roles and on.config.market is not None
+    if not trades and Role.CONSOLE not in on.roles:
         return
     own = set(on.telemetry_parts) if Role.INGEST in on.roles else set()
     for part in sorted(set(range(on.config.messaging.telemetry_streams)) - own):

@@ -1,13 +1,16 @@
 """Activations, orders to sites and limits of groups."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from cloud.model.dispatch import SOURCES, Activation, ActivationSite, ActivationState, GroupLimit, Order
 from cloud.store.audit import AuditLog
 from cloud.store.errors import LedgerError
+from cloud.store.rows import to_row
 from protos import subjects
 
 LONGEST_MS = 24 * 3600 * 1000
+_AMOUNTS: Final = ("expected_wh", "measured_wh", "cycles_missing")
 
 
 class DispatchBook(AuditLog):
@@ -73,12 +76,10 @@ class DispatchBook(AuditLog):
             self._execute("UPDATE activations SET end_ms = ? WHERE activation_id = ?", (now_ms, activation_id))
             self.audit("activation.ended", actor=actor, subject=known.group, at_ms=now_ms, activation=activation_id)
 
-    def put_activation(self, activation: Activation, now_ms: int, sites: Sequence[ActivationSite] = ()) -> None:
-        """Keeps how far an activation has come, and each site's part once it is over."""
+    def put_activation(self, activation: Activation, now_ms: int) -> None:
+        """Keeps how far an activation has come."""
         with self.transaction():
             self._put("activations", "activation_id", activation)
-            for part in sites:
-                self._insert("activation_sites", part)
             self.audit(
                 f"activation.{activation.state}",
                 actor="coordinator",
@@ -88,6 +89,18 @@ class DispatchBook(AuditLog):
                 note=activation.note,
                 measured_wh=activation.measured_wh,
             )
+
+    def add_activation_sites(self, parts: Sequence[ActivationSite]) -> None:
+        """Adds to sites' parts of an activation: a site that went from one worker to another has been with both."""
+        with self.transaction():
+            for part in parts:
+                row = to_row(part)
+                self._execute(
+                    f"INSERT INTO activation_sites ({', '.join(row)}) VALUES ({', '.join(f':{name}' for name in row)}) "  # nosec B608: names of columns
+                    "ON CONFLICT (activation_id, site) DO UPDATE SET deviated = excluded.deviated, "
+                    + ", ".join(f"{name} = activation_sites.{name} + excluded.{name}" for name in _AMOUNTS),
+                    row,
+                )
 
     def activation_sites(self, activation_id: str) -> list[ActivationSite]:
         return self._all(

@@ -58,6 +58,16 @@ class Registry(CredentialBook):
             yield rows
             first = int(rows[-1][1]) + 1
 
+    def members_from(self, first: int, most: int) -> Iterator[list[tuple[str, int, str, int]]]:
+        """Site, slot, groups as JSON, and 1 where it is enrolled and not revoked, of all from slot `first` on."""
+        while rows := self._execute(
+            "SELECT site, slot, groups, CASE WHEN enrolled_ms IS NOT NULL AND revoked_ms IS NULL THEN 1 ELSE 0 END "
+            "FROM sites WHERE slot >= ? ORDER BY slot LIMIT ?",
+            (first, most),
+        ).fetchall():
+            yield rows
+            first = int(rows[-1][1]) + 1
+
     def concentrated(self) -> list[tuple[int, int]]:
         """Slot of each site that is behind a concentrator, and the concentrator's."""
         return self._execute(

@@ -13,8 +13,9 @@ from typing import Any, Final
 import numpy as np
 
 from cloud.dispatch.prices import PriceGrid
-from cloud.dispatch.rows import Rows
-from cloud.dispatch.steering import Steering, Telemetry
+from cloud.dispatch.rows import Rows, powers_at
+from cloud.dispatch.share import Telemetry
+from cloud.dispatch.testing import Split
 from cloud.dispatch.tree import Limits
 from cloud.fleet.groups import PERCENTILES, aggregate
 from cloud.fleet.supply import SupplyColumns
@@ -32,9 +33,11 @@ SIMULATED: Final = 20_000
 SIMULATED_S: Final = 1_200.0
 _PARTS: Final = {
     ("correction.py", "step"): "of_it_judging_sites_ms",
-    ("nested.py", "update"): "of_it_updating_sums_ms",
+    ("node_sums.py", "update"): "of_it_updating_sums_ms",
+    ("share.py", "tell"): "of_it_telling_sums_ms",
     ("nested.py", "clear"): "of_it_clearing_ms",
 }
+WORKERS: Final = 2
 _REPORTS: Final = 20_000
 _NOW_MS: Final = 1_800_000_000_000
 _GRID: Final = PriceGrid()
@@ -54,10 +57,12 @@ def bench_fleet(*, sites: int, say: Say) -> dict[str, Any]:
         say(f"{name:<22}" + "".join(f"{figures[name]:>12.2f}" for figures in by_size.values()))
     say(f"bench: {SIMULATED} simulated sites held at a target for {SIMULATED_S:.0f} s")
     held = hold(SIMULATED, SIMULATED_S, Faults(), seed=1)
+    apart = hold(SIMULATED, SIMULATED_S, Faults(), seed=1, workers=WORKERS)
     alone = hold(SIMULATED, SIMULATED_S, Faults(), seed=1, corrected=False)
     full = by_size[str(sites)]
     return {
         "fleet_error_p95_pct": round(held.p95_pct, 3),
+        "fleet_error_p95_pct_2_workers": round(apart.p95_pct, 3),
         "fleet_error_p95_pct_uncorrected": round(alone.p95_pct, 3),
         "liars_found_share": round(held.liars_found, 3),
         "wrongly_found_share": round(held.wrongly_found, 5),
@@ -80,25 +85,28 @@ def _cycle(sites: int) -> dict[str, float]:
     """A cycle in which 1 % of the sites tell a new function, 5 % are silent and 2 % do something else."""
     rng = np.random.default_rng(sites)
     rows = functions(rng, sites)
-    steering = Steering(rows, np.zeros(sites, np.int64), ["all"], [-1], grid=_GRID, cycle_s=CYCLE_S)
+    split = Split(rows, np.zeros(sites, np.int64), ["all"], [-1], grid=_GRID, cycle_s=CYCLE_S)
+    told = Rows(rows.ticks.copy(), rows.power_w.copy())
     limits, offers = Limits(np.full(1, -np.inf), np.full(1, np.inf)), np.ones(sites, bool)
     quiet_s = np.where(rng.random(sites) < 0.05, 60.0, 1.0)
     elsewhere = rng.random(sites) < 0.02
     target_w = 0.2 * float(rows.power_w[-1].sum())
-    steering.open(target_w, limits)
+    split.open(target_w, limits)
     measured_w, taken = np.zeros(sites), []
     for _ in range(5):
         changed = rng.choice(sites, max(1, sites // 100), replace=False)
         news: Rows = functions(rng, len(changed))
         telemetry = Telemetry(measured_w, quiet_s)
         begun_s = time.perf_counter()
-        cycle = steering.cycle(changed, news, offers, telemetry, target_w, limits)
+        cycle = split.cycle(changed, news, offers, telemetry, target_w, limits)
         taken.append(1e3 * (time.perf_counter() - begun_s))
-        measured_w = np.where(elsewhere, measured_w, cycle.expected_w)
-    column, some = cycle.expected_w, np.sort(rng.choice(sites, sites // 10, replace=False))
+        told.ticks[:, changed], told.power_w[:, changed] = news.ticks, news.power_w
+        done_w = powers_at(told, _GRID.position(cycle.prices["all"]))
+        measured_w = np.where(elsewhere, measured_w, done_w)
+    column, some = measured_w, np.sort(rng.choice(sites, sites // 10, replace=False))
     figures: dict[str, float] = {"cycle_ms": round(float(np.median(taken)), 2)}
     profile = cProfile.Profile()
-    profile.runcall(steering.cycle, changed, news, offers, Telemetry(measured_w, quiet_s), target_w, limits)
+    profile.runcall(split.cycle, changed, news, offers, Telemetry(measured_w, quiet_s), target_w, limits)
     for (file, _, function), (_, _, _, spent_s, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
         if (name := _PARTS.get((Path(file).name, function))) is not None:
             figures[name] = round(1e3 * spent_s, 2)
@@ -112,6 +120,7 @@ def _cycle(sites: int) -> dict[str, float]:
         figures[name] = round(1e3 * (time.perf_counter() - begun_s), 2)
     columns = SupplyColumns(_GRID)
     columns.reserve(sites)
+    figures["bytes_of_a_share"] = float(split.bytes)
     return figures | {"supply_bytes_per_site": columns.bytes_per_site, "messages_per_cycle": float(len(cycle.prices))}
 
 

@@ -7,7 +7,8 @@ import numpy as np
 
 from cloud.dispatch.correction import LEAD_S
 from cloud.dispatch.prices import Array, PriceGrid
-from cloud.dispatch.steering import Steering, Telemetry
+from cloud.dispatch.share import Telemetry
+from cloud.dispatch.testing import Split
 from cloud.dispatch.tree import Limits
 from hil.fleet.homes import STEP_S, Faults, Homes
 
@@ -32,19 +33,22 @@ class Held:
         return 100 * float(np.percentile(self.error_share, 95))
 
 
-def hold(sites: int, length_s: float, faults: Faults, *, seed: int, corrected: bool = True) -> Held:
-    """Follows targets that move by up to 15 % within a minute, every five. corrected: False: without telemetry."""
+def hold(sites: int, length_s: float, faults: Faults, *, seed: int, corrected: bool = True, workers: int = 1) -> Held:
+    """Follows targets that move by up to 15 % within a minute, every five. corrected: False: without telemetry.
+
+    workers: that judge and sum a part of the sites each.
+    """
     grid, rng = PriceGrid(), np.random.default_rng(seed + 1)
     homes = Homes(sites, grid, faults, seed=seed, length_s=length_s)
     start = homes.look()
     nodes = np.zeros(sites, dtype=np.int64)
-    steering = Steering(start.rows, nodes, ["all"], [-1], grid=grid, cycle_s=CYCLE_S)
+    split = Split(start.rows, nodes, ["all"], [-1], grid=grid, cycle_s=CYCLE_S, workers=workers)
     limits, offers = Limits(np.full(1, -np.inf), np.full(1, np.inf)), np.ones(sites, dtype=bool)
     reach_w = float(start.rows.power_w[-1].sum())
     levels = np.append(0.5, rng.uniform(0.85, 1.15, round(length_s / TARGET_S) + 1))
     targets_w = reach_w * np.cumprod(levels).clip(0.25, 0.75)
-    steering.open(targets_w[0], limits)
-    homes.fallback = np.full(sites, steering.fallback)
+    split.open(targets_w[0], limits)
+    homes.fallback = np.full(sites, split.steering.fallback)
     errors, deviating, silent = [], [], []
     steps = round(CYCLE_S / STEP_S)
     for number in range(round(length_s / STEP_S)):
@@ -54,15 +58,15 @@ def hold(sites: int, length_s: float, faults: Faults, *, seed: int, corrected: b
                 seen.measured_w if corrected else np.full(sites, np.nan), homes.now_s - seen.last_seen_s
             )
             target_w = _target_w(targets_w, homes.now_s + LEAD_S)
-            cycle = steering.cycle(seen.changed, seen.rows.take(seen.changed), offers, telemetry, target_w, limits)
+            cycle = split.cycle(seen.changed, seen.rows.take(seen.changed), offers, telemetry, target_w, limits)
             homes.say(np.full(sites, grid.position(cycle.prices["all"])))
-            deviating.append(cycle.counted.deviating)
-            silent.append(cycle.counted.silent)
+            deviating.append(cycle.deviating)
+            silent.append(cycle.silent)
         homes.step()
         if homes.now_s > SETTLED_S:
             due_w = _target_w(targets_w, homes.now_s)
             errors.append(abs(float(homes.power_w.sum()) - due_w) / abs(due_w))
-    counted_out = steering.deviating
+    counted_out = split.deviating
     lying = homes.lying & ~homes.silent
     return Held(
         np.array(errors),

@@ -8,7 +8,7 @@ import numpy as np
 
 from cloud.dispatch.prices import Array, Price, PriceGrid
 from cloud.dispatch.rows import Rows, powers_at
-from cloud.dispatch.steering import HOLD_S
+from cloud.dispatch.share import HOLD_S
 
 STEP_S: Final = 0.5
 BREAKPOINTS: Final = 8

@@ -1,6 +1,6 @@
 """The dispatcher on a real ledger, with sites played: they hear what is said and answer at once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,14 +15,18 @@ from cloud.dispatch.rows import powers_at
 from cloud.fleet.supply import SupplyColumns
 from cloud.gateway.broadcasts import BroadcastBody, BroadcastNotSent
 from cloud.gateway.intents import Body, IntentNotSent, body_text
+from cloud.ingest.shares import Shares
 from cloud.model.dispatch import Activation, ActivationState, GroupLimit, Order
 from cloud.store.ledger import Ledger
+from protos import subjects
 from protos.vpp.v1 import broadcast_pb2, intent_pb2
+from protos.vpp.v1.steer_pb2 import Share, Steer
 from protos.vpp.v1.supply_pb2 import SupplyFunction
 
 START_MS = 1_800_000_000_000
 GRID = PriceGrid()
 SITES = 6
+STREAMS = {subjects.telemetry_stream(part): subjects.stream_partitions(part, 2) for part in range(2)}
 
 
 @dataclass
@@ -37,6 +41,7 @@ class Play:
     prices: dict[str, Price] = field(default_factory=dict)
     actors: set[str] = field(default_factory=set)
     broken: bool = False
+    dead: set[str] = field(default_factory=set)
     stuck: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -48,9 +53,28 @@ class Play:
             self.ledger._execute("UPDATE sites SET enrolled_ms = ? WHERE site = ?", (START_MS, name))
         self.tell()
 
+        self.shares = Shares(
+            columns=self.columns,
+            fleet=self,
+            ledger=self.ledger,
+            utc_ms=lambda: self.now_ms,
+            streams=lambda: STREAMS,
+        )
+
+    def reserve(self, slots: int) -> None:
+        assert slots <= SITES
+
     @property
-    def capacity(self) -> int:
-        return SITES
+    def names(self) -> Sequence[str]:
+        return tuple(STREAMS)
+
+    async def ask(self, steer: Steer, within_s: float) -> list[list[Share]]:
+        """Two workers, each with the sites of its own partitions."""
+        return [
+            [Share.FromString(part.SerializeToString()) for part in await self.shares.answer(stream, steer)]
+            for stream in STREAMS
+            if stream not in self.dead
+        ]
 
     @property
     def grid_power_w(self) -> np.ndarray:
@@ -93,8 +117,8 @@ class Play:
     def dispatcher(self) -> Dispatcher:
         return Dispatcher(
             ledger=self.ledger,
-            columns=self.columns,
-            fleet=self,
+            workers=self,
+            grid=GRID,
             intents=self,
             broadcasts=self,
             utc_ms=lambda: self.now_ms,
@@ -155,6 +179,39 @@ async def test_who_takes_over_goes_on_and_tells_nobody_twice(play: Play) -> None
     await play.run(play.dispatcher(), 40)
     assert len(play.intents) == told
     assert play.inverter_power_w.sum() == pytest.approx(3_000, abs=2)
+
+
+async def test_who_takes_over_counts_silent_sites_at_the_price_that_they_were_told(play: Play) -> None:
+    play.activate(3_000)
+    await play.run(play.dispatcher(), 3)
+    told = {body.fallback_ticks for _, _, body in play.intents if isinstance(body, intent_pb2.FollowPrice)}
+    play.columns.rows.power_w[:] //= 2  # another opening would now come to another price
+    next_one = play.dispatcher()
+    await play.run(next_one, 1)
+    assert {running.fallback.ticks for running in next_one.running.values()} == told
+
+
+async def test_a_worker_that_does_not_answer_is_named_and_counted_as_it_told_last(play: Play) -> None:
+    play.activate(3_000, seconds=1200)
+    dispatcher = play.dispatcher()
+    await play.run(dispatcher, 20)
+    play.dead = {"TEL_1"}
+    await play.run(dispatcher, 20)
+    running = dispatcher.running["a1"]
+    assert "TEL_1 did not answer" in running.problem
+    assert play.inverter_power_w.sum() == pytest.approx(3_000, abs=5), "its sites go on hearing the price"
+    for _ in range(3):
+        await play.run(dispatcher, 50)
+        play.tell()
+    assert "nothing was heard of TEL_1 for 300 s" in running.problem
+    play.dead = set()
+    await play.run(dispatcher, 2)
+    assert running.problem == ""
+    play.ledger.end_activation("a1", play.now_ms, "me")
+    await play.run(dispatcher, 1)
+    parts = {part.site: part.measured_wh for part in play.ledger.activation_sites("a1")}
+    seen_more, seen_less = parts["home-0"], parts["home-1"]  # of partitions 11 and 56
+    assert seen_more > 5 * seen_less > 0
 
 
 async def test_the_limit_of_a_feeder_is_kept_at_its_meters_by_a_price_of_its_own(play: Play) -> None:

@@ -1,57 +1,120 @@
+"""Sums of workers as messages: cleared together they come to what clearing all their sites at once does."""
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from cloud.dispatch.curve import Curve
-from cloud.dispatch.prices import PriceGrid
-from cloud.dispatch.rows import Rows
-from cloud.dispatch.summary import CurveError, from_message, points, shortened, to_message
-from protos.vpp.v1.curve_pb2 import GroupCurve
+from cloud.dispatch.correction import Tally
+from cloud.dispatch.nested import Nested
+from cloud.dispatch.prices import Array, PriceGrid
+from cloud.dispatch.rows import Rows, powers_at
+from cloud.dispatch.share import Ask, Share, Told
+from cloud.dispatch.summary import ShareError, from_messages, to_messages
+from cloud.dispatch.testing import Split
+from cloud.dispatch.tree import Limits, Tree
+from protos.vpp.v1 import steer_pb2
 
 GRID = PriceGrid()
+PARENTS = [-1, 0, 0, 1]  # two areas, and a street in the first
+NAMES = ["all", "area-1", "area-2", "street"]
+INF = np.inf
 
 
-def fleet(seed: int, sites: int = 200) -> Rows:
+def fleet(seed: int, sites: int, *, apart: int = 35_000) -> Rows:
+    """Functions with slopes, flat stretches and steps; prices up to `apart` ticks."""
     rng = np.random.default_rng(seed)
-    ticks = np.sort(rng.integers(45_000, 80_000, (8, sites), dtype=np.int32), axis=0)
-    ticks[3] = ticks[2]  # a step
+    ticks = np.sort(rng.integers(45_000, 45_000 + apart, (8, sites), dtype=np.int32), axis=0)
+    ticks[3] = ticks[2]
     return Rows(ticks, np.sort(rng.integers(-5000, 5000, (8, sites), dtype=np.int32), axis=0))
 
 
-def told(rows: Rows, worker: str) -> GroupCurve:
-    message = to_message(Curve.of(rows, GRID), group="north", worker=worker, sequence=1, at_ms=1, sites=rows.sites)
-    return GroupCurve.FromString(message.SerializeToString())
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    sites=st.integers(1, 400),
+    workers=st.integers(1, 5),
+    share=st.floats(-0.1, 1.1),
+    tightness=st.lists(st.none() | st.tuples(st.floats(-1, 1), st.floats(0, 1)), min_size=3, max_size=3),
+    apart=st.sampled_from([3, 300, 35_000]),
+)
+def test_clearing_what_workers_told_is_clearing_all_their_sites(
+    seed: int,
+    sites: int,
+    workers: int,
+    share: float,
+    tightness: list[tuple[float, float] | None],
+    apart: int,
+) -> None:
+    rows = fleet(seed, sites, apart=apart)
+    node = np.random.default_rng(seed + 1).integers(0, len(PARENTS), sites)
+    reach_w = [float(rows.power_w[end].sum()) for end in (0, -1)]
+    target_w = reach_w[0] + share * (reach_w[1] - reach_w[0])
+    lower, upper = np.full(4, -INF), np.full(4, INF)
+    for number, pair in enumerate(tightness, start=1):
+        if pair is not None:
+            of = rows.power_w[:, node == number]
+            middle_w = float(of[0].sum() + (0.5 + pair[0] / 2) * (of[-1].sum() - of[0].sum()))
+            lower[number], upper[number] = middle_w - 20_000 * pair[1], middle_w + 20_000 * pair[1]
+    limits = Limits(lower, upper)
+    split = Split(rows, node, NAMES, PARENTS, grid=GRID, cycle_s=2.0, workers=workers)
+    found = split.open(target_w, limits).cleared
+    at_once = Nested(Rows(rows.ticks.copy(), rows.power_w.copy()), node, Tree(PARENTS), GRID).clear(target_w, limits)
+    assert found.total.power_w == pytest.approx(at_once.total.power_w, abs=1.0)
+    assert found.power_w == pytest.approx(at_once.power_w, abs=1.0)
+    assert found.total.feasible == at_once.total.feasible
+    assert found.broken.tolist() == at_once.broken.tolist()
+    # What the sites really give at the prices that were found, which no worker tells.
+    given_w = np.bincount(node, powers_at(rows, found.position[node]), 4)
+    given_w[1] += given_w[3]
+    given_w[0] += given_w[1] + given_w[2]
+    assert given_w == pytest.approx(at_once.power_w, abs=1.0)
 
 
-def test_sums_of_two_workers_clear_as_all_rows_would() -> None:
-    a, b = fleet(1, 20), fleet(2, 20)
-    total = from_message(told(a, "0"), GRID)
-    total.merge(from_message(told(b, "1"), GRID))
-    whole = Curve.of(Rows(np.hstack((a.ticks, b.ticks)), np.hstack((a.power_w, b.power_w))), GRID)
-    assert total.drift_w(whole) < 0.1  # milliwatts, once for each breakpoint
-    for target_w in (-50_000.0, 0.0, 50_000.0):
-        assert whole.power_at(total.clear(target_w).position) == pytest.approx(target_w, abs=1.0)
+def test_a_share_of_many_nodes_comes_in_parts() -> None:
+    nodes = 40
+    told = share_of(fleet(7, 400), np.arange(400) % nodes, nodes)
+    messages = to_messages(told, activation="a", sequence=3, most=1000)
+    assert len(messages) > 3
+    again = from_messages(messages[::-1], nodes, GRID)
+    assert again.points.ticks.tolist() == told.points.ticks.tolist()
+    assert again.points.power_w == pytest.approx(told.points.power_w, abs=1e-3)
+    assert (again.tally, again.sites.tolist()) == (told.tally, told.sites.tolist())
+    with pytest.raises(ShareError, match="not of the 40 nodes"):
+        from_messages(messages[1:], nodes, GRID)
 
 
-def test_a_long_sum_is_shortened_and_says_how_far_it_is_off() -> None:
-    curve = Curve.of(fleet(3, 5000), GRID)
-    ticks, power_w, off_w = shortened(*points(curve), most=100)
-    assert len(ticks) == 100
-    short = Curve.of(Rows(ticks[:, None], power_w[:, None]), GRID)
-    low, high = curve.range_w
-    assert short.drift_w(curve) <= off_w + 1e-3
-    assert off_w < 0.01 * (high - low)
+def share_of(rows: Rows, node: Array, nodes: int) -> Told:
+    share = Share(rows, node, nodes, grid=GRID, cycle_s=2.0)
+    ask = Ask(False, 0.0, np.zeros(nodes), np.full(nodes, 50_000), np.full(nodes, 51_000))
+    return share.tell("w", 1, np.zeros(nodes), ask)
+
+
+def test_a_share_of_a_million_sites_is_no_longer_than_one_of_a_thousand_price_steps() -> None:
+    sizes = [
+        len(to_messages(share_of(fleet(1, n), np.zeros(n, int), 1), activation="a", sequence=1)[0].SerializeToString())
+        for n in (20_000, 200_000)
+    ]
+    assert sizes[1] < 1.5 * sizes[0] < 30_000
 
 
 @pytest.mark.parametrize(
-    ("message", "why"),
+    ("curve", "why"),
     [
-        (GroupCurve(group="g", worker="w"), "0 prices"),
-        (GroupCurve(group="g", tick_steps=[0, 5], power_steps_mw=[0]), "2 prices and 1 powers"),
-        (GroupCurve(group="g", tick_steps=[0, -1], power_steps_mw=[0, 0]), "fall"),
-        (GroupCurve(group="g", tick_steps=[0, 1], power_steps_mw=[0, -1]), "fall"),
-        (GroupCurve(group="g", tick_steps=[-60_000], power_steps_mw=[0]), "beyond the price grid"),
+        (steer_pb2.GroupCurve(node=0), "0 prices"),
+        (steer_pb2.GroupCurve(node=1, tick_steps=[0], power_steps_mw=[0]), "not of the 1 nodes"),
+        (steer_pb2.GroupCurve(tick_steps=[0, 5], power_steps_mw=[0]), "2 prices and 1 powers"),
+        (steer_pb2.GroupCurve(tick_steps=[0, -1], power_steps_mw=[0, 0]), "fall"),
+        (steer_pb2.GroupCurve(tick_steps=[0, 1], power_steps_mw=[0, -1]), "fall"),
+        (steer_pb2.GroupCurve(tick_steps=[-1], power_steps_mw=[0]), "beyond the price grid"),
+        (steer_pb2.GroupCurve(tick_steps=[0], power_steps_mw=[0], house_w=float("nan")), "no number"),
     ],
 )
-def test_a_message_that_is_no_sum_is_refused(message: GroupCurve, why: str) -> None:
-    with pytest.raises(CurveError, match=why):
-        from_message(message, GRID)
+def test_a_message_that_is_no_share_is_refused(curve: steer_pb2.GroupCurve, why: str) -> None:
+    message = steer_pb2.Share(worker="w", activation="a", parts=1, curves=[curve])
+    with pytest.raises(ShareError, match=why):
+        from_messages([message], 1, GRID)
+
+
+def test_a_share_that_was_never_judged_relies_on_all_its_sites() -> None:
+    assert share_of(fleet(1, 5), np.zeros(5, int), 1).tally == Tally(0, 0, 0, 5, 0, 0.0, ())

@@ -41,8 +41,6 @@ def test_reports_of_either_encoding_become_the_same_columns() -> None:
     assert (made.lower_w[1], made.upper_w[1], made.energy_up_wh[1], made.energy_down_wh[1]) == (-3000, 4000, 5000, 2000)
     assert made.in_force(NOW_MS + 299_999)[:4].tolist() == [False, True, True, True]
     assert not made.in_force(NOW_MS + 300_000).any()
-    assert made.take_changed().tolist() == [1, 2, 3]
-    assert made.take_changed().tolist() == []
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ from cloud.api.testing import World
 from cloud.dispatch.dispatcher import Dispatcher
 from cloud.dispatch.fleet_guard import AreaLimits
 from cloud.dispatch.prices import PriceGrid
-from cloud.fleet.supply import SupplyColumns
 from cloud.gateway import stopping
 from cloud.gateway.broadcasts import BroadcastSender
 from cloud.gateway.fleet_guard import ELSEWHERE, FleetGuard
 from cloud.gateway.intents import IntentSender
 from cloud.gateway.testing import SiteConnect
+from cloud.gateway.workers import FleetWorkers
 from cloud.identity.keyring import Keyring
 from cloud.tests.api.test_roles import person
 from protos import subjects
@@ -38,8 +38,8 @@ def dispatcher(world: World, backend: Client, keyring: Keyring) -> Dispatcher:
     guard = FleetGuard(world.ledger, {ELSEWHERE: LIMITS}, {}, lambda: world.now_ms)
     return Dispatcher(
         ledger=world.ledger,
-        columns=SupplyColumns(PriceGrid()),
-        fleet=world.fleet,
+        workers=FleetWorkers(backend, [], lambda: world.now_ms),
+        grid=PriceGrid(),
         intents=IntentSender(backend, keyring.signer, world.ledger, lambda: world.now_ms, guard),
         broadcasts=BroadcastSender(backend, keyring.signer, world.ledger, lambda: world.now_ms, guard),
         utc_ms=lambda: world.now_ms,

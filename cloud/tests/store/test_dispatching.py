@@ -52,7 +52,9 @@ def test_an_activation_from_asked_to_verified(ledger: Ledger) -> None:
     part = ActivationSite(
         activation_id="a1", site="home-01", expected_wh=-81, measured_wh=-80, cycles_missing=1, deviated=True
     )
-    ledger.put_activation(over, NOW_MS + 60_000, [part])
+    ledger.add_activation_sites([replace(part, expected_wh=-21, measured_wh=-30, cycles_missing=0, deviated=False)])
+    ledger.add_activation_sites([replace(part, expected_wh=-60, measured_wh=-50)])  # of the worker that took it over
+    ledger.put_activation(over, NOW_MS + 60_000)
     assert (ledger.activation("a1"), ledger.activation_sites("a1")) == (over, [part])
     assert [entry.action for entry in ledger.audit_entries()][-2:] == ["activation.asked", "activation.verified"]
 
