@@ -12,7 +12,7 @@ HOMES ?= 12
 # each other; the machine to itself for those marked `alone`.
 REAL_TIME := hil/tests/rigs hil/tests/run firmware_tests
 
-.PHONY: help run demo bench test check mutants audit protos setup clean browser softhsm postgres
+.PHONY: help run demo bench test check mutants audit protos setup wheel clean browser softhsm postgres
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -75,6 +75,12 @@ protos: .venv/.dev ## generate Python from protos/vpp/v1/*.proto
 	@$(call generate,.)
 
 setup: .venv/.dev $(ASSETS) browser postgres softhsm ## everything a developer needs
+
+wheel: .venv/.dev $(ASSETS) ## dist/*.whl: agent, coordinator with its console's browser packages, and rigs
+	@rm -rf build *.egg-info # an old list of sources would bring back what is no longer meant
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	rm -rf build
+	ls dist/*.whl
 
 clean: ## remove what the other commands made
 	rm -rf .venv .cache run build dist *.egg-info cloud/console/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

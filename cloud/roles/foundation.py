@@ -26,11 +26,10 @@ from cloud.model.records import Move
 from cloud.model.role import Role
 from cloud.observe import Metrics
 from cloud.parts import Parts
-from cloud.store.engine import AWAY
+from cloud.store.engine import AWAY, without_password
 from cloud.store.errors import LedgerError
 from cloud.store.history import History
 from cloud.store.ledger import Ledger
-from cloud.store.postgres import without_password
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 from opentelemetry import trace
 
 from cloud.model.records import Move
-from cloud.store.engine import AwayEngine, Cursor, Engine, Tables, Values
+from cloud.store.engine import POSTGRES, AwayEngine, Cursor, Engine, Tables, Values
 from cloud.store.errors import LedgerError, LedgerUnavailable
 from cloud.store.rows import Record, from_row, to_row
 from cloud.store.schema import MIGRATIONS
@@ -232,10 +232,12 @@ def open_engine(where: Path | str) -> Engine:
     """Raises LedgerError, LedgerUnavailable."""
     if isinstance(where, Path):
         return SqliteEngine(where)
-    from cloud.store.postgres import SCHEME, PostgresEngine  # an extra: who has SQLite does without
-
-    if not where.startswith(SCHEME):
-        raise LedgerError(f"ledger {where!r}: give {SCHEME}USER@HOST/DATABASE")
+    if not where.startswith(POSTGRES):
+        raise LedgerError(f"ledger {where!r}: give {POSTGRES}USER@HOST/DATABASE")
+    try:
+        from cloud.store.postgres import PostgresEngine  # an extra: who has SQLite does without
+    except ModuleNotFoundError as error:
+        raise LedgerError(f"{error.name} is missing; install it: pip install 'murmuration-vpp[scale]'") from error
     return PostgresEngine(where)
 
 

@@ -5,10 +5,12 @@ SQL is written as SQLite takes it: `?` or `:name` for values, and nothing that P
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
+from urllib.parse import urlsplit, urlunsplit
 
 from cloud.store.errors import LedgerUnavailable
 
 Values = Mapping[str, Any] | Sequence[Any]
+POSTGRES: Final = "postgresql://"  # how the address of a ledger in PostgreSQL begins
 
 
 class Cursor(Protocol):
@@ -124,3 +126,11 @@ class AwayEngine:
     def rollback(self) -> None: ...
 
     def close(self) -> None: ...
+
+
+def without_password(url: str) -> str:
+    """The address as it may be shown."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", "@", 1)))

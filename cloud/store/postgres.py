@@ -4,15 +4,13 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 from psycopg import ClientCursor, sql
 
-from cloud.store.engine import Tables, Values
+from cloud.store.engine import Tables, Values, without_password
 from cloud.store.errors import LedgerError, LedgerUnavailable
 
-SCHEME: Final = "postgresql://"
 _WRITER_LOCK: Final = 0x76_70_70  # of pg_advisory_xact_lock: one writing transaction at a time, as in SQLite
 _CONNECT_S: Final = 3
 _SILENCE_MS: Final = 5_000  # a server that does not even acknowledge for so long is away
@@ -192,14 +190,6 @@ class _PostgresTable:
 
     def create_index(self, columns: Sequence[str], *, unique: bool = False) -> None:
         self._engine.execute(f'CREATE {"UNIQUE " if unique else ""}INDEX ON "{self._name}" ({_quoted(columns)})')
-
-
-def without_password(url: str) -> str:
-    """The address as it may be shown."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", "@", 1)))
 
 
 def _quoted(names: Sequence[str]) -> str:

@@ -5,9 +5,9 @@ import signal
 import psycopg
 import pytest
 
+from cloud.store.engine import without_password
 from cloud.store.errors import LedgerError, LedgerUnavailable
 from cloud.store.ledger import Ledger
-from cloud.store.postgres import without_password
 from cloud.store.schema import MIGRATIONS
 from cloud.store.testing import PostgresServer
 
