@@ -56,7 +56,14 @@ def _run(options: argparse.Namespace) -> int:
     _log_to_stderr(settings.observe.logs)
     try:
         roles = options.role or tuple(Role)
-        coordinator.run(settings, _data(options), roles, options.partitions, lambda line: print(line, flush=True))
+        coordinator.run(
+            settings,
+            _data(options),
+            roles,
+            options.partitions,
+            lambda line: print(line, flush=True),
+            configured_by=registry.account(options.config.stat().st_uid) if options.config else registry.actor(),
+        )
     except coordinator.REFUSALS as error:
         return _refuse(error)
     except PartFailed:

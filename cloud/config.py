@@ -157,8 +157,10 @@ class AreaConfig(AreaLimitsConfig, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class FleetGuardConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Dispatches that are stopped until a second person grants them (`vpp-cloud approve`)."""
+    """What waits until a second person grants it (`vpp-cloud approve`); these limits themselves, once they are set."""
 
+    # An installation of one person: whoever asks may grant it himself.
+    single_operator: Annotated[bool, Meta(description="true or false")] = False
     # Of all sites that no area names.
     elsewhere: Annotated[AreaLimitsConfig, Meta(description="a table [fleet_guard.elsewhere]")] = AreaLimitsConfig()
     areas: Annotated[tuple[AreaConfig, ...], Meta(description="tables [[fleet_guard.areas]]")] = ()

@@ -66,8 +66,14 @@ class Coordinator:
         data: DataFolder,
         roles: Collection[Role] = tuple(Role),
         partitions: range = _ALL,
+        *,
+        configured_by: str,
     ) -> None:
-        """partitions: what it ingests, if that is a role of it. Raises RoleError where those make no whole streams."""
+        """partitions: what it ingests, if that is a role of it. configured_by: whose the configuration is.
+
+        Raises RoleError where the partitions make no whole streams.
+        """
+        self._configured_by = configured_by
         self._config = config
         self._data = data
         self._roles = tuple(role for role in Role if role in roles)
@@ -108,7 +114,15 @@ class Coordinator:
     async def _start(self, say: Callable[[str], None]) -> None:
         """Start every role. What was started before an error is stopped by the caller."""
         told: list[str] = []
-        on = foundation.lay(self._config, self._data, self._roles, self._telemetry_parts, self._parts, told.append)
+        on = foundation.lay(
+            self._config,
+            self._data,
+            self._roles,
+            self._telemetry_parts,
+            self._parts,
+            told.append,
+            configured_by=self._configured_by,
+        )
         for role in self._roles:
             await _START[role](on)
         await ingest.follow_the_rest(on)
@@ -131,10 +145,17 @@ def telemetry_parts(partitions: range, streams: int) -> range:
 
 
 def run(
-    config: CoordinatorConfig, data: DataFolder, roles: Collection[Role], partitions: range, say: Callable[[str], None]
+    config: CoordinatorConfig,
+    data: DataFolder,
+    roles: Collection[Role],
+    partitions: range,
+    say: Callable[[str], None],
+    *,
+    configured_by: str,
 ) -> None:
     """Serve until SIGTERM or SIGINT; a second one ends the process at once, and with it the broker."""
-    uvloop.run(_until_signal(Coordinator(config, replace(data, path=data.path.absolute()), roles, partitions), say))
+    data = replace(data, path=data.path.absolute())
+    uvloop.run(_until_signal(Coordinator(config, data, roles, partitions, configured_by=configured_by), say))
 
 
 async def _until_signal(process: Coordinator, say: Callable[[str], None]) -> None:

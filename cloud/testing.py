@@ -88,7 +88,11 @@ class Plant:
     async def running(self) -> AsyncIterator[dict[str, Any]]:
         """What run.json says while the coordinator serves."""
         stop, serves = asyncio.Event(), asyncio.Event()
-        coordinator = Coordinator(CoordinatorConfig(console=ConsoleConfig(insecure_loopback_only=True)), self.data)
+        coordinator = Coordinator(
+            CoordinatorConfig(console=ConsoleConfig(insecure_loopback_only=True)),
+            self.data,
+            configured_by="command:installer",
+        )
         task = asyncio.create_task(coordinator.run(stop, lambda _: serves.set()))
         waiting = asyncio.create_task(serves.wait())
         try:

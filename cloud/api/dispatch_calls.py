@@ -12,7 +12,7 @@ from cloud.api.sessions import CallViewer, call_needs
 from cloud.dispatch import asking
 from cloud.gateway.stopping import Told
 from cloud.model.access import Permission, Principal
-from cloud.model.approval import Approval
+from cloud.model.approval import Approval, Limits
 from cloud.model.dispatch import Activation, DispatchRefused, GroupLimit
 from cloud.store.errors import LedgerError, LedgerUnavailable
 from cloud.store.ledger import Ledger
@@ -74,6 +74,8 @@ class ApprovalState(BaseModel):
     asked_ms: int
     expires_ms: int
     state: str
+    limits: Limits | None
+    change: str | None
 
 
 class DispatchState(BaseModel):
@@ -89,13 +91,13 @@ def dispatch_router(ledger: Ledger, emergency: Emergency, now_ms: Callable[[], i
 
     @router.get("/dispatch")
     def state(_: CallViewer) -> DispatchState:
-        """The last 200 activations and addressed orders, limits in force, and approvals of the last day."""
+        """The last 200 activations and addressed orders, limits in force, approvals that wait or of the last day."""
         at_ms = now_ms()
         return DispatchState(
             activations=ledger.activations(),
             limits=list(ledger.group_limits(at_ms).values()),
             orders=[_order(told) for told in asking.order_states(ledger)],
-            approvals=[_approval(each, at_ms) for each in ledger.approvals(since_ms=at_ms - 24 * 3_600_000)],
+            approvals=[_approval(each, at_ms) for each in ledger.recent_approvals(at_ms)],
         )
 
     @router.post("/activations", status_code=HTTPStatus.CREATED)
@@ -175,4 +177,6 @@ def _approval(asked: Approval, now_ms: int) -> ApprovalState:
         asked_ms=asked.asked_ms,
         expires_ms=asked.expires_ms,
         state=asked.state(now_ms),
+        limits=asked.limits,
+        change=asked.change,
     )

@@ -1,6 +1,7 @@
 """The operator's page: what is asked of the fleet, the forms to ask, the emergency stop, and approvals."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Final
 
@@ -22,7 +23,6 @@ from cloud.store.ledger import Ledger
 PATH: Final = "/dispatch"
 _ACTIVATIONS: Final = 20
 _ORDERS: Final = 50
-_DAY_MS: Final = 24 * 3_600_000
 
 Dispatcher = Annotated[Principal, page_needs(Permission.DISPATCH)]
 Stopper = Annotated[Principal, page_needs(Permission.STOP)]
@@ -238,7 +238,8 @@ class DispatchPage:
             activations=[activation(each) for each in self._ledger.activations(limit=_ACTIVATIONS)],
             orders=[words.order_row(told) for told in asking.order_states(self._ledger, _ORDERS)],
             limits=list(self._ledger.group_limits(now_ms).values()),
-            approvals=self._ledger.approvals(since_ms=now_ms - _DAY_MS),
+            approvals=self._ledger.recent_approvals(now_ms),
+            may_grant=partial(self._ledger.may_grant, person.actor),
             stopped=self._stopped(),
             groups=sorted({group for groups in self._live.roster().groups for group in groups}),
             any_site=bool(self._live.roster().sites),

@@ -1,9 +1,9 @@
 """What the `vpp-cloud` commands beside `run` do on a data folder, whether or not a coordinator runs on it."""
 
 import dataclasses
-import getpass
 import json
 import os
+import pwd
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,10 +17,14 @@ from cloud.data_folder import DataFolder
 from cloud.identity.audit import Finding, verify
 from cloud.identity.claims import issue_claim
 from cloud.identity.keyring import read_audit_public_key
+from cloud.model.approval import Limits
 from cloud.model.records import AwardRecord, Settlement, SettlementLine, Site
 from cloud.store.ledger import Ledger
 from protos import settings
 from protos.remote import MOST_CHARACTERS, RemoteSettings
+
+_LOGIN_UID = Path("/proc/self/loginuid")
+_NO_LOG_IN = 2**32 - 1  # of a process that nobody's log-in started
 
 
 class CommandError(Exception):
@@ -103,7 +107,7 @@ def revoke_sites(data: DataFolder, sites: Sequence[str], reason: str) -> list[st
 
 
 def configure_site(data: DataFolder, site: str, file: Path | None) -> str:
-    """Set what a site's agent is to be beyond its owner's file (None: nothing any more); what to tell the person.
+    """Ask for what a site's agent is to be beyond its owner's file (None: nothing any more); what to tell the person.
 
     Raises CommandError, DataFolderError, LedgerError, SettingsError.
     """
@@ -114,10 +118,11 @@ def configure_site(data: DataFolder, site: str, file: Path | None) -> str:
         if len(text) > MOST_CHARACTERS:
             raise CommandError(f"{file}: has {len(text)} characters; at most {MOST_CHARACTERS}")
     with _ledger(data) as ledger:
-        revision = ledger.configure_site(site, text, now_ms(), actor())
+        asked = ledger.ask_change(Limits.SITE, site, text, f"limits of {site}", now_ms(), actor())
+        who = "you may grant it yourself" if ledger.single_operator() else "a second person grants it"
     return (
-        f"revision {revision} for {site}: its agent fetches it within ten minutes, or when it next connects, and tells "
-        "what became of it as an event (configuration.applied, .refused or .rolled_back)"
+        f"asked for, nothing is set yet: {who} within a week by `vpp-cloud approve grant {asked.number}`, or in the "
+        f"console on the page Dispatch; then {site} fetches it within ten minutes, or when it next connects"
     )
 
 
@@ -229,11 +234,25 @@ def migrate_ledger(data: DataFolder, to: str) -> str:
 
 
 def actor() -> str:
-    """Who runs this command, for the audit log."""
+    """Who runs this command, for the audit log: who logged in on this machine, whoever sudo made of him since.
+
+    The kernel says so, and nothing in the environment.
+    """
+    uid = os.getuid()
     try:
-        return f"command:{getpass.getuser()}"
-    except (KeyError, OSError):  # an account without a name
-        return f"command:uid {os.getuid()}"
+        logged_in = int(_LOGIN_UID.read_text())
+        uid = logged_in if logged_in != _NO_LOG_IN else uid
+    except (OSError, ValueError):
+        pass  # a kernel without audit
+    return account(uid)
+
+
+def account(uid: int) -> str:
+    """How the audit log names an account of this machine."""
+    try:
+        return f"command:{pwd.getpwuid(uid).pw_name}"
+    except KeyError:  # an account without a name
+        return f"command:uid {uid}"
 
 
 def print_table(rows: Iterable[tuple[str, ...]]) -> None:

@@ -75,6 +75,14 @@ class FleetGuard:
         self._turn = threading.Lock()
         self._resumed = False
 
+    def use(self, limits: Mapping[str, AreaLimits], areas: Mapping[str, str]) -> None:
+        """Judges by other limits from now on."""
+        with self._turn:
+            self._limits = dict(limits)
+            if areas != self._areas:
+                self._areas = dict(areas)
+                self._asked, self._states, self._resumed = {}, {}, False
+
     def admit_intent(self, site: str, body: object, expires_ms: int, actor: str) -> None:
         """Raises SecondPersonNeeded for what would move the site's area too far. Raises LedgerError."""
         power_w = _power_w(body)

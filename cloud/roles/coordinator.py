@@ -1,24 +1,24 @@
 """The coordinator proper: what must be done by one process alone. Commands, trade, audit checkpoints, reports."""
 
 import asyncio
+import logging
 import socket
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
-import msgspec
 import nats.errors
 from nats.js import JetStreamContext
 from nats.js.errors import Error as JetStreamError
 
-from cloud.config import FleetGuardConfig, MessagingConfig
+from cloud.config import MessagingConfig
 from cloud.dispatch.dispatcher import Dispatcher
 from cloud.dispatch.estimate import GroupEstimate
-from cloud.dispatch.fleet_guard import AreaLimits
 from cloud.dispatch.prices import PriceGrid
+from cloud.gateway import fleet_limits
 from cloud.gateway.broadcasts import BroadcastSender
-from cloud.gateway.fleet_guard import ELSEWHERE, Estimate, FleetGuard
+from cloud.gateway.fleet_guard import Estimate, FleetGuard
 from cloud.gateway.guard import IntentGuard
 from cloud.gateway.intents import IntentSender
 from cloud.gateway.lease import Lease, ensure_bucket
@@ -36,8 +36,9 @@ from cloud.parts import Parts
 from cloud.roles.foundation import START_S, Foundation, utc_ms
 from cloud.roles.leadership import Leadership
 from cloud.store.errors import LedgerUnavailable
-from cloud.store.ledger import Ledger
 from protos import subjects
+
+log = logging.getLogger(__name__)
 
 _ANSWER_S: Final = 10.0
 _RETRY_S: Final = 0.5
@@ -87,7 +88,7 @@ async def lead(on: Foundation, steered: list[Steered], parts: Parts) -> None:
     parts.run("audit", notary.run())
     parts.run("revoker", Revoker(on.ledger, on.keyring, on.account, on.link).run())
     estimate = GroupEstimate()
-    limits = await asyncio.to_thread(fleet_guard, on.config.fleet_guard, on.ledger, estimate)
+    limits = await _fleet_guard(on, parts, estimate)
     sender = IntentSender(await on.connect("intents", parts), on.keyring.signer, on.ledger, utc_ms, limits)
     await _guard(on, parts, sender)
     notices = await on.connect("notices", parts)
@@ -102,19 +103,17 @@ async def lead(on: Foundation, steered: list[Steered], parts: Parts) -> None:
         parts.run("desk", desk.run())
 
 
-def fleet_guard(config: FleetGuardConfig, ledger: Ledger, estimate: Estimate = lambda group, price: None) -> FleetGuard:
-    """What stands before every sender; a change of its limits is in the audit log."""
-    areas = {area.name: area for area in config.areas}
-    text = msgspec.json.encode(config).decode()
-    ledger.note_limits(text, utc_ms(), "configuration")
-    limits = {
-        name: AreaLimits(
-            step_w=area.step_w, ramp_w_per_min=area.ramp_w_per_min, turns_per_hour=area.direction_changes_per_hour
-        )
-        for name, area in {ELSEWHERE: config.elsewhere, **areas}.items()
-    }
-    groups = {group: area.name for area in config.areas for group in area.groups}
-    return FleetGuard(ledger, limits, groups, utc_ms, estimate)
+async def _fleet_guard(on: Foundation, parts: Parts, estimate: Estimate) -> FleetGuard:
+    """What stands before every sender."""
+    settle = partial(fleet_limits.settle, on.config.fleet_guard, on.ledger, utc_ms(), on.configured_by)
+    in_force, told = await asyncio.to_thread(settle)
+    for line in told:
+        log.warning("%s", line)
+        on.say(line)
+    limits, areas = fleet_limits.areas(in_force)
+    guard = FleetGuard(on.ledger, limits, areas, utc_ms, estimate)
+    parts.run_again("fleet limits", partial(fleet_limits.follow, guard, on.ledger, in_force), LedgerUnavailable)
+    return guard
 
 
 async def _dispatch(

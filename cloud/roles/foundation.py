@@ -60,6 +60,7 @@ class Foundation:
     telemetry_parts: Collection[int]  # which telemetry streams this process ingests
     parts: Parts
     say: Callable[[str], None]  # to the person who started the process
+    configured_by: str  # whose the configuration is, for the audit log
     ports: Mapping[str, int]  # that this process listens on, by their key in [listen]
     keyring: Keyring
     ledger: Ledger
@@ -98,6 +99,8 @@ def lay(
     telemetry_parts: Collection[int],
     parts: Parts,
     say: Callable[[str], None],
+    *,
+    configured_by: str,
 ) -> Foundation:
     """Opens keys, ledger and history. Raises what they raise, each error one line with its remedy."""
     listen = config.listen
@@ -141,6 +144,7 @@ def lay(
         telemetry_parts=telemetry_parts,
         parts=parts,
         say=say,
+        configured_by=configured_by,
         ports=ports,
         keyring=keyring,
         ledger=ledger,

@@ -453,6 +453,12 @@ def _dispatch(db: Tables) -> None:
     )
 
 
+def _changes_of_limits_are_asked(db: Tables) -> None:
+    db.table("approvals").add_column("limits", str)
+    db.table("approvals").add_column("change", str)
+    db.table("audit_entries").create_index(["action", "number"])  # the limits in force are looked for there
+
+
 MIGRATIONS: Final[tuple[Callable[[Tables], None], ...]] = (
     _registry_and_trades,
     _claims_name_their_user,
@@ -468,6 +474,7 @@ MIGRATIONS: Final[tuple[Callable[[Tables], None], ...]] = (
     _updates,
     _approvals,
     _dispatch,
+    _changes_of_limits_are_asked,
 )
 """Migration i brings schema i to i + 1; the database holds the number of those applied."""
 

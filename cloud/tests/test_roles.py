@@ -32,9 +32,9 @@ def test_half_a_stream_is_refused_with_what_would_do(partitions: range, streams:
 
 
 async def test_a_role_without_a_broker_is_told_where_to_name_one(tmp_path: Path) -> None:
-    data, parts = DataFolder(tmp_path / "cloud"), Parts()
+    data, parts, settings = DataFolder(tmp_path / "cloud"), Parts(), config.CoordinatorConfig()
     with data.owned(), pytest.raises(BrokerError, match=r"no broker: ingest .* \[messaging\] urls"):
-        foundation.lay(config.CoordinatorConfig(), data, [Role.INGEST], [0], parts, lambda _: None)
+        foundation.lay(settings, data, [Role.INGEST], [0], parts, lambda _: None, configured_by="command:ann")
     await parts.stop()
 
 

@@ -11,7 +11,7 @@ import pytest
 from cloud.api.testing import World
 from cloud.gateway.intents import body_text
 from cloud.gateway.stopping import Told
-from cloud.model.approval import GRANT_MS
+from cloud.model.approval import GRANT_MS, Limits
 from cloud.model.records import IntentState
 from cloud.tests.api.test_roles import person
 from protos.vpp.v1 import intent_pb2
@@ -198,6 +198,22 @@ async def test_who_asked_cannot_grant_and_somebody_else_can(world: World, ada: h
     assert answer.status_code == 303
     told = {each.number: (each.granted_by, each.denied_by) for each in world.ledger.approvals()}
     assert told == {1: ("user:bob", None), 2: (None, "user:ada")}
+
+
+async def test_a_change_of_limits_is_shown_and_set_by_somebody_else(world: World, ada: httpx.AsyncClient) -> None:
+    toml, days_ms = "[control]\nexport_limit_w = 3000\n", 2 * 24 * 3_600_000  # it waits a week
+    world.ledger.ask_change(Limits.SITE, "home-1", toml, "limits of home-1", world.now_ms - days_ms, "user:ada")
+    bob = await person(world, "bob", "operator")
+    page = await ada.get("/dispatch")
+    assert "limits of home-1 from afar: [control] export_limit_w = 3000" in text(page)
+    assert "you asked: somebody else grants it" in text(page)
+    assert (await ada.get("/api/v1/dispatch")).json()["approvals"][0]["limits"] == "site"
+    grant = {"number": "1", "verdict": "grant"}
+    assert (await ada.post("/dispatch/approvals/answer", data=grant)).status_code == 422
+    assert (await bob.post("/dispatch/approvals/answer", data=grant)).status_code == 303
+    site = world.ledger.site("home-1")
+    assert site is not None
+    assert site.remote_toml == toml
 
 
 async def test_an_approval_runs_out(world: World, ada: httpx.AsyncClient) -> None:

@@ -145,8 +145,3 @@ async def test_a_process_that_takes_over_knows_what_stands(
     body.inverter_power_w = -2000
     with pytest.raises(IntentHeld, match="a step of -11 kW"):
         await after.send(body, "s3", "setpoint", clock.now_ms, clock.now_ms + 600_000)
-
-
-def test_a_change_of_limits_is_in_the_audit_log_once(ledger: Ledger) -> None:
-    told = [ledger.note_limits(text, NOW_MS, "configuration") for text in ("a", "a", "b", "a")]
-    assert told == [True, False, True, True]

@@ -65,7 +65,7 @@ class TestGateways:
 async def broker_role(config: CoordinatorConfig, data: DataFolder) -> AsyncIterator[str]:
     """The address of a broker that runs in a process's only role."""
     stop, serves = asyncio.Event(), asyncio.Event()
-    process = Coordinator(config, data, [Role.BROKER])
+    process = Coordinator(config, data, [Role.BROKER], configured_by="command:ann")
     task = asyncio.create_task(process.run(stop, lambda _: None))
     looking = asyncio.create_task(_until_it_serves(data, serves))
     try:
@@ -123,7 +123,8 @@ async def test_a_broker_starts_without_the_ledger_and_knows_who_was_revoked(
     postgres.stop()
     try:
         with pytest.raises(LedgerUnavailable):
-            await Coordinator(config, data, [Role.COORDINATOR, Role.BROKER]).run(asyncio.Event(), lambda _: None)
+            both = Coordinator(config, data, [Role.COORDINATOR, Role.BROKER], configured_by="command:ann")
+            await both.run(asyncio.Event(), lambda _: None)
         async with broker_role(config, data) as address:
             with pytest.raises(nats.errors.Error, match=r"(?i)authorization"):
                 await connected(address, keyring, "home-01", thief, asyncio.Event())
