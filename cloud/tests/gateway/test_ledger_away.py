@@ -122,8 +122,8 @@ async def test_a_broker_starts_without_the_ledger_and_knows_who_was_revoked(
     keyring = open_keyring(data.keys, None, now=utc_now(), passphrase=data.passphrase())
     postgres.stop()
     try:
+        both = Coordinator(config, data, [Role.COORDINATOR, Role.BROKER], configured_by="command:ann")
         with pytest.raises(LedgerUnavailable):
-            both = Coordinator(config, data, [Role.COORDINATOR, Role.BROKER], configured_by="command:ann")
             await both.run(asyncio.Event(), lambda _: None)
         async with broker_role(config, data) as address:
             with pytest.raises(nats.errors.Error, match=r"(?i)authorization"):
