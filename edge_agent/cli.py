@@ -88,7 +88,11 @@ def _parser() -> argparse.ArgumentParser:
     probe.add_argument("addresses", nargs="*", metavar="ADDRESS", help="HOST, HOST:PORT or /dev/ttyUSB0, also a,b,c")
     probe.add_argument("--config", type=Path, metavar="FILE", help="instead: what stands behind the addresses in it")
     probe.add_argument("--profile", metavar="NAME", help="of a device without SunSpec: one that ships, or a .toml file")
-    probe.add_argument("--unit-ids", default="1-3,126", metavar="LIST", help="Modbus units to ask (default 1-3,126)")
+    probe.add_argument(
+        "--unit-ids",
+        metavar="LIST",
+        help="Modbus units to ask (default 1-3,126; where nothing is found, makers' own too)",
+    )
     probe.add_argument("--site", default="home-01", help="name for the proposed configuration (default home-01)")
 
     dump = _add(commands, "dump", _dump, "write a device's register map, without serial number and addresses")
@@ -211,7 +215,7 @@ def _probe(parsed: argparse.Namespace) -> int:
         found = asyncio.run(probe.probe_configured(config.devices))
         print(probe.in_words(found))
     else:
-        units = addresses.parse_units(parsed.unit_ids)
+        units = addresses.parse_units(parsed.unit_ids) if parsed.unit_ids is not None else None
         devices = addresses.parse_addresses(parsed.addresses, parsed.profile)
         found = asyncio.run(probe.probe(devices, units))
         print(probe.as_configuration(found, parsed.site), end="")
@@ -256,9 +260,8 @@ def _dump(parsed: argparse.Namespace) -> int:
     [device] = addresses.parse_addresses([parsed.address], parsed.profile)
     device = structs.replace(device, unit_id=parsed.unit_id)
     ranges = [dump.parse_range(text) for text in parsed.registers or ()]
-    profile = profile_of(device)
     try:
-        if profile is not None:
+        if (profile := profile_of(device)) is not None:
             text = asyncio.run(dump.dump_profile(device, profile))
         else:
             text = asyncio.run(dump.dump_ranges(device, ranges) if ranges else dump.dump(device))

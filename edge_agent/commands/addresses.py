@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
+from msgspec import structs
+
 from edge_agent.drivers import SerialLines
 from edge_agent.drivers.opening import connection_to
 from edge_agent.drivers.profile_loading import load
 from edge_agent.drivers.transaction import READ_ONLY, Connection, Pacing
-from edge_agent.model.config import MODBUS_PORT, DeviceConfig
+from edge_agent.model.config import MODBUS_PORT, DeviceConfig, EvChargerConfig, FlexibleLoadConfig
 from protos.settings import SettingsError
 
 USUAL_UNITS = "1-3,126"  # where vendors put their SunSpec unit
@@ -60,12 +62,20 @@ async def connected(config: DeviceConfig, lines: SerialLines, pacing: Pacing = U
             await connection.close()
 
 
-def _device(profile: str | None, **where: str | int) -> DeviceConfig:
-    return DeviceConfig(
-        name="probed",
-        driver="sunspec" if profile is None else "profile",
-        profile=profile,
-        timeout_s=TIMEOUT_S,
-        read_only=True,
-        **where,  # type: ignore[arg-type]
+def as_profile(config: DeviceConfig, name: str) -> DeviceConfig:
+    """The same place, with a profile's device. What only its installation knows of it is assumed, to read it with."""
+    profile = load(name)
+    return structs.replace(
+        config,
+        driver="profile",
+        profile=name,
+        ev_charger=EvChargerConfig(max_current_a=6.0, phases=1) if profile.ev_charger is not None else None,
+        flexible_load=FlexibleLoadConfig(power_w=1000.0, max_off_s=3600.0)
+        if profile.flexible_load is not None
+        else None,
     )
+
+
+def _device(profile: str | None, **where: str | int) -> DeviceConfig:
+    config = DeviceConfig(name="probed", driver="sunspec", timeout_s=TIMEOUT_S, read_only=True, **where)  # type: ignore[arg-type]
+    return config if profile is None else as_profile(config, profile)

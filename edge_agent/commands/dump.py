@@ -65,11 +65,18 @@ async def dump_profile(config: DeviceConfig, profile: Profile) -> str:
     async with connected(config, SerialLines(), profile.link.pacing) as connection:
         recorder = _Recorder(connection)
         await ProfileDevice(config, profile, recorder, SystemClock()).start()
+        for check in profile.identification.checks if profile.identification is not None else ():
+            table = table_of(profile, check)
+            await recorder.try_read(list(_cells(table, check.address, check.size)), "what it is")
         unread = [where for where, cells in _written(profile).items() if not await recorder.try_read(cells, where)]
     named = {cell for cells in _written(profile).values() for cell in cells}
+    private = set[Cell]()
+    for check in profile.identification.checks if profile.identification is not None else ():
+        named |= set(_cells(table_of(profile, check), check.address, check.size))
     for role, point in profile.points:
-        if role != "nameplate.serial":
-            named |= set(_cells(table_of(profile, point), point.address, point.size))
+        cells = set(_cells(table_of(profile, point), point.address, point.size))
+        private |= cells if role == "nameplate.serial" else set()
+        named |= cells
         if point.exponent is not None:
             named.add((table_of(profile, point), point.exponent))
     head = [
@@ -78,7 +85,7 @@ async def dump_profile(config: DeviceConfig, profile: Profile) -> str:
         "# the profile does not name, are zeroed.",
         *(f"# not readable: {where}" for where in unread),
     ]
-    registers = {cell: value if cell in named else 0 for cell, value in recorder.registers.items()}
+    registers = {cell: value if cell in named - private else 0 for cell, value in recorder.registers.items()}
     return _as_toml(config, head, _in_blocks(registers), profile.writable)
 
 

@@ -5,15 +5,25 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from msgspec import structs
 
+from edge_agent.commands.addresses import USUAL_UNITS, as_profile, connected, parse_units
 from edge_agent.drivers import SerialLines, open_device
+from edge_agent.drivers.identification import Match, identify, is_fragile, survey
 from edge_agent.drivers.opening import profile_of
-from edge_agent.model.config import MODBUS_PORT, DeviceConfig
+from edge_agent.drivers.profile import Profile
+from edge_agent.drivers.profile_loading import load, shipped
+from edge_agent.model.config import MODBUS_PORT, DeviceConfig, EvChargerConfig, FlexibleLoadConfig
 from edge_agent.model.devices import Device, DeviceFault, DeviceRejected, DeviceTimeout
 from edge_agent.model.values import Nameplate, Sample
 
 _CONTROL_MODELS = (704, 123, 124)  # by which power is set: IEEE 1547 generation, and the one before it
+_CANNOT_CONNECT = "cannot connect"
+_FRAGILE = (
+    "says in holding register 43 that it is an off-grid inverter of Growatt's: these restart when registers from 30000 "
+    "on are read, so it was asked nothing else; no profile knows it"
+)
 _UNITS = {"power_w": "W", "pv_power_w": "W", "frequency_hz": "Hz", "voltage_v": "V", "soc": "of 1"}
 
 
@@ -32,29 +42,136 @@ class Nothing:
 
     config: DeviceConfig
     why: str
+    next: tuple[str, ...] = ()  # what the installer can do
 
 
-async def probe(addresses: Iterable[DeviceConfig], units: Iterable[int]) -> list[Found | Nothing]:
-    """Asks every unit at every address, one after the other; a host that does not connect is asked once."""
+async def probe(addresses: Iterable[DeviceConfig], units: Iterable[int] | None = None) -> list[Found | Nothing]:
+    """Asks units at every address, one after the other; a host that does not connect is asked once.
+
+    units: which. None: the usual ones, and where nothing is found there, those where the makers of profiles' devices
+    put them. A device without SunSpec is known by what its profile says of it, where no profile was given.
+    """
     lines, results = SerialLines(), list[Found | Nothing]()
+    profiles = {name: load(name) for name in shipped()}
     for address in addresses:
-        tried: list[Found | Nothing] = []
-        for unit_id in units:
-            config = structs.replace(address, unit_id=unit_id)
-            try:
-                device = await open_device(config, lines=lines)
-            except (DeviceFault, DeviceTimeout) as error:
-                tried.append(Nothing(config, str(error)))
-                if "cannot connect" in str(error):
-                    break
-                continue
-            try:
-                tried.append(Found(config, device.nameplate, tuple([line async for line in _describe(device, config)])))
-            finally:
-                await device.close()
-        found = [result for result in tried if isinstance(result, Found)]
-        results += found or tried[:1]
+        usual = parse_units(USUAL_UNITS) if units is None else list(units)
+        tried = await _at(address, usual, lines, profiles)
+        found = _different(result for result in tried if isinstance(result, Found))
+        if not found and units is None and address.profile is None and not _unconnected(tried):
+            makers = {unit for profile in profiles.values() for unit in _units_of(profile)} - set(usual)
+            tried += await _at(address, sorted(makers), lines, profiles)
+            found = _different(result for result in tried if isinstance(result, Found))
+        # What answered says most of why it is not known.
+        results += found or sorted(tried, key=lambda result: not (isinstance(result, Nothing) and result.next))[:1]
     return results
+
+
+async def _at(
+    address: DeviceConfig, units: Iterable[int], lines: SerialLines, profiles: dict[str, Profile]
+) -> list[Found | Nothing]:
+    tried: list[Found | Nothing] = []
+    for unit_id in units:
+        tried.append(await _ask(structs.replace(address, unit_id=unit_id), lines, profiles))
+        if _unconnected(tried):
+            break
+    return tried
+
+
+async def _ask(config: DeviceConfig, lines: SerialLines, profiles: dict[str, Profile]) -> Found | Nothing:
+    """One unit: SunSpec, or the profile it was given; else what profiles know of it."""
+    try:
+        if config.profile is None:
+            async with connected(config, lines) as connection:
+                if await is_fragile(connection):
+                    return Nothing(config, _FRAGILE)
+        found = await _open(config, lines)
+    except (DeviceFault, DeviceTimeout) as error:
+        if config.profile is not None or _CANNOT_CONNECT in str(error):
+            return Nothing(config, str(error))
+        no_sunspec = str(error)
+    else:
+        makers = [
+            f"the profile {name} is for this maker's devices too"
+            for name, profile in profiles.items()
+            if config.profile is None and profile.nameplate.manufacturer == found.nameplate.manufacturer
+        ]
+        return Found(config, found.nameplate, (*found.words, *makers))
+    try:
+        async with connected(config, lines) as connection:
+            matches = await identify(connection, profiles)
+            answering = await survey(connection) if not matches else []
+    except DeviceTimeout:
+        return Nothing(config, no_sunspec)
+    if not matches:
+        return Nothing(config, no_sunspec, tuple(_advice(config, answering)))
+    return await _recognised(config, lines, matches)
+
+
+async def _recognised(config: DeviceConfig, lines: SerialLines, matches: list[Match]) -> Found | Nothing:
+    """A device that profiles know; the words say how surely."""
+    best, *others = matches
+    surely = (
+        "for certain" if best.sure else "perhaps: these numbers could be its; compare what it reads with its display"
+    )
+    words = (
+        f"no SunSpec; taken for {best.profile.title} (profile {best.name}), {surely}",
+        f"known by: {best.seen}",
+        *(f"profile {other.name} fits as well, by: {other.seen}" for other in others),
+    )
+    try:
+        found = await _open(as_profile(config, best.name), lines)
+    except (DeviceFault, DeviceTimeout) as error:
+        return Nothing(config, f"{words[0]}, but {error}", (words[1],))
+    return Found(found.config, found.nameplate, (*words, *found.words))
+
+
+async def _open(config: DeviceConfig, lines: SerialLines) -> Found:
+    """Raises DeviceFault, DeviceTimeout."""
+    device = await open_device(_untouched(config), lines=lines)
+    try:
+        return Found(config, device.nameplate, tuple([line async for line in _describe(device, config)]))
+    finally:
+        await device.close()
+
+
+def _advice(config: DeviceConfig, answering: Iterable[str]) -> Iterator[str]:
+    """What to do about a device that no profile knows."""
+    tables = "; ".join(answering)
+    yield f"it answers Modbus as unit {config.unit_id}: " + (
+        f"{tables} of those tried" if tables else "by refusals only"
+    )
+    yield "if it can speak SunSpec, enable that in its menu, and probe again"
+    yield f"if you know what it is: probe again with --profile, one of {', '.join(shipped())}, or a file of your own"
+    yield (
+        f"for a profile of your own, with its maker's register list: vpp-agent dump {_typed(config)} --unit-id "
+        f"{config.unit_id} --registers holding:0-99 shows what it answers; the profiles that ship are the examples"
+    )
+
+
+def _typed(config: DeviceConfig) -> str:
+    """The address as one types it."""
+    if config.serial is not None:
+        return config.serial
+    host = f"[{config.host}]" if ":" in (config.host or "") else config.host
+    return f"{host}:{config.port}"
+
+
+def _unconnected(tried: list[Found | Nothing]) -> bool:
+    return bool(tried) and isinstance(tried[-1], Nothing) and _CANNOT_CONNECT in tried[-1].why
+
+
+def _units_of(profile: Profile) -> tuple[int, ...]:
+    return profile.identification.unit_ids if profile.identification is not None else ()
+
+
+def _different(results: Iterable[Found]) -> list[Found]:
+    """Without a device that answers as several units: it tells the same serial number."""
+    found: list[Found] = []
+    for result in results:
+        plate = result.nameplate
+        if not plate.serial or all(plate != other.nameplate for other in found):
+            found.append(result)
+    return found
 
 
 async def probe_configured(devices: Iterable[DeviceConfig]) -> list[Found | Nothing]:
@@ -62,14 +179,9 @@ async def probe_configured(devices: Iterable[DeviceConfig]) -> list[Found | Noth
     lines, results = SerialLines(), list[Found | Nothing]()
     for config in devices:
         try:
-            device = await open_device(_untouched(config), lines=lines)
+            results.append(await _open(config, lines))
         except DeviceTimeout as error:
             results.append(Nothing(config, str(error)))
-            continue
-        try:
-            results.append(Found(config, device.nameplate, tuple([line async for line in _describe(device, config)])))
-        finally:
-            await device.close()
     return results
 
 
@@ -149,7 +261,7 @@ def as_configuration(results: Iterable[Found | Nothing], site: str) -> str:
     for result in results:
         config = result.config
         if isinstance(result, Nothing):
-            parts.append(f"# {config.where}: {result.why}\n")
+            parts.append("".join(f"# {line}\n" for line in (f"{config.where}: {result.why}", *result.next)))
             continue
         name = _name(result.nameplate.model, names)
         names.append(name)
@@ -164,7 +276,21 @@ def as_configuration(results: Iterable[Found | Nothing], site: str) -> str:
             f'{said}[[devices]]\nname = "{name}"\ndriver = "{driver}"\n{where}unit_id = {config.unit_id}\n'
             f"read_only = true  # remove this line to let the agent set its power\n"
         )
+        parts[-1] += "".join(
+            f"[devices.{table}]  # assumed: set it as the device is installed\n{_assignments(given)}"
+            for table in ("ev_charger", "flexible_load")
+            if (given := getattr(config, table)) is not None
+        )
     return "\n".join([head, *parts])
+
+
+def _assignments(given: EvChargerConfig | FlexibleLoadConfig) -> str:
+    """What differs from a table's defaults, as TOML."""
+    return "".join(
+        f"{name} = {msgspec.json.encode(value).decode()}\n"
+        for name, value in msgspec.to_builtins(given).items()
+        if value is not None and value != getattr(type(given), name, None)
+    )
 
 
 def _name(model: str, taken: list[str]) -> str:

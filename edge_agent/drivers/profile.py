@@ -233,6 +233,29 @@ class Control(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return (*self.engage, *self.setpoint, *self.release)
 
 
+class Check(Place, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A register by which a device of the profile is known: it matches `pattern`, is one of `values`, or `between`."""
+
+    table: Annotated[TableName | None, Meta(description='"holding", "input", "coil" or "discrete"')] = None
+    pattern: Annotated[str | None, Meta(description="a regular expression for a text, from its beginning")] = None
+    example: str = ""  # a text that the pattern matches
+    values: Annotated[tuple[int, ...], Meta(description="a list of numbers, e.g. [0xE00, 0xE01]")] = ()
+    between: Annotated[tuple[float, float] | None, Meta(description="the least and the greatest [SI; % as 0 to 1]")] = (
+        None
+    )
+
+
+class Identification(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a device of the profile is known by its registers. All checks have to hold."""
+
+    source: Annotated[str, Meta(description="where the expected values come from")]
+    # by type: a code or name that the maker gives to these devices alone; by plausibility: numbers that could be its.
+    by: Annotated[Literal["type", "plausibility"], Meta(description='"type" or "plausibility"')]
+    checks: Annotated[tuple[Check, ...], Meta(min_length=1, description="a list of checks")]
+    # Where its maker puts it from the factory, if that is not 1 to 3.
+    unit_ids: tuple[Annotated[int, Meta(ge=0, le=255, description="0 to 255")], ...] = ()
+
+
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -240,6 +263,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     sources: Annotated[tuple[str, ...], Meta(min_length=1, description="where each fact comes from, at least one")]
     caveats: tuple[str, ...] = ()  # what could not be verified, or has to be set on the device; shown to the installer
     link: Link = Link()
+    identification: Identification | None = None
     nameplate: NameplatePoints
     inverter: InverterPoints | None = None
     meter: MeterPoints | None = None
@@ -276,7 +300,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             yield "switch.off", self.switch.off
 
 
-def table_of(profile: Profile, point: Point) -> Table:
+def table_of(profile: Profile, point: Point | Check) -> Table:
     return TABLES[point.table or profile.link.table]
 
 

@@ -4,11 +4,24 @@ A profile that contradicts itself is refused: registers that overlap, a write ou
 not say which way it counts.
 """
 
+import re
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
-from edge_agent.drivers.profile import CURRENT, PARTS, POWER, ROLES, Control, Place, Point, Profile, Step, table_of
+from edge_agent.drivers.profile import (
+    CURRENT,
+    PARTS,
+    POWER,
+    ROLES,
+    Check,
+    Control,
+    Place,
+    Point,
+    Profile,
+    Step,
+    table_of,
+)
 from edge_agent.drivers.transaction import Table
 from protos import settings
 from protos.settings import SettingsError
@@ -50,6 +63,9 @@ def _contradictions(profile: Profile) -> Iterator[str]:
         yield from _wrong_place(where, step)
         yield from _wrong_step(where, step)
         yield from _outside(profile, where, step)
+    for check in profile.identification.checks if profile.identification is not None else ():
+        yield from _wrong_place("identification.checks", check)
+        yield from _wrong_check(check)
     if profile.control is not None:
         yield from _wrong_control(profile, profile.control)
     if profile.writable and not any(profile.writes):
@@ -78,6 +94,21 @@ def _wrong_point(profile: Profile, where: str, point: Point) -> Iterator[str]:
         yield f"$.{where}: address {point.address}: mask belongs to whole numbers; leave it out"
     if table_of(profile, point).bits != (point.type == "bit"):
         yield f'$.{where}: address {point.address}: coils and discrete inputs are of type "bit", registers of another'
+
+
+def _wrong_check(check: Check) -> Iterator[str]:
+    where = f"$.identification.checks: address {check.address}"
+    if sum((check.pattern is not None, bool(check.values), check.between is not None)) != 1:
+        yield f"{where}: give one of pattern, values and between"
+    if (check.type == "string") != (check.pattern is not None):
+        yield f"{where}: pattern belongs to a string, values and between to numbers"
+    try:
+        fits = check.pattern is None or re.match(check.pattern, check.example) is not None
+    except re.error as error:
+        yield f"{where}: pattern {check.pattern!r}: {error}; mend it"
+    else:
+        if not fits:
+            yield f"{where}: pattern {check.pattern!r} does not match its example {check.example!r}; mend one of them"
 
 
 def _wrong_step(where: str, step: Step) -> Iterator[str]:

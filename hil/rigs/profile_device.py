@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from edge_agent.drivers.profile import TABLES, UNITS, Place, Point, Profile, Step, table_of
+from edge_agent.drivers.profile import TABLES, UNITS, Check, Place, Point, Profile, Step, table_of
 from edge_agent.drivers.transaction import Table, Write
 from hil.rigs.served import ILLEGAL_ADDRESS, ILLEGAL_VALUE, Refused, ServedDevice
 
@@ -153,11 +153,23 @@ class ProfileDevice(ServedDevice):
                 left = 0.0 if fits else left
             if points[-1].optional and points[-1].type in _ABSENT:
                 self._put(point, struct.pack(">Q", _ABSENT[point.type])[-2 * point.size :])
+        self._show_what_it_is()
 
-    def _show(self, point: Point, value: float) -> None:
-        exponent = _EXPONENTS.get(point.unit, 0) if point.exponent is not None else 0
-        if point.exponent is not None:
-            self._registers[table_of(self.profile, point), point.exponent] = exponent & 0xFFFF
+    def _show_what_it_is(self) -> None:
+        """What its profile knows it by; what only has to be plausible is measured anyway, or stands in the middle."""
+        for check in self.profile.identification.checks if self.profile.identification is not None else ():
+            if check.pattern is not None:
+                self._show_text(check, check.example)
+            elif check.values:
+                self._put(check, struct.pack(f">{_FORMATS[check.type]}", check.values[0]))
+            elif check.between is not None and (table_of(self.profile, check), check.address) not in self._registers:
+                self._show(check, sum(check.between) / 2)
+
+    def _show(self, point: Point | Check, value: float) -> None:
+        at = point.exponent if isinstance(point, Point) else None
+        exponent = _EXPONENTS.get(point.unit, 0) if at is not None else 0
+        if at is not None:
+            self._registers[table_of(self.profile, point), at] = exponent & 0xFFFF
         raw = value / point.factor / 10.0**exponent
         self._put(point, struct.pack(f">{_FORMATS[point.type]}", raw if point.type == "float32" else round(raw)))
 
@@ -167,13 +179,13 @@ class ProfileDevice(ServedDevice):
         else:
             self._put(point, struct.pack(f">{_FORMATS[point.type]}", int(state)))
 
-    def _show_text(self, point: Point, text: str) -> None:
+    def _show_text(self, point: Point | Check, text: str) -> None:
         if point.type == "string":
             self._put(point, text.encode()[: 2 * point.size].ljust(2 * point.size, b"\0"), swap=False)
         else:
             self._put(point, struct.pack(f">{_FORMATS[point.type]}", int(text)))
 
-    def _put(self, point: Point, data: bytes, *, swap: bool = True) -> None:
+    def _put(self, point: Point | Check, data: bytes, *, swap: bool = True) -> None:
         words = list(struct.unpack(f">{point.size}H", data))
         if swap and self._word_order(point) == "little":
             words.reverse()

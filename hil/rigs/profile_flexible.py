@@ -9,12 +9,25 @@ from typing import Final
 
 from edge_agent.drivers.profile import Profile, Step
 from edge_agent.drivers.transaction import Write
-from hil.plant.charger import Charger
-from hil.plant.heater import Heater
-from hil.rigs.profile_device import ProfileDevice
+from hil.plant.charger import Charger, ChargerRating
+from hil.plant.heater import Heater, HeaterRating
+from hil.rigs.profile_device import ProfileDevice, Values
 
 # A state's number where no vehicle is there, and the texts of IEC 61851.
 _AWAY: Final[dict[bool, float | str]] = {False: 0.0, True: "A"}
+
+
+ORDINARY: Final = Values()
+
+
+def simulated(profile: Profile, values: Values = ORDINARY, *, now_s: Callable[[], float]) -> ProfileDevice:
+    """A device of any profile: where it is a charger or a heater, an ordinary one, no vehicle plugged in."""
+    if profile.ev_charger is not None:
+        charger = Charger(ChargerRating(max_draw_w=11_040.0, least_draw_w=4_140.0))
+        return FlexibleProfileDevice(profile, charger, values, now_s=now_s)
+    if profile.flexible_load is not None:
+        return FlexibleProfileDevice(profile, Heater(HeaterRating(), temperature_c=55.0), values, now_s=now_s)
+    return ProfileDevice(profile, values, now_s=now_s)
 
 
 class FlexibleProfileDevice(ProfileDevice):
@@ -24,6 +37,7 @@ class FlexibleProfileDevice(ProfileDevice):
         self,
         profile: Profile,
         plant: Charger | Heater,
+        values: Values = ORDINARY,
         *,
         now_s: Callable[[], float],
         phases: int = 3,
@@ -38,7 +52,7 @@ class FlexibleProfileDevice(ProfileDevice):
         self._set_fallback_a = set_fallback_a
         self._start_s = now_s()
         self._told_w: float | None = None  # by what was written last; a register may show something else by now
-        super().__init__(profile, now_s=now_s)
+        super().__init__(profile, values, now_s=now_s)
 
     @property
     def commanded_w(self) -> float | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edge_agent.drivers.profile_loading import load, shipped
 from edge_agent.model.config import SerialSettings
-from hil.rigs.profile_device import ProfileDevice
+from hil.rigs.profile_flexible import simulated
 from hil.rigs.rtu_proxy import Rates, RtuProxy, Serve
 from hil.rigs.served import TcpDevice, on_line
 from protos.settings import SettingsError
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _serve(args: argparse.Namespace) -> None:
-    device = ProfileDevice(load(args.profile), now_s=asyncio.get_running_loop().time)
+    device = simulated(load(args.profile), now_s=asyncio.get_running_loop().time)
     if args.rtu:
         await serve_line(args, on_line({args.unit_id: device}))
         return

@@ -101,7 +101,7 @@ def test_parts_are_there() -> None:
 
 def test_every_capability_has_a_contract() -> None:
     """A new one in a profile, or of a device, needs a contract of its own first."""
-    about_it = {"title", "sources", "caveats", "link", "nameplate", "writable"}
+    about_it = {"title", "sources", "caveats", "link", "identification", "nameplate", "writable"}
     assert set(Profile.__struct_fields__) == CAPABILITIES | about_it
     capabilities = {"inverter", "meter", "switch", "charger", "load", "control", "switch_control", "microcontroller"}
     told = {"name", "nameplate", "findings"}

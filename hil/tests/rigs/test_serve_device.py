@@ -125,13 +125,14 @@ def test_what_a_probe_proposes_for_a_profile_can_be_used(tmp_path: Path) -> None
             probed = subprocess.run(named, capture_output=True, text=True, timeout=DEADLINE_S)
         finally:
             os.kill(serving.pid, signal.SIGTERM)
-    assert asked.returncode == 1
-    assert "no SunSpec map" in asked.stderr
-    assert "one without it needs a profile" in asked.stderr
-    assert probed.returncode == 0, probed.stderr
-    assert "# its power can be set" in probed.stdout
-    assert f'driver = "profile"\nprofile = "goodwe-et"\nhost = "127.0.0.1"\nport = {port}\n' in probed.stdout
-    (tmp_path / "home.toml").write_text(probed.stdout)
+    for one in (asked, probed):
+        assert one.returncode == 0, one.stderr
+        assert "# its power can be set" in one.stdout
+        assert f'driver = "profile"\nprofile = "goodwe-et"\nhost = "127.0.0.1"\nport = {port}\n' in one.stdout
+    assert "# no SunSpec; taken for GoodWe ET" in asked.stdout
+    assert "(profile goodwe-et), for certain" in asked.stdout
+    assert "taken for" not in probed.stdout
+    (tmp_path / "home.toml").write_text(asked.stdout)
     check = [*agent, "check-config", "--config", str(tmp_path / "home.toml")]
     checked = subprocess.run(check, capture_output=True, text=True, timeout=DEADLINE_S)
     assert checked.returncode == 0, checked.stderr
