@@ -53,17 +53,23 @@ async def test_a_finger_overrides_the_relay_and_ends_that(tmp_path: Path) -> Non
     settings = {"unit": 1, "program": "relay", "relay": relay}
     async with FirmwareNode(tmp_path, settings, lambda t: 32768 + 17_000 * np.cos(2 * np.pi * 50 * t)) as node:
         await until(lambda: node.relay is True)
+        seen = []
         for state in (False, True):
             (tmp_path / "button").write_bytes(b"1")
             await until(lambda state=state: node.relay is state)
             (tmp_path / "button").write_bytes(b"0")
             await asyncio.sleep(0.2)  # as long as a finger is away
+            seen.append(node.relay)
+        assert seen == [False, True]  # letting go changes nothing
 
 
 async def test_water_that_is_cold_is_heated_and_hot_water_is_not(tmp_path: Path) -> None:
     relay = {"least_on_ms": 0, "least_off_ms": 0, "rest_on": False}
     settings = {"unit": 1, "program": "relay", "relay": relay}
     async with FirmwareNode(tmp_path, settings, lambda t: 32768 + 17_000 * np.cos(2 * np.pi * 50 * t)) as node:
+        heated = []
         for tenths, state in ((b"600", False), (b"-050", True), (b"805", False)):
             (tmp_path / "temperature").write_bytes(tenths)
             await until(lambda state=state: node.relay is state)
+            heated.append(node.relay)
+        assert heated == [False, True, False]

@@ -129,4 +129,6 @@ def test_slots_that_cannot_be_used_start_what_was_installed(gateway: Gateway, co
     (gateway.folder / "updates").mkdir()
     (gateway.folder / "updates" / "slots.json").write_text(content)
     gateway.launch()
-    gateway.until(lambda: gateway.started == ["installed"])
+    gateway.until(lambda: bool(gateway.started))
+    assert gateway.started == ["installed"]
+    assert gateway.end() == 0
