@@ -95,7 +95,7 @@ async def test_a_device_that_no_profile_knows_is_described_and_the_next_steps_ar
     assert f"vpp-agent dump {where} --unit-id 1 --registers holding:0-99" in told
     assert device.writes == 0
     text = as_configuration(results, "home-01")
-    assert all(line.startswith("#") for line in text.split("claim.toml\"\n")[1].split("\n") if line), text
+    assert all(line.startswith("#") for line in text.split('claim.toml"\n')[1].split("\n") if line), text
 
 
 async def test_two_profiles_that_are_plausible_are_both_told() -> None:
