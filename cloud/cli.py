@@ -149,6 +149,13 @@ def _history_export(options: argparse.Namespace) -> int:
     return 0
 
 
+def _history_frames(options: argparse.Namespace) -> int:
+    from cloud.commands import history
+
+    registry.print_table(history.frames(_data(options), options.history, options.site or (), options.group or ()))
+    return 0
+
+
 def _history_rejected(options: argparse.Namespace) -> int:
     from cloud.commands import history
 
@@ -341,6 +348,12 @@ def _parser() -> argparse.ArgumentParser:
     saved = _command(history, "export", _history_export, "the same into a file, however large")
     _add_question(saved)
     saved.add_argument("file", type=Path, metavar="FILE", help="ends in .csv or .parquet")
+    frames = _command(
+        history, "frames", _history_frames, "how many frames of each site are stored, missing, or thinned by itself"
+    )
+    frames.add_argument("--site", action="append", metavar="SITE", help="repeatable; without --site and --group: all")
+    frames.add_argument("--group", action="append", metavar="G", help="every site of it; repeatable")
+    frames.add_argument("--history", metavar="WHERE", help="folder or address, where [history] path is not in --data")
     refused = _command(
         history, "rejected", _history_rejected, "telemetry that was refused, by cause, and the newest of it"
     )

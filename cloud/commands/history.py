@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,7 +63,7 @@ class Question:
 
 def answer(data: DataFolder, where: str | None, question: Question) -> Iterator[pa.Table]:
     """Tables with the site's name and UTC instants. Raises CommandError, HistoryError, LedgerError."""
-    names = _names(data, question)
+    names = _names(data, question.sites, question.groups)
     if question.sites or question.groups:
         slots = list(names)
         if not slots:
@@ -133,6 +133,20 @@ def show(data: DataFolder, where: str | None, question: Question) -> list[tuple[
     return rows
 
 
+def frames(data: DataFolder, where: str | None, sites: Sequence[str], groups: Sequence[str]) -> list[tuple[str, ...]]:
+    """Rows to print, the first being the head: the book-keeping of each site's frames. Raises as `answer` does."""
+    data.check()
+    with Ledger(data.ledger) as ledger:
+        thinned = ledger.thinned_by_slot()
+    names = _names(data, sites, groups)
+    rows: list[tuple[str, ...]] = [("site", "stored", "missing", "thinned", "twice", "first", "last")]
+    for slot, count in _history(data, where).counts(thinned).items():
+        if slot in names:
+            numbers = (count.distinct, count.missing, count.thinned, count.duplicate, count.first_seq, count.last_seq)
+            rows.append((names[slot], *map(str, numbers)))
+    return rows
+
+
 def rejected(data: DataFolder, where: str | None) -> list[str]:
     """JSON lines: first the counts of each part, then what is kept. Raises HistoryError."""
     books = read_rejected(_history(data, where).place)
@@ -145,22 +159,18 @@ def rejected(data: DataFolder, where: str | None) -> list[str]:
     return lines
 
 
-def _names(data: DataFolder, question: Question) -> dict[int, str]:
+def _names(data: DataFolder, wanted: Sequence[str], groups: Sequence[str]) -> dict[int, str]:
     """By slot: the sites asked for, or all."""
     data.check()
     with Ledger(data.ledger) as ledger:
-        if not question.sites and not question.groups:
+        if not wanted and not groups:
             return {slot: site for rows in ledger.slots_from(0, 65_536) for site, slot, _ in rows}
         sites = ledger.sites()
     known = {site.site for site in sites}
-    for name in question.sites:
+    for name in wanted:
         if name not in known:
             raise CommandError(f"site {name!r} is unknown: see vpp-cloud site list")
-    return {
-        site.slot: site.site
-        for site in sites
-        if site.site in question.sites or set(question.groups).intersection(site.groups)
-    }
+    return {site.slot: site.site for site in sites if site.site in wanted or set(groups).intersection(site.groups)}
 
 
 def _history(data: DataFolder, where: str | None) -> History:

@@ -44,6 +44,12 @@ class Owners:
         self._behind[:] = NOBODY
         self._behind[behind[:, 0]] = behind[:, 1]
 
+    def is_among(self, slot: int, partitions: range) -> bool:
+        """Whether the slot's site is in one of the partitions. Raises LedgerError."""
+        if slot >= len(self._partition):
+            self.refresh()
+        return slot < len(self._partition) and int(self._partition[slot]) in partitions
+
     def speakers(self, of: Sequence[bytes], now_ms: int) -> tuple[Array, Array]:
         """int64 by subject: the slot of the one whose subject it is, NOBODY for a stranger; and the partition it names.
 

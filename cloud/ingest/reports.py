@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Final, TypeVar
 
@@ -10,7 +10,8 @@ from google.protobuf.message import DecodeError
 from nats.aio.client import Client
 
 from cloud.ingest.reader import Arrival, StreamReader
-from cloud.model.records import EventRecord, IntentState, Severity, StreamOffset
+from cloud.model.records import EventRecord, IntentState, Severity, StreamOffset, ThinnedFrames
+from cloud.model.telemetry import FIRST_SEQ
 from cloud.store.ledger import Ledger
 from protos import subjects
 from protos.vpp.v1 import report_pb2
@@ -42,6 +43,8 @@ _AUDITED: Final = (
     "stop.ordered",
     "stop.lifted",
 )
+_FRAMES: Final = 1 << 32  # more than a frame's number can be
+_MOST_RUNS: Final = 4096
 _SEQUENCES: Final = 1 << 63  # more than the ledger ever gives
 _AUDITED_AGAIN_MS: Final = 60_000  # of a site and code: a stolen gateway shall not fill the log
 
@@ -115,25 +118,36 @@ class ReportWorker:
     def _keep_event(self, site: str, data: bytes) -> None:
         event = _parsed(report_pb2.Event(), data)
         _check_sender(site, event.site, event.event_id)
-        self._add_and_audit(
+        runs = _runs(event.thinned)
+        at_ms = _instant(event.at_ms)
+        new = self._add_and_audit(
             site,
             EventRecord(
                 site=site,
                 event_id=event.event_id,
-                at_ms=_instant(event.at_ms),
+                at_ms=at_ms,
                 severity=_SEVERITY.get(event.severity, Severity.WARNING),
                 code=_line("code", event.code),
                 text=_line("text", event.text),
             ),
         )
+        if new and runs:
+            frames = sum(last - first + 1 for first, last in runs)
+            self._ledger.add_thinned(
+                ThinnedFrames(site=site, event_id=event.event_id, at_ms=at_ms, frames=frames, runs=runs)
+            )
 
-    def _add_and_audit(self, site: str, event: EventRecord) -> None:
+    def _add_and_audit(self, site: str, event: EventRecord) -> bool:
+        """Whether the event is new."""
         now_ms = self._utc_ms()
-        if not self._ledger.add_event(event) or event.code not in _AUDITED:
-            return
+        if not self._ledger.add_event(event):
+            return False
+        if event.code not in _AUDITED:
+            return True
         if now_ms - self._audited_ms.get((site, event.code), -_AUDITED_AGAIN_MS) >= _AUDITED_AGAIN_MS:
             self._audited_ms[site, event.code] = now_ms
             self._ledger.audit(f"site.{event.code}", actor=f"site:{site}", subject=site, at_ms=now_ms, text=event.text)
+        return True
 
     def _keep_acknowledgement(self, site: str, data: bytes) -> None:
         ack = _parsed(report_pb2.Acknowledgement(), data)
@@ -214,6 +228,19 @@ def _check_sender(site: str, named: str, event_id: str) -> None:
         raise _Bad(f"its event_id has {len(event_id)} characters: 1 to {MOST_CHARACTERS['event_id']}")
     if not event_id.isprintable():  # PostgreSQL keeps no text with a zero in it: one report would stop all
         raise _Bad(f"its event_id is no word: {_line('event_id', event_id)!r}")
+
+
+def _runs(told: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """First and last of each run of frames that an event says were merged into others."""
+    if len(told) % 2 or len(told) > 2 * _MOST_RUNS:
+        raise _Bad(f"its thinned has {len(told)} numbers: pairs, at most {_MOST_RUNS} of them")
+    runs, end = [], -1
+    for skipped, length in zip(told[::2], told[1::2], strict=True):
+        first, end = end + 1 + skipped, end + skipped + length
+        if not length or first < FIRST_SEQ or end >= _FRAMES:
+            raise _Bad(f"its thinned names frames {first} to {end}, which cannot be")
+        runs.append((first, end))
+    return tuple(runs)
 
 
 def _instant(utc_ms: int) -> int:

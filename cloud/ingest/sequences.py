@@ -77,6 +77,11 @@ class Sequences:
         admitted[order] = new
         return admitted
 
+    def excuse(self, slot: int, first: int, last: int) -> None:
+        """Misses frames first..last of the slot no more: they will never come."""
+        self._grow(slot)
+        self._see(slot, first, last)
+
     def last(self, slot: int) -> int:
         """The highest number seen of the slot, FIRST_SEQ - 1 for none."""
         return int(self._last[slot]) if slot < len(self._last) else _NONE

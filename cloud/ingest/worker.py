@@ -18,12 +18,13 @@ from cloud.ingest.reader import Arrival, StreamReader, name_of
 from cloud.ingest.sequences import Sequences
 from cloud.model.records import EventRecord, Severity
 from cloud.model.telemetry import Array, Frames
-from cloud.store.errors import HistoryError
+from cloud.store.errors import HistoryError, LedgerError
 from cloud.store.history import History
 from cloud.store.ledger import Ledger
 from cloud.store.rejected import MOST_BYTES, Rejected, RejectedBook
 from cloud.store.segments import Position
 from cloud.store.upkeep import FOR_EVER, Retention
+from protos import subjects
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ FLUSH_S: Final = 2.0
 MOST_FRAMES: Final = 300_000  # not yet on disk, at 170 bytes each; more is left in the stream
 UPKEEP_S: Final = 60.0
 KEEP_RUNS_S: Final = 300.0
+EXCUSE_S: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -48,7 +50,8 @@ class IngestWorker:
     """Reads one telemetry stream for ever. What was read is in the history with the position it was read up to.
 
     part: the stream's name in the history. utc_ms: the wall clock. flush_s: how long a frame may wait for the disk.
-    most_frames: that may wait for it, which bounds the worker's memory; half of them are written at once.
+    most_frames: that may wait for it, which bounds the worker's memory; half of them are written at once. partitions:
+    those of the stream.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class IngestWorker:
         flush_s: float = FLUSH_S,
         upkeep_s: float = UPKEEP_S,
         most_frames: int = MOST_FRAMES,
+        partitions: range = range(subjects.PARTITIONS),
         retention: Retention = FOR_EVER,
     ) -> None:
         self._connection = connection
@@ -77,6 +81,7 @@ class IngestWorker:
         self._upkeep_s = upkeep_s
         self._most_frames = most_frames
         self._retention = retention
+        self._partitions = partitions
         self._owners = Owners(ledger)
         self._sequences = Sequences()
         self._pending: deque[_Pending] = deque()
@@ -100,13 +105,15 @@ class IngestWorker:
         reading = asyncio.create_task(self._read(position), name=f"read {self._stream}")
         flushing = asyncio.create_task(self._flush_regularly(), name=f"flush {self._stream}")
         keeping = asyncio.create_task(self._upkeep_regularly(), name=f"upkeep {self._stream}")
+        excusing = asyncio.create_task(self._excuse_regularly(), name=f"thinned frames of {self._stream}")
         try:
-            await asyncio.wait({reading, flushing, keeping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({reading, flushing, keeping, excusing}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            excusing.cancel()
             reading.cancel()
             self._stopping.set()
             self._due.set()
-            await asyncio.wait({reading, flushing, keeping})  # neither is cancelled in the middle of a write
+            await asyncio.wait({reading, flushing, keeping, excusing})  # neither is cancelled in the middle of a write
         await flushing
         await keeping
         await reading
@@ -293,6 +300,23 @@ class IngestWorker:
                 self._upkeep_fails = True
             else:
                 self._upkeep_fails = False
+
+    async def _excuse_regularly(self) -> None:
+        """Stops missing what sites say they merged into other frames."""
+        number = 0
+        while True:
+            try:
+                told = await asyncio.to_thread(lambda after: list(self._ledger.thinned_after(after)), number)
+            except LedgerError:  # away: later, then
+                told = []
+            for _, slot, runs in told:
+                if not self._owners.is_among(slot, self._partitions):
+                    continue  # another worker's
+                for first, last in runs:
+                    self._sequences.excuse(slot, first, last)
+                self._fleet.set_gaps(np.array([slot]), self._sequences.missing(np.array([slot])))
+            number = told[-1][0] if told else number
+            await asyncio.sleep(EXCUSE_S)
 
     async def _keep_runs(self) -> None:
         """Notes which frames are known, so that the next start need not read them all again."""

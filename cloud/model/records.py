@@ -141,6 +141,17 @@ class Severity(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ThinnedFrames:
+    """Telemetry frames that never come: the site merged them into later ones for want of room."""
+
+    site: str
+    event_id: str  # of the site's event that told it
+    at_ms: int
+    frames: int
+    runs: tuple[tuple[int, int], ...]  # first and last number of each run, ascending
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EventRecord:
     """Something a person may want to know, from a site or from the coordinator itself."""
 

@@ -102,7 +102,7 @@ def _tell(on: Foundation, workers: Mapping[str, IngestWorker]) -> None:
 
 async def _work(on: Foundation, connection: Client, stream: str, part: int, workers: dict[str, IngestWorker]) -> None:
     """A worker that begins with what the history says, as often as it must."""
-    kept = on.config.history
+    kept, width = on.config.history, subjects.PARTITIONS // on.config.messaging.telemetry_streams
     worker = IngestWorker(
         connection,
         stream,
@@ -111,6 +111,7 @@ async def _work(on: Foundation, connection: Client, stream: str, part: int, work
         fleet=on.fleet,
         ledger=on.ledger,
         utc_ms=utc_ms,
+        partitions=range(part * width, (part + 1) * width),
         retention=Retention(raw_days=kept.raw_days, minute_days=kept.minute_days, quarter_days=kept.quarter_days),
     )
     workers[stream] = worker

@@ -45,10 +45,11 @@ class SlotCount:
     distinct: int
     first_seq: int
     last_seq: int
+    thinned: int = 0  # never sent: the site merged them into others, by its own word
 
     @property
     def missing(self) -> int:
-        return self.last_seq - min(self.first_seq, FIRST_SEQ) + 1 - self.distinct
+        return max(0, self.last_seq - min(self.first_seq, FIRST_SEQ) + 1 - self.distinct - self.thinned)
 
     @property
     def duplicate(self) -> int:
@@ -265,8 +266,11 @@ class History:
         """Keeps a site's past that was measured by others. Raises HistoryError where it overlaps an earlier import."""
         self._imports.add(slot, quarters)
 
-    def counts(self) -> dict[int, SlotCount]:
-        """By slot: how many frames stand in the files. Counted row by row, nothing is taken from a counter."""
+    def counts(self, thinned: Mapping[int, int] | None = None) -> dict[int, SlotCount]:
+        """By slot: how many frames stand in the files. Counted row by row, nothing is taken from a counter.
+
+        thinned: by slot, how many frames the ledger knows were merged into others.
+        """
 
         def count() -> dict[int, SlotCount]:
             with self.database.connected() as connection:
@@ -282,7 +286,9 @@ class History:
                     raise HistoryError(
                         f"history {self._raw.place}: slot {slot} has {rest} samples that make no whole frame"
                     )
-                counts[int(slot)] = SlotCount(stored, int(distinct), int(first), int(last))
+                counts[int(slot)] = SlotCount(
+                    stored, int(distinct), int(first), int(last), (thinned or {}).get(int(slot), 0)
+                )
             return counts
 
         return _patiently(count)

@@ -21,6 +21,7 @@ from edge_agent.sync import database
 from edge_agent.sync.files import DiskTrouble, is_disk_trouble
 from edge_agent.sync.room import Grade, Made, Room
 from edge_agent.sync.state import State
+from edge_agent.sync.thinning import packed
 from protos.settings import SettingsError
 from protos.vpp.v1.report_pb2 import Event
 
@@ -39,8 +40,14 @@ CREATE TABLE report (id INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, e
 CREATE TABLE fact (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 """,
     "ALTER TABLE frame ADD COLUMN grade INTEGER NOT NULL DEFAULT 0",
+    # Runs of frames that are in frame `seq` now; sent: the broker has it.
+    """
+CREATE TABLE merged (seq INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+                     sent INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (seq, first)) WITHOUT ROWID""",
 )
 THINNING_TOLD_FRAMES = 36_000  # ten hours of telemetry: how often thinning that goes on is told again
+
+MERGED_TOLD_RUNS = 1000  # in one event
 
 LAST_SEQ = 2**32  # beyond every sequence number
 
@@ -102,6 +109,7 @@ class Journal:
         self._unwritten = 0  # frames lost to a disk that would not write
         self._given_up = Made()  # of what is not told yet
         self._thinning = self._full = False
+        self._merged = False  # there are frames in others' place of which the coordinator is to hear
         self._next_seq = 1
         try:
             self._db = self._open()
@@ -191,12 +199,17 @@ class Journal:
                 "DELETE FROM frame WHERE seq BETWEEN ? AND ? RETURNING length(body)", (first_seq, last_seq)
             )
             sizes = [size for (size,) in gone]
+            if self._merged:
+                db.execute("UPDATE merged SET sent = 1 WHERE seq BETWEEN ? AND ?", (first_seq, last_seq))
             database.count(db, "frames_acknowledged", len(sizes))
             database.count(db, "bytes_acknowledged", sum(sizes))
             return len(sizes)
 
         self._frames -= self._write(write, full=False)
         self._sending.pop(first_seq, None)
+        if self._merged:
+            with contextlib.suppress(JournalError):  # told with the next ones, then
+                self._tell_merged()
 
     # --- events and acknowledgements
 
@@ -214,7 +227,11 @@ class Journal:
 
     def append_event(self, severity: "Event.Severity", code: str, text: str) -> None:
         """Records an event of this process. Raises JournalError."""
-        event = Event(
+        event = self._event(severity, code, text)
+        self.append_report(ReportKind.EVENT, event.event_id, event.SerializeToString())
+
+    def _event(self, severity: "Event.Severity", code: str, text: str) -> Event:
+        return Event(
             site=self._site,
             event_id=f"sync-{secrets.token_hex(8)}",
             at_ms=self._clock.utc_ms(),
@@ -222,7 +239,6 @@ class Journal:
             code=code,
             text=text,
         )
-        self.append_report(ReportKind.EVENT, event.event_id, event.SerializeToString())
 
     def oldest_report(self) -> Report | None:
         """The report to send next. It stays until acknowledged."""
@@ -246,6 +262,7 @@ class Journal:
             return
         made = self._room.make(db, tuple(self._sending.items()), self._sending_report)
         self._frames -= made.thinned + made.frames_dropped
+        self._merged = self._merged or made.thinned > 0
         database.count(db, "frames_thinned", made.thinned)
         database.count(db, "frames_dropped", made.frames_dropped)
         database.count(db, "events_dropped", made.reports_dropped)
@@ -278,12 +295,37 @@ class Journal:
             self._thinning = self._full = False
             log.info("journal has room again: file=%s", self._path)
 
+    def _tell_merged(self) -> None:
+        """Says which frames never come because the broker has them merged into others, many at a time or all."""
+
+        def tell(db: sqlite3.Connection) -> bool:
+            every, sent = map(int, db.execute("SELECT count(*), total(sent) FROM merged").fetchone())
+            if not sent or (sent < MERGED_TOLD_RUNS and sent < every):
+                return every > 0
+            rows = db.execute(
+                "SELECT seq, first, last FROM merged WHERE sent ORDER BY first LIMIT ?", (MERGED_TOLD_RUNS,)
+            ).fetchall()
+            frames = sum(last - first + 1 for _, first, last in rows)
+            event = self._event(
+                Event.SEVERITY_INFO,
+                "telemetry.thinned",
+                f"{frames} frames of {rows[0][1]} to {rows[-1][2]} were merged into others of a sample a second",
+            )
+            event.thinned.extend(packed((first, last) for _, first, last in rows))
+            row = (ReportKind.EVENT.value, event.event_id, event.SerializeToString())
+            db.execute("INSERT INTO report (kind, event_id, body) VALUES (?, ?, ?)", row)
+            db.executemany("DELETE FROM merged WHERE seq = ? AND first = ?", ((seq, first) for seq, first, _ in rows))
+            return every > len(rows)
+
+        self._merged = self._write(tell, full=True)
+
     # --- the file
 
     def _open(self) -> sqlite3.Connection:
         db = database.connect(self._path, _SCHEMA)
         try:
             self._frames = db.execute("SELECT count(*) FROM frame").fetchone()[0]
+            self._merged = db.execute("SELECT 1 FROM merged LIMIT 1").fetchone() is not None
             self._next_seq = self._first_free_seq(db)
             with database.transaction(db, full=True):
                 database.set_fact(db, "boot", database.boot_id())

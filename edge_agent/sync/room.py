@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from edge_agent.sync import database
-from edge_agent.sync.thinning import FINE_MS, thin
+from edge_agent.sync.thinning import FINE_MS, runs, thin
 from protos.frame import SAMPLES
 
 CHUNK = (40, 600)  # rows given up together, at least and at most: ten minutes of 100 ms telemetry become one
@@ -99,15 +99,18 @@ def _thin(db: sqlite3.Connection, grade: Grade, thinned: Grade, most: int, sendi
         f"SELECT seq, body FROM frame WHERE seq > ? AND grade = ?{_free(sending)} ORDER BY seq LIMIT {most:d}",  # nosec B608: our own text
         (begin, grade),
     ).fetchall()
-    runs = list(thin(rows))
-    if runs:
-        unfinished = runs.pop().replaced[0]
+    joined = list(thin(rows))
+    if joined:
+        unfinished = joined.pop().replaced[0]
         rows = [row for row in rows if row[0] < unfinished]
-    for one in runs:
-        gone = one.replaced[:-1]
-        db.executemany("DELETE FROM frame WHERE seq = ?", ((seq,) for seq in gone))
+    for one in joined:
+        db.executemany("DELETE FROM frame WHERE seq = ?", ((seq,) for seq in one.gone))
         db.execute("UPDATE frame SET body = ? WHERE seq = ?", (one.body, one.seq))
-        made.thinned += len(gone)
+        db.executemany(
+            "INSERT INTO merged (seq, first, last) VALUES (?, ?, ?)",
+            ((one.seq, first, last) for first, last in runs(one.gone)),
+        )
+        made.thinned += len(one.gone)
         made.thinned_from_ms = made.thinned_from_ms or one.t0_ms
         made.thinned_to_ms = one.t0_ms + FINE_MS * SAMPLES * SAMPLES
     db.executemany("UPDATE frame SET grade = ? WHERE seq = ?", ((thinned, seq) for seq, _ in rows))
@@ -119,11 +122,12 @@ def _thin(db: sqlite3.Connection, grade: Grade, thinned: Grade, most: int, sendi
 def _drop_frames(db: sqlite3.Connection, grade: Grade, most: int, sending: Sending, made: Made) -> int:
     gone = db.execute(
         "DELETE FROM frame WHERE seq IN "
-        f"(SELECT seq FROM frame WHERE grade = ?{_free(sending)} ORDER BY seq LIMIT {most:d})",  # nosec B608: our own text
+        f"(SELECT seq FROM frame WHERE grade = ?{_free(sending)} ORDER BY seq LIMIT {most:d}) RETURNING seq",  # nosec B608: our own text
         (grade,),
-    ).rowcount
-    made.frames_dropped += gone
-    return gone
+    ).fetchall()
+    db.executemany("DELETE FROM merged WHERE seq = ?", gone)  # what was merged into them is lost with them
+    made.frames_dropped += len(gone)
+    return len(gone)
 
 
 def _drop_reports(db: sqlite3.Connection, most: int, sending: int, made: Made) -> int:

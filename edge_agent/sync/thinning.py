@@ -26,6 +26,11 @@ class Thinned:
     replaced: tuple[int, ...]  # sequence numbers, ascending; the last is `seq`
     t0_ms: int  # UTC of its first sample
 
+    @property
+    def gone(self) -> tuple[int, ...]:
+        """The numbers that no frame bears any more."""
+        return self.replaced[:-1]
+
 
 def thin(frames: Iterable[tuple[int, bytes]]) -> Iterator[Thinned]:
     """What takes the place of frames (seq, body), in order of seq: one for each run of them inside the same 10 s.
@@ -57,3 +62,26 @@ def _joined(slot: int, run: Sequence[tuple[int, int, list[Row]]]) -> Thinned:
     seq = run[-1][0]
     columns = list(zip(*rows, strict=True))
     return Thinned(seq, pack(slot, seq, t0_ms, COARSE_MS, columns), tuple(number for number, _, _ in run), t0_ms)
+
+
+def runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """First and last of each unbroken run of ascending numbers."""
+    first = last = -1
+    for number in numbers:
+        if first >= 0 and number == last + 1:
+            last = number
+            continue
+        if first >= 0:
+            yield first, last
+        first = last = number
+    if first >= 0:
+        yield first, last
+
+
+def packed(spans: Iterable[tuple[int, int]]) -> list[int]:
+    """Runs (first and last), ascending, as vpp.v1.Event tells them."""
+    numbers, end = [], -1
+    for first, last in spans:
+        numbers += [first - end - 1, last - first + 1]
+        end = last
+    return numbers

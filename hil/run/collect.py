@@ -129,13 +129,15 @@ def book_keeping(chain: Chain) -> BookKeeping:
         return all((c := counts.get(slots[s])) is not None and c.last_seq >= sent[s] for s in sent)
 
     wait_until(stored, "frames sent are in the history", within_s=30, processes=chain.processes)
-    counts = [chain.history.counts()[slots[site]] for site in chain.sites]
+    thinned = chain.ledger.thinned_by_slot()
+    counts = [chain.history.counts(thinned)[slots[site]] for site in chain.sites]
     # The agents go on sending meanwhile: what they sent since is counted as sent, too.
     arrived_since = sum(max(0, c.last_seq - sent[s]) for s, c in zip(chain.sites, counts, strict=True))
     return BookKeeping(
         sent=sum(sent.values()) + arrived_since,
         stored=sum(c.distinct for c in counts),
         missing=sum(c.missing for c in counts),
+        thinned=sum(c.thinned for c in counts),
         duplicate=sum(c.duplicate for c in counts),
         bytes_per_value_wire=_wire_bytes_per_value(chain),
         bytes_per_value_disk=chain.history.size().bytes_per_value,

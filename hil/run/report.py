@@ -64,7 +64,8 @@ def summary(results: Results) -> str:
     book = results.book
     lines.append(
         f"telemetry: {book.sent} frames sent, {book.stored} stored once, {book.missing} missing, "
-        f"{book.duplicate} duplicate; {book.bytes_per_value_wire:.2f} bytes a value on the wire, "
+        f"{book.thinned} merged into others at the gateways, {book.duplicate} duplicate; "
+        f"{book.bytes_per_value_wire:.2f} bytes a value on the wire, "
         f"{book.bytes_per_value_disk:.2f} on disk"
     )
     return "\n".join(lines)

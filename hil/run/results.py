@@ -37,6 +37,7 @@ class BookKeeping:
     sent: int  # made by the agents, from their journals
     stored: int  # once in history, from the files themselves
     missing: int
+    thinned: int  # merged into others at the gateways, for want of room
     duplicate: int
     bytes_per_value_wire: float
     bytes_per_value_disk: float

@@ -197,3 +197,32 @@ async def test_a_stream_made_anew_is_an_alarm_and_is_read_from_its_beginning(rep
         await eventually(lambda: len(reports.told) == 4, "the third event and the alarm")
     assert [code for _, code, _, _ in reports.told].count("stream.anew") == 1
     assert reports.told[2][2] is Severity.ALARM
+
+
+async def test_merged_frames_are_kept_by_site_and_once(reports: Reports) -> None:
+    told = event("1", code="telemetry.thinned", thinned=[1, 9, 1, 4])
+    async with reports.read():
+        await reports.send(told, told, event("2", thinned=[21, 3]))
+        await reports.kept(3)
+    found = list(reports.ledger.thinned_after(0))
+    assert [(slot, runs) for _, slot, runs in found] == [(0, [(1, 9), (11, 14)]), (0, [(21, 23)])]
+    assert list(reports.ledger.thinned_after(found[0][0])) == found[1:]
+    assert reports.ledger.thinned_by_slot() == {0: 16}
+
+
+@pytest.mark.parametrize(
+    "thinned",
+    [
+        pytest.param([1, 2, 3], id="half a pair"),
+        pytest.param([1, 0], id="a run of none"),
+        pytest.param([0, 1], id="no frame has the number 0"),
+        pytest.param([4_294_967_290, 7], id="beyond every number"),
+        pytest.param([1, 1] * 4097, id="too many"),
+    ],
+)
+async def test_merged_frames_that_cannot_be_are_refused(reports: Reports, thinned: list[int]) -> None:
+    async with reports.read():
+        await reports.send(event("1", thinned=thinned))
+        await reports.kept(1)
+    assert [code for _, code, _, _ in reports.told] == ["report.refused"]
+    assert reports.ledger.thinned_by_slot() == {}

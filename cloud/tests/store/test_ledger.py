@@ -9,7 +9,15 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from cloud.model.records import Description, DeviceRecord, EventRecord, IntentState, Severity, StreamOffset
+from cloud.model.records import (
+    Description,
+    DeviceRecord,
+    EventRecord,
+    IntentState,
+    Severity,
+    StreamOffset,
+    ThinnedFrames,
+)
 from cloud.store.database import LedgerDatabase
 from cloud.store.engine import Tables
 from cloud.store.errors import ClaimError, ClaimProblem, LedgerError
@@ -349,3 +357,16 @@ def test_only_a_damaged_ledger_asks_for_its_backup(tmp_path: Path) -> None:
 
     with pytest.raises(LedgerError, match=r"full\): make room on its disk"):
         LedgerDatabase(tmp_path / "full.db", [fill])
+
+
+def test_merged_frames_are_told_in_order_and_summed_by_slot(ledger: Ledger) -> None:
+    for site in ("home-01", "home-02"):
+        ledger.add_site(site, (), now_ms=1)
+    for number, site in enumerate(("home-02", "home-01", "home-02")):
+        runs = ((10 * number + 1, 10 * number + 9),)
+        ledger.add_thinned(ThinnedFrames(site=site, event_id=str(number), at_ms=1, frames=9, runs=runs))
+    found = list(ledger.thinned_after(0))
+    assert [(slot, runs) for _, slot, runs in found] == [(1, [(1, 9)]), (0, [(11, 19)]), (1, [(21, 29)])]
+    assert [number for number, _, _ in found] == sorted(number for number, _, _ in found)
+    assert list(ledger.thinned_after(found[1][0])) == found[2:]
+    assert ledger.thinned_by_slot() == {0: 9, 1: 18}

@@ -176,3 +176,53 @@ def test_frames_of_one_second_are_dropped_without_being_thinned(tmp_path: Path) 
 
 def _numbers(rows: Iterable[tuple[int, bytes]]) -> list[int]:
     return [seq for seq, _ in rows]
+
+
+def sent(journal: Journal, batch: int = 50) -> set[int]:
+    """The numbers of all frames that wait, each acknowledged."""
+    numbers: set[int] = set()
+    while rows := journal.oldest_frames(batch):
+        numbers.update(seq for seq, _ in rows)
+        journal.frames_acknowledged(rows[0][0], rows[-1][0])
+    return numbers
+
+
+def named_as_thinned(journal: Journal) -> list[int]:
+    """What the events that wait say will never come; they are taken out."""
+    numbers: list[int] = []
+    while (report := journal.oldest_report()) is not None:
+        told, end = Event.FromString(report.body).thinned, -1
+        for skipped, length in zip(told[::2], told[1::2], strict=True):
+            first = end + 1 + skipped
+            end = first + length - 1
+            numbers += range(first, end + 1)
+        journal.report_acknowledged(report)
+    return numbers
+
+
+def test_once_the_rest_is_sent_every_merged_frame_is_named(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    write(journal, 600)
+    journal.close()
+    journal = opened(tmp_path)  # it is not forgotten over a restart
+    arrived = sent(journal)
+    assert sorted(named_as_thinned(journal)) == sorted(set(range(1, 601)) - arrived)
+    write(journal, 30)
+    assert sent(journal) == set(range(601, 631))
+    assert named_as_thinned(journal) == []
+    journal.close()
+
+
+def test_what_was_merged_into_a_frame_that_is_dropped_is_not_named(tmp_path: Path) -> None:
+    """It is lost, and must be missed."""
+    journal = opened(tmp_path)
+    write(journal, 6000)
+    arrived, status = sent(journal), read_status(tmp_path)
+    assert status.frames_dropped > 0
+    named = named_as_thinned(journal)
+    assert len(named) == len(set(named))
+    lost = set(range(1, 6001)) - arrived - set(named)
+    assert not arrived.intersection(named)
+    assert max(lost) < min(named)  # the oldest went
+    assert len(lost) >= status.frames_dropped
+    journal.close()

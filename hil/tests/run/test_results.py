@@ -49,7 +49,13 @@ def results() -> Results:
         homes=(HOME, OTHER),
         total_amount=Decimal("0.24"),
         book=BookKeeping(
-            sent=3066, stored=3066, missing=0, duplicate=0, bytes_per_value_wire=2.66, bytes_per_value_disk=0.54
+            thinned=0,
+            sent=3066,
+            stored=3066,
+            missing=0,
+            duplicate=0,
+            bytes_per_value_wire=2.66,
+            bytes_per_value_disk=0.54,
         ),
         fleet=Series(
             t_s=t_s,

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aprotos/vpp/v1/report.proto\x12\x06vpp.v1\"\xdf\x01\n\x05\x45vent\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\r\n\x05\x61t_ms\x18\x03 \x01(\x06\x12(\n\x08severity\x18\x04 \x01(\x0e\x32\x16.vpp.v1.Event.Severity\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\x12\x0c\n\x04text\x18\x06 \x01(\t\"a\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x11\n\rSEVERITY_INFO\x10\x01\x12\x14\n\x10SEVERITY_WARNING\x10\x02\x12\x12\n\x0eSEVERITY_ALARM\x10\x03\"\xb3\x02\n\x0f\x41\x63knowledgement\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12,\n\x05state\x18\x04 \x01(\x0e\x32\x1d.vpp.v1.Acknowledgement.State\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\r\n\x05\x61t_ms\x18\x06 \x01(\x06\x12\x10\n\x08\x65vent_id\x18\x07 \x01(\t\"\x92\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTATE_ACCEPTED\x10\x01\x12\x11\n\rSTATE_REFUSED\x10\x02\x12\x10\n\x0cSTATE_ACTIVE\x10\x03\x12\x11\n\rSTATE_EXPIRED\x10\x04\x12\x12\n\x0eSTATE_RELEASED\x10\x05\x12\x12\n\x0eSTATE_RECEIVED\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aprotos/vpp/v1/report.proto\x12\x06vpp.v1\"\xf0\x01\n\x05\x45vent\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\r\n\x05\x61t_ms\x18\x03 \x01(\x06\x12(\n\x08severity\x18\x04 \x01(\x0e\x32\x16.vpp.v1.Event.Severity\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\x12\x0c\n\x04text\x18\x06 \x01(\t\x12\x0f\n\x07thinned\x18\x07 \x03(\r\"a\n\x08Severity\x12\x18\n\x14SEVERITY_UNSPECIFIED\x10\x00\x12\x11\n\rSEVERITY_INFO\x10\x01\x12\x14\n\x10SEVERITY_WARNING\x10\x02\x12\x12\n\x0eSEVERITY_ALARM\x10\x03\"\xb3\x02\n\x0f\x41\x63knowledgement\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12,\n\x05state\x18\x04 \x01(\x0e\x32\x1d.vpp.v1.Acknowledgement.State\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\r\n\x05\x61t_ms\x18\x06 \x01(\x06\x12\x10\n\x08\x65vent_id\x18\x07 \x01(\t\"\x92\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTATE_ACCEPTED\x10\x01\x12\x11\n\rSTATE_REFUSED\x10\x02\x12\x10\n\x0cSTATE_ACTIVE\x10\x03\x12\x11\n\rSTATE_EXPIRED\x10\x04\x12\x12\n\x0eSTATE_RELEASED\x10\x05\x12\x12\n\x0eSTATE_RECEIVED\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,11 +32,11 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.vpp.v1.report_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EVENT']._serialized_start=39
-  _globals['_EVENT']._serialized_end=262
-  _globals['_EVENT_SEVERITY']._serialized_start=165
-  _globals['_EVENT_SEVERITY']._serialized_end=262
-  _globals['_ACKNOWLEDGEMENT']._serialized_start=265
-  _globals['_ACKNOWLEDGEMENT']._serialized_end=572
-  _globals['_ACKNOWLEDGEMENT_STATE']._serialized_start=426
-  _globals['_ACKNOWLEDGEMENT_STATE']._serialized_end=572
+  _globals['_EVENT']._serialized_end=279
+  _globals['_EVENT_SEVERITY']._serialized_start=182
+  _globals['_EVENT_SEVERITY']._serialized_end=279
+  _globals['_ACKNOWLEDGEMENT']._serialized_start=282
+  _globals['_ACKNOWLEDGEMENT']._serialized_end=589
+  _globals['_ACKNOWLEDGEMENT_STATE']._serialized_start=443
+  _globals['_ACKNOWLEDGEMENT_STATE']._serialized_end=589
 # @@protoc_insertion_point(module_scope)

@@ -1,12 +1,14 @@
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Event(_message.Message):
-    __slots__ = ("site", "event_id", "at_ms", "severity", "code", "text")
+    __slots__ = ("site", "event_id", "at_ms", "severity", "code", "text", "thinned")
     class Severity(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         SEVERITY_UNSPECIFIED: _ClassVar[Event.Severity]
@@ -23,13 +25,15 @@ class Event(_message.Message):
     SEVERITY_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
+    THINNED_FIELD_NUMBER: _ClassVar[int]
     site: str
     event_id: str
     at_ms: int
     severity: Event.Severity
     code: str
     text: str
-    def __init__(self, site: _Optional[str] = ..., event_id: _Optional[str] = ..., at_ms: _Optional[int] = ..., severity: _Optional[_Union[Event.Severity, str]] = ..., code: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
+    thinned: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, site: _Optional[str] = ..., event_id: _Optional[str] = ..., at_ms: _Optional[int] = ..., severity: _Optional[_Union[Event.Severity, str]] = ..., code: _Optional[str] = ..., text: _Optional[str] = ..., thinned: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Acknowledgement(_message.Message):
     __slots__ = ("site", "kind", "sequence", "state", "reason", "at_ms", "event_id")
