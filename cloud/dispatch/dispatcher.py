@@ -35,7 +35,7 @@ _AT_ONCE: Final = 32  # intents on their way
 _LET_GO_MS: Final = 1000
 _ASKED_OF: Final = 20  # sites, for the fallback that an earlier coordinator told them
 
-_tracer = trace.get_tracer(__name__)
+_TRACER: Final = trace.get_tracer("murmuration")
 
 
 class IntentSender(Protocol):
@@ -159,7 +159,7 @@ class Dispatcher:
 
     async def _steer(self, running: Running, now_ms: int) -> None:
         activation = running.activation
-        with _tracer.start_as_current_span("dispatch.cycle", attributes={"activation": activation.activation_id}):
+        with _TRACER.start_as_current_span("dispatch.cycle", attributes={"activation": activation.activation_id}):
             prices = await running.cycle(self._limits, now_ms)
             if (problem := running.problem) != self._problems.get(activation.activation_id, ""):
                 log.log(logging.WARNING if problem else logging.INFO, "activation %s: %s",

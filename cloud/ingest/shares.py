@@ -39,7 +39,7 @@ _PARTS: Final = 2_000  # of sites, put into the ledger at once
 
 _NOTHING: Final = np.empty(0, np.int64), Rows.empty(0, BREAKPOINTS)
 
-_tracer = trace.get_tracer(__name__)
+_TRACER: Final = trace.get_tracer("murmuration")
 
 
 class Fleet(Protocol):
@@ -137,7 +137,7 @@ class Shares:
         try:
             steer = steer_pb2.Steer.FromString(message.data)
             context = propagate.extract(dict(message.headers or {}))
-            with _tracer.start_as_current_span("dispatch.share", context, attributes={"stream": stream}):
+            with _TRACER.start_as_current_span("dispatch.share", context, attributes={"stream": stream}):
                 for part in await self.answer(stream, steer):
                     await connection.publish(message.reply, part.SerializeToString())
         except (DecodeError, LedgerError) as error:
