@@ -5,6 +5,8 @@ to heat, whatever a price, a plan or a service asks; a tank as hot as allowed ma
 device such a limit binds everything below, so that nobody sells what the owner keeps.
 """
 
+import math
+
 from edge_agent.model.devices import ChargerReading, FlexiblePlate, LoadReading
 from edge_agent.model.values import PowerBounds, Proposal
 
@@ -18,11 +20,12 @@ def device_bounds(plate: FlexiblePlate) -> PowerBounds:
     return PowerBounds(lower_w=-plate.max_draw_w, upper_w=plate.max_feed_w)
 
 
-def ready_by(plate: FlexiblePlate, reading: ChargerReading) -> Proposal:
+def ready_by(plate: FlexiblePlate, reading: ChargerReading, *, charges_w: float | None = None) -> Proposal:
     """A vehicle's limits now: it may wait as long as it can still be ready in time, and feeds only what it can spare.
 
     Without a vehicle nothing may be asked of the charger. Where its need or its time is not known it charges, as it
-    would by itself: an owner who finds it full is not the worse for it.
+    would by itself: an owner who finds it full is not the worse for it. charges_w: what it really charges with at the
+    most, a magnitude; None: what the plate says.
     """
     if reading.plugged is False:
         return Proposal(source=SOURCE, bounds=PowerBounds(lower_w=0.0, upper_w=0.0), note="no vehicle")
@@ -33,9 +36,21 @@ def ready_by(plate: FlexiblePlate, reading: ChargerReading) -> Proposal:
     if needed_wh <= 0:
         feed_w = plate.max_feed_w if needed_wh < 0 else 0.0
         return Proposal(source=SOURCE, bounds=PowerBounds(lower_w=-plate.max_draw_w, upper_w=feed_w))
-    if needed_wh * 3600.0 / plate.max_draw_w + HEAD_START_S >= ready_in_s:
+    if takes_s(needed_wh, charges_w if charges_w is not None else plate.max_draw_w) + HEAD_START_S >= ready_in_s:
         return Proposal(source=SOURCE, bounds=must, note="it charges now, or it is not ready in time")
     return Proposal(source=SOURCE, bounds=PowerBounds(lower_w=-plate.max_draw_w, upper_w=0.0))
+
+
+def as_it_likes(plate: FlexiblePlate, reading: ChargerReading) -> Proposal:
+    """The limits of a vehicle whose owner wants it ready at no time: none, while it is there."""
+    if reading.plugged is False:
+        return Proposal(source=SOURCE, bounds=PowerBounds(lower_w=0.0, upper_w=0.0), note="no vehicle")
+    return Proposal(source=SOURCE, bounds=PowerBounds(lower_w=-plate.max_draw_w, upper_w=0.0))
+
+
+def takes_s(needed_wh: float, charges_w: float) -> float:
+    """How long charging takes [s]."""
+    return needed_wh * 3600.0 / charges_w if charges_w > 0 else math.inf
 
 
 def comfort(plate: FlexiblePlate, reading: LoadReading, *, forced: bool) -> tuple[bool, Proposal]:

@@ -5,8 +5,7 @@ A price is worth acting upon where it differs from what the energy is worth here
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edge_agent.control.bounds import Storage, believable_soc
 from edge_agent.control.schedule import unit_at
@@ -19,6 +18,8 @@ from edge_agent.model.values import PowerBounds, Snapshot
 IN_EFFICIENCY = 0.95
 OUT_EFFICIENCY = 0.9
 WEAR_TICKS = 500  # each way: 0.01 currency/kWh there and back
+SUN_STANDS_S = 900.0  # for which curtailed panels are taken for what they gave before
+CURTAILED_PU = 0.02  # of the rating: nearer than this to what they are told, panels are curtailed
 ROUND_TRIP = IN_EFFICIENCY * OUT_EFFICIENCY
 
 
@@ -90,18 +91,44 @@ def thermal_load(*, level: float, max_power_w: float, band: PriceBand | None) ->
     return SupplyFunction.step(band.at(1.0 - level), -max_power_w, 0.0)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SunState:
+    """What the panels of an inverter without storage could give, as far as anybody can know."""
+
+    power_w: float = 0.0
+    seen_s: float = -math.inf  # when they last gave all they had
+
+
+def follow_sun(state: SunState, snapshot: Snapshot, storage: Storage, told_w: float | None) -> SunState:
+    """The state after this cycle.
+
+    Panels that give less than they are allowed give all they have. Curtailed ones are taken for what they gave before,
+    for so long as the sun stands about where it stood, and after that for what they give: nobody is promised more.
+    told_w: what the inverter was told last [W]; None: its own default.
+    """
+    if storage.present:
+        return state
+    power_w = snapshot.inverter_power_w.good
+    if power_w is None:
+        return state if snapshot.at_s - state.seen_s < SUN_STANDS_S else SunState(seen_s=state.seen_s)
+    power_w = max(0.0, power_w)
+    if told_w is None or power_w < told_w - CURTAILED_PU * storage.nameplate.rated_power_w:
+        return SunState(power_w=power_w, seen_s=snapshot.at_s)
+    if snapshot.at_s - state.seen_s >= SUN_STANDS_S:
+        return replace(state, power_w=power_w)
+    return replace(state, power_w=max(power_w, state.power_w))
+
+
 def site(
     storage: Storage,
     snapshot: Snapshot,
     schedule: Schedule | None,
     room: PowerBounds,
-    others: Sequence[SupplyFunction] = (),
 ) -> SupplyFunction | None:
     """The inverter's function within the room that services leave it; None where its charge is not known.
 
     A storage whose energy the schedule puts no value on does what is planned at every price. An inverter without
-    storage is asked for all that its rating allows: nobody knows what curtailed panels could give. others: of further
-    devices, which the room does not bound.
+    storage is asked for all that its rating allows: nobody knows what curtailed panels could give (see `follow_sun`).
     """
     if not storage.present:
         inverter = sun(max(0.0, room.upper_w))
@@ -121,7 +148,7 @@ def site(
                 discharge_limit_w=storage.discharge_limit_w(charge),
             )
         inverter = total((sun(pv_w), cells))
-    return total((inverter.clipped(room), *others)).shortened()
+    return inverter.clipped(room).shortened()
 
 
 def band_until(schedule: Schedule | None, now_s: float, until_s: float) -> PriceBand | None:

@@ -12,7 +12,9 @@ _SOURCES = {
     "schedule": "the coordinator's schedule",
     "self-consumption": "the owner's default: storage holds the grid at zero",
     "idle": "the owner's default: storage rests",
+    "default": "nobody asks for anything else",
 }
+_DRAWS_W = 50.0  # less is a standby
 _PHASES = {
     "ready": "ready, nothing is asked of it",
     "delivering": "delivering",
@@ -42,6 +44,8 @@ def sentences(control: Mapping[str, Any] | None, now_ms: int) -> Iterator[tuple[
     if guard := control.get("guard_note"):
         yield "Guard", f"The coordinator is not followed at once: {guard}."
     yield "Frequency", _frequency(control)
+    for device in control.get("flexible") or ():
+        yield ("Vehicle" if device.get("kind") == "ev_charger" else "Load"), _flexible(device)
     if (soc := control.get("soc")) is not None:
         note = control.get("energy_note")
         yield "Storage", f"{100 * soc:.1f} % charged.{f' {_sentence(note)}' if note else ''}"
@@ -77,6 +81,38 @@ def _power(control: Mapping[str, Any]) -> str:
     whys = [control.get("setpoint_reason"), control.get("price_note")]
     why = "".join(f" {_sentence(note)}" for note in whys if note)
     return f"The inverter is asked for {power_w:.0f} W ({does} {abs(power_w):.0f} W), by {' and '.join(parts)}.{why}"
+
+
+def _flexible(device: Mapping[str, Any]) -> str:
+    """A charger, or a load that can wait."""
+    name, power_w, told_w = device["name"], device.get("power_w"), device.get("told_w")
+    charges = device.get("kind") == "ev_charger"
+    if power_w is None:
+        return f"{name}: what it draws is not known: {device.get('why') or 'not read yet'}."
+    if charges and device.get("connected") is False:
+        return f"{name}: no vehicle is plugged in."
+    if power_w < -_DRAWS_W:
+        does = f"{'charging' if charges else 'running at'} {-power_w / 1e3:.1f} kW"
+    elif told_w is not None and told_w < 0:
+        does = f"is offered {-told_w / 1e3:.1f} kW and takes nothing"
+    else:
+        does = "waits" if told_w is not None else "rests"
+    why = str(device.get("why") or "")
+    source = str(device.get("source") or "")
+    reasons = [_SOURCES.get(why, why)] if why else []
+    if (ready_by := device.get("ready_by")) is not None:
+        needed_wh = device.get("needed_wh") or 0.0
+        if needed_wh <= 0:
+            reasons.append(f"it has what it was to have by {ready_by}")
+        elif device.get("late"):
+            reasons.append(f"it is late for {ready_by} and still needs {needed_wh / 1e3:.1f} kWh")
+        else:
+            reasons.append(f"ready by {ready_by} needs {needed_wh / 1e3:.1f} kWh")
+    if (level := device.get("level")) is not None:
+        reasons.append(f"{100 * level:.0f} % of comfort")
+    if source in _SOURCES and why != source and why:
+        reasons.append(f"else {_SOURCES[source]} decides")
+    return f"{name}: {does}{': ' if reasons else ''}{'; '.join(reasons)}."
 
 
 def _service(service: Mapping[str, Any]) -> str:

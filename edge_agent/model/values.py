@@ -74,6 +74,10 @@ class Snapshot:
     pv_power_w: Sample = MISSING  # DC, positive when generating
     soc: Sample = MISSING  # 0..1
     grid_power_w: Sample = MISSING  # at the grid meter: positive exports
+    ev_power_w: Sample = MISSING  # of all chargers at their AC terminals: what they draw is negative
+    ev_session_wh: Sample = MISSING  # into the vehicles that stand there, since they came
+    ev_connected: Sample = MISSING  # how many stand there
+    flexible_load_power_w: Sample = MISSING  # of all loads that can wait: what they draw is negative
     bounds: PowerBounds | None = None  # what the inverter can hold now; None: not known
 
 

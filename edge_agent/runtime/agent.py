@@ -23,9 +23,10 @@ from edge_agent.model.intent import (
     StopOrder,
 )
 from edge_agent.model.values import Snapshot
-from edge_agent.runtime import messages
+from edge_agent.runtime import messages, supply
 from edge_agent.runtime.broadcasts import Broadcasts
 from edge_agent.runtime.decision import Decision
+from edge_agent.runtime.flexible import FlexibleUnits
 from edge_agent.runtime.frequency import GridFrequency
 from edge_agent.runtime.guard_memory import GuardMemory
 from edge_agent.runtime.intents import Intents
@@ -76,19 +77,37 @@ class Agent:
             clock=clock, reporter=self.reporter, period_s=1.0 / limits.rate_hz, nominal_v=limits.nominal_voltage_v
         )
         self._guard_memory = GuardMemory(config.data_dir)
-        self._decision = Decision(
-            config.control, self._intents, self._broadcasts, self._stops, self.reporter, self._guard_memory
-        )
         self._statistics = LoopStatistics(clock)
-        self.site = Site(config, open_device, clock=clock, reporter=self.reporter, sleep=sleep)
+        refusals = _Refusals(self.reporter, clock)
+        self.flexible = FlexibleUnits(
+            config.control,
+            config.time_zone,
+            intents=self._intents,
+            broadcasts=self._broadcasts,
+            stops=self._stops,
+            clock=clock,
+            statistics=self._statistics,
+            refused=refusals.add,
+        )
+        self._decision = Decision(
+            config.control,
+            self._intents,
+            self._broadcasts,
+            self._stops,
+            self.reporter,
+            self._guard_memory,
+            self.flexible,
+        )
+        self.site = Site(config, open_device, self.flexible, clock=clock, reporter=self.reporter, sleep=sleep)
         self.loop = ControlLoop(
             plant=self.site.plant,
+            flexible=self.flexible,
             frequency=self._frequency,
             decision=self._decision,
             limits=_limits(limits),
             outbox=Outbox(
                 snapshot=self._send_snapshot,
-                refused=_Refusals(self.reporter, clock).add,
+                refused=refusals.add,
                 exchange=self._exchange,
                 kick=kick,
             ),
@@ -120,6 +139,7 @@ class Agent:
         """
         self.config = config
         self._decision.use(config.control)
+        self.flexible.use(config.control)
         self.loop.limits = _limits(config.control)
         try:
             await self.site.use(config)
@@ -169,6 +189,7 @@ class Agent:
                 }
                 for arm, state in self._decision.services
             ],
+            "flexible": self.flexible.summary(),
             "remote_revision": self.remote.revision,
             "remote_outcome": self.remote.outcome,
             "linked": self._linked,
@@ -192,7 +213,9 @@ class Agent:
 
     def _send_snapshot(self, snapshot: Snapshot) -> None:
         utc_ms = round(self._coordinator_ahead_ms + 1e3 * snapshot.at_s)
-        self._supply.offer(self._decision.supply, self.site.plant.storage, snapshot, utc_ms)
+        plant = self.site.plant
+        steered = plant.storage if plant.control is not None else None
+        self._supply.offer(self._decision.supply, supply.able(steered, snapshot, self.flexible), snapshot.at_s, utc_ms)
         self.channel.send_snapshot(messages.snapshot_message(snapshot, armed=bool(self._decision.services)))
 
     def _exchange(self) -> None:

@@ -14,11 +14,13 @@ from edge_agent.control.arbiter import Merged, left, merge
 from edge_agent.control.bounds import Storage
 from edge_agent.control.frequency_response import Phase, ResponseLaw, ResponseState, law
 from edge_agent.control.self_consumption import LoadState
+from edge_agent.control.supply import SunState
 from edge_agent.model.config import ControlConfig
 from edge_agent.model.intent import ArmService, FollowPrice
-from edge_agent.model.supply import SupplyFunction
+from edge_agent.model.supply import SupplyFunction, total
 from edge_agent.model.values import PowerBounds, Proposal, Snapshot
 from edge_agent.runtime.broadcasts import Broadcasts
+from edge_agent.runtime.flexible import FlexibleUnits
 from edge_agent.runtime.guard_memory import GuardMemory
 from edge_agent.runtime.guarding import CommandGuard
 from edge_agent.runtime.intents import Intents
@@ -52,19 +54,24 @@ class Decision:
         stops: Stops,
         reporter: Reporter,
         memory: GuardMemory,
+        flexible: FlexibleUnits,
     ) -> None:
         self._config = config
         self._intents = intents
         self._broadcasts = broadcasts
         self._stops = stops
         self._reporter = reporter
+        self._flexible = flexible
+        self._sun = SunState()
+        self._told_w: float | None = None  # what was wished for in the cycle before
         self._running: list[_Running] = []
         self._load = LoadState()
         self._short = False  # of energy, as last told
         self.guard = CommandGuard(config.guard, reporter, memory)
         self.energy_note = ""  # what services are short of now
         self.price_note = ""  # why the fallback price is followed now
-        self.supply: SupplyFunction | None = None  # what the site would do at each price; None: not known
+        self._own: SupplyFunction | None = None  # what the inverter would do at each price; None: not known
+        self.supply: SupplyFunction | None = None  # the same of the whole site, as it is offered
         self._offered_s = -math.inf
 
     def use(self, config: ControlConfig) -> None:
@@ -81,13 +88,18 @@ class Decision:
         now_s = snapshot.at_s
         self._intents.advance(now_s)
         self.price_note = ""
-        if storage is None or self._stops.standing is not None or snapshot.bounds is None:
-            self.supply, self._offered_s = None, -math.inf
+        stopped = self._stops.standing is not None
+        if storage is None or stopped or snapshot.bounds is None:
+            self._own, self._offered_s = None, -math.inf
+            # What has no inverter that can be steered now offers its chargers and loads alone.
+            others = self._flexible.functions() if storage is None and not stopped else []
+            self.supply = total(others).shortened() if others else None
         if storage is None:
             return None
-        if self._stops.standing is not None:
+        if stopped:
             self._running.clear()
             return None
+        self._sun = supply.follow_sun(self._sun, snapshot, storage, self._told_w)
         self._match_services(now_s, storage)
         proposals = self._respond(snapshot, storage)
         self._running = [running for running in self._running if running.state.phase is not Phase.ENDED]
@@ -98,10 +110,10 @@ class Decision:
         if snapshot.bounds is not None:
             # What is left below the services is what the site can offer, and follows a price with.
             if self._intents.price is not None or now_s - self._offered_s >= OFFER_EVERY_S:
-                self.supply = self._offer(snapshot, storage, left(proposals, snapshot.bounds))
+                self._offer(snapshot, storage, left(proposals, snapshot.bounds))
                 self._offered_s = now_s
-            if self.supply is not None and self._intents.price is not None:
-                wishes.append((self._follow_price(self._intents.price, self.supply, now_s), PRICE_TOLERANCE_S))
+            if self._own is not None and self._intents.price is not None:
+                wishes.append((self._follow_price(self._intents.price, self._own, now_s), PRICE_TOLERANCE_S))
         if (schedule := self._intents.schedule) is not None:
             # Beside a service it is the baseline that the delivery is measured from: then it is not late.
             tolerance_s = 0.0 if self._running else schedule.mtu_s * SCHEDULE_TOLERANCE
@@ -109,9 +121,11 @@ class Decision:
         if (guarded := self.guard.follow(wishes, snapshot, storage)) is not None:
             proposals.append(guarded)
         proposals.extend(self._defaults(snapshot, storage))
-        if snapshot.bounds is None:
-            return None
-        return merge(proposals, snapshot.bounds, expires_s=now_s + self._config.setpoint_lifetime_s)
+        merged = None
+        if snapshot.bounds is not None:
+            merged = merge(proposals, snapshot.bounds, expires_s=now_s + self._config.setpoint_lifetime_s)
+        self._told_w = merged.setpoint.power_w if merged is not None else None
+        return merged
 
     def envelope(self, load: Load, storage: Storage | None, now_s: float) -> Connection:
         """The grid operator's limits that stand; asked for before what is decided in the same cycle."""
@@ -120,11 +134,29 @@ class Decision:
         asked = granted(envelope, now_s) if envelope is not None else Connection()
         return self.guard.envelope(asked, load, storage, now_s)
 
-    def _offer(self, snapshot: Snapshot, storage: Storage, room: PowerBounds) -> SupplyFunction | None:
+    def rest_w(self, snapshot: Snapshot, *, has_inverter: bool) -> float | None:
+        """What of an addressed setpoint is for chargers and loads: what the inverter cannot do of it."""
+        addressed = self._intents.setpoint
+        if addressed is None:
+            return None
+        if not has_inverter:
+            return addressed.power_w
+        if snapshot.bounds is None:
+            return None
+        rest_w = addressed.power_w - snapshot.bounds.clip(addressed.power_w)
+        return rest_w if rest_w else None
+
+    def _offer(self, snapshot: Snapshot, storage: Storage, room: PowerBounds) -> None:
+        """What the inverter follows a price with, and what the site offers: with the sun as far as it is known."""
         addressed = self._intents.setpoint
         if addressed is not None:  # stronger than any price
-            return SupplyFunction.constant(room.clip(addressed.power_w))
-        return supply.site(storage, snapshot, self._intents.schedule, room)
+            self._own = SupplyFunction.constant(room.clip(addressed.power_w))
+        else:
+            self._own = supply.site(storage, snapshot, self._intents.schedule, room)
+        offered = self._own
+        if addressed is None and not storage.present:
+            offered = supply.sun(self._sun.power_w).clipped(room)
+        self.supply = total((offered, *self._flexible.functions())).shortened() if offered is not None else None
 
     def _follow_price(self, follow: FollowPrice, function: SupplyFunction, now_s: float) -> Proposal:
         heard, why_none = self._broadcasts.price(follow.group, now_s)

@@ -1,7 +1,8 @@
 """The control loop: read, freeze, decide, merge, check, write, report, at a fixed rate.
 
 The inverter, and whatever else measures frequency before it, is read, decided upon and written to without anything in
-between; the grid meter is read after the write and serves the next decision. A cycle that is late is not caught up
+between; the grid meter is read after the write and serves the next decision, and chargers and loads go their own way
+beside it. A cycle that is late is not caught up
 with: ticks that have passed are counted and skipped.
 """
 
@@ -15,6 +16,7 @@ from edge_agent.model.clock import Clock
 from edge_agent.model.devices import DeviceRejected, DeviceTimeout, InverterReading, MeterReading, PowerControl
 from edge_agent.model.values import Admitted, Applied, Clipped, PowerBounds, Refused, Snapshot, admitted
 from edge_agent.runtime.decision import Decision
+from edge_agent.runtime.flexible import Around, FlexibleUnits
 from edge_agent.runtime.frequency import FrequencySource, GridFrequency
 from edge_agent.runtime.sources import GUARD_S, Source, aged
 from edge_agent.runtime.statistics import LoopStatistics
@@ -80,6 +82,7 @@ class ControlLoop:
         self,
         *,
         plant: Plant,
+        flexible: FlexibleUnits,
         frequency: GridFrequency,
         decision: Decision,
         limits: Limits,
@@ -92,6 +95,7 @@ class ControlLoop:
     ) -> None:
         """lifetime_s: how long the device obeys after the last word [s]."""
         self._plant = plant
+        self._flexible = flexible
         self._frequency = frequency
         self._decision = decision
         self.limits = limits  # replaced between two cycles where others come into force
@@ -102,7 +106,8 @@ class ControlLoop:
         self._lifetime_s = lifetime_s
         self._sleep = sleep
         self._load = Load()
-        self._envelope: PowerBounds | None = None  # of this cycle
+        self._connection = Connection()  # the limits of this cycle at the grid meter
+        self._envelope: PowerBounds | None = None  # what they leave at the inverter
         self._budget: WriteBudget | None = None
         self._previous: tuple[float, float] | None = None  # power last written [W], and when
         self._offset_w = 0.0  # frequency response in it
@@ -152,11 +157,20 @@ class ControlLoop:
                 await meter.refresh()
             grid = aged(self._meter_reading().power_w, healthy=meter.healthy, now_s=self._clock.monotonic_s())
             snapshot = replace(snapshot, grid_power_w=grid)
+        self._flexible.cycle(
+            Around(
+                connection=self._connection,
+                grid_power_w=snapshot.grid_power_w,
+                rest_w=self._decision.rest_w(snapshot, has_inverter=plant.inverter is not None),
+                alone=plant.inverter is None,
+            )
+        )
         self._outbox.snapshot(snapshot)
         self._outbox.exchange()
 
     async def release(self) -> None:
-        """Gives the device its own default back, if it can be reached; its reversion timer does, if not."""
+        """Gives the devices their own defaults back, if they can be reached; their reversion timers do, if not."""
+        await self._flexible.release()
         if self._plant.control is not None and self._held:
             await self._let_go(self._plant.control, self._clock.monotonic_s())
 
@@ -178,6 +192,7 @@ class ControlLoop:
         grid_power_w = aged(meter.power_w, healthy=meter_ok, now_s=now_s)
         self._load = follow(self._load, power_w.good, grid_power_w.good, now_s)
         connection = tighter(self.limits.connection, self._decision.envelope(self._load, plant.storage, now_s))
+        self._connection = connection
         self._envelope = at_inverter(connection, self._load, now_s)
         bounds = available(plant.storage, soc, pv_power_w) if plant.storage is not None and inverter_ok else None
         if bounds is not None and self._envelope is not None:
@@ -191,6 +206,10 @@ class ControlLoop:
             pv_power_w=pv_power_w,
             soc=soc,
             grid_power_w=grid_power_w,
+            ev_power_w=self._flexible.power_w(chargers=True),
+            ev_session_wh=self._flexible.session_wh(),
+            ev_connected=self._flexible.connected(),
+            flexible_load_power_w=self._flexible.power_w(chargers=False),
             bounds=bounds,
         )
 

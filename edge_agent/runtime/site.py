@@ -19,6 +19,7 @@ from edge_agent.model.devices import (
 )
 from edge_agent.model.values import Nameplate
 from edge_agent.runtime.firmware_update import UpdateFailed, update_firmware
+from edge_agent.runtime.flexible import FlexibleUnits
 from edge_agent.runtime.frequency import FrequencySource
 from edge_agent.runtime.loop import Plant
 from edge_agent.runtime.messages import Reporter, Severity
@@ -44,6 +45,7 @@ class Site:
         self,
         config: AgentConfig,
         open_device: OpenDevice,
+        flexible: FlexibleUnits,
         *,
         clock: Clock,
         reporter: Reporter,
@@ -51,6 +53,7 @@ class Site:
     ) -> None:
         self._config = config
         self._open_device = open_device
+        self._flexible = flexible
         self._clock = clock
         self._reporter = reporter
         self._sleep = sleep
@@ -102,6 +105,7 @@ class Site:
         plant.frequency = [each for each in plant.frequency if each.source.device != name]
         for source in gone:
             await source.close()
+        await self._flexible.forget(name)
         self._silent.pop(name, None)
         if (device := self._devices.pop(name, None)) is not None:
             await device.close()
@@ -194,6 +198,7 @@ class Site:
         for source in (self.plant.inverter, self.plant.meter, *(each.source for each in self.plant.frequency)):
             if source is not None:
                 await source.close()
+        await self._flexible.close()
         for device in self._devices.values():
             await device.close()
 
@@ -236,6 +241,8 @@ class Site:
             if device.meter is not None:
                 self._alone(device.name, "a grid meter", plant.meter is not None)
         self._devices[device.name] = device
+        if not config.frequency_only:
+            self._flexible.add(device, config, self)
         inverter = meter = None
         if device.inverter is not None:
             inverter = Source(device.name, "inverter", device.inverter.read_inverter, self._clock, self)

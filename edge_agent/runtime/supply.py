@@ -7,12 +7,13 @@ from edge_agent.control.bounds import Storage, believable_soc
 from edge_agent.control.energy import CHARGE_EFFICIENCY, DISCHARGE_EFFICIENCY
 from edge_agent.model.supply import SupplyFunction
 from edge_agent.model.values import PowerBounds, Snapshot
+from edge_agent.runtime.flexible import FlexibleUnits
 from protos.vpp.v1 import local_pb2, supply_pb2
 
 VALID_S = 300
 RENEW_S = 120.0
 SELDOM_S = 10.0  # a change is told no more often than this
-CHANGED = 0.02  # of the inverter's rating; a smaller change of power is none
+CHANGED = 0.02  # of all ratings together; a smaller change of power is none
 
 _NOTHING = SupplyFunction.constant(0.0)
 
@@ -24,6 +25,16 @@ class _Told:
     stands: bool  # False: it was withdrawn
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Able:
+    """What a site can do now."""
+
+    bounds: PowerBounds
+    rated_w: float
+    energy_up_wh: float = 0.0  # to give, at the AC terminals
+    energy_down_wh: float = 0.0  # to take
+
+
 class SupplyReport:
     """Tells the function, and that there is none any more."""
 
@@ -32,33 +43,24 @@ class SupplyReport:
         self._told: _Told | None = None
         self._seq = 0
 
-    def offer(self, function: SupplyFunction | None, storage: Storage | None, snapshot: Snapshot, utc_ms: int) -> None:
-        """This cycle's function; None where the site cannot say or may not act. utc_ms: the coordinator's.
-
-        What an inverter without storage could give nobody knows: it follows a price, and offers nothing.
-        """
-        if function is None or storage is None or not storage.present or snapshot.bounds is None:
+    def offer(self, function: SupplyFunction | None, able: Able | None, now_s: float, utc_ms: int) -> None:
+        """This cycle's function; None where the site cannot say or may not act. utc_ms: the coordinator's."""
+        if function is None or able is None:
             if self._told is not None and self._told.stands:
-                self._tell(_NOTHING, None, (0.0, 0.0), snapshot.at_s, utc_ms)
+                self._tell(_NOTHING, None, now_s, utc_ms)
             return
-        function = function.clipped(snapshot.bounds)  # it may be as old as a second
+        function = function.clipped(able.bounds)  # it may be as old as a second
         told = self._told
         if told is not None and told.stands:
-            age_s = snapshot.at_s - told.at_s
+            age_s = now_s - told.at_s
             if age_s < SELDOM_S:
                 return
-            if age_s < RENEW_S and not _differs(told.function, function, CHANGED * storage.nameplate.rated_power_w):
+            if age_s < RENEW_S and not _differs(told.function, function, CHANGED * able.rated_w):
                 return
-        self._tell(function, snapshot.bounds, _energy_wh(storage, snapshot), snapshot.at_s, utc_ms)
+        self._tell(function, able, now_s, utc_ms)
 
-    def _tell(
-        self,
-        function: SupplyFunction,
-        bounds: PowerBounds | None,
-        energy_wh: tuple[float, float],
-        now_s: float,
-        utc_ms: int,
-    ) -> None:
+    def _tell(self, function: SupplyFunction, able: Able | None, now_s: float, utc_ms: int) -> None:
+        bounds = able.bounds if able is not None else None
         # Strictly increasing over restarts, too: it is told less often than once a second.
         self._seq = max(self._seq + 1, utc_ms // 1000)
         message = supply_pb2.SupplyFunction(
@@ -67,8 +69,8 @@ class SupplyReport:
             valid_s=VALID_S if bounds is not None else 1,
             lower_w=round(bounds.lower_w) if bounds is not None else 0,
             upper_w=round(bounds.upper_w) if bounds is not None else 0,
-            energy_up_wh=round(energy_wh[0]),
-            energy_down_wh=round(energy_wh[1]),
+            energy_up_wh=round(able.energy_up_wh) if able is not None else 0,
+            energy_down_wh=round(able.energy_down_wh) if able is not None else 0,
             ticks=[ticks for ticks, _ in function.points],
             power_w=[round(power_w) for _, power_w in function.points],
         )
@@ -84,8 +86,31 @@ def _differs(one: SupplyFunction, other: SupplyFunction, by_w: float) -> bool:
     )
 
 
+def able(storage: Storage | None, snapshot: Snapshot, flexible: FlexibleUnits) -> Able | None:
+    """What the site can do now, inverter, chargers and loads together; None where that is not known.
+
+    storage: of an inverter that can be steered; None: there is none.
+    """
+    others, others_w, needed_wh = flexible.bounds(), flexible.rated_w, flexible.needed_wh
+    if storage is None:
+        return Able(bounds=others, rated_w=others_w, energy_down_wh=needed_wh) if others_w else None
+    if snapshot.bounds is None:
+        return None
+    up_wh, down_wh = _energy_wh(storage, snapshot)
+    return Able(
+        bounds=PowerBounds(
+            lower_w=snapshot.bounds.lower_w + others.lower_w, upper_w=snapshot.bounds.upper_w + others.upper_w
+        ),
+        rated_w=storage.nameplate.rated_power_w + others_w,
+        energy_up_wh=up_wh,
+        energy_down_wh=down_wh + needed_wh,
+    )
+
+
 def _energy_wh(storage: Storage, snapshot: Snapshot) -> tuple[float, float]:
     """What the storage can still give and take at the AC terminals [Wh]."""
+    if not storage.present:
+        return 0.0, 0.0
     charge, capacity_wh = believable_soc(snapshot.soc), storage.nameplate.storage_capacity_wh
     if charge is None:
         return 0.0, 0.0

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from msgspec import structs
@@ -10,9 +10,12 @@ from msgspec import structs
 from edge_agent.model.clock import VirtualClock
 from edge_agent.model.config import AgentConfig, ControlConfig, CoordinatorConfig, DeviceConfig, GuardConfig
 from edge_agent.model.devices import (
+    Device,
     DeviceFault,
     DeviceRejected,
     DeviceTimeout,
+    EvCharger,
+    FlexibleLoad,
     Inverter,
     InverterReading,
     Meter,
@@ -55,6 +58,7 @@ class FakeHome:
         self.frequency_hz: Callable[[float], float] = lambda now_s: 60.0
         self.load_w = 700.0
         self.pv_w = 0.0
+        self.others_w: Callable[[], float] = lambda: 0.0  # what else hangs behind the meter; positive feeds
         self.soc = 0.5
         self.own_default_w = 0.0  # what it does when nobody tells it
         self.fails = False  # nobody answers
@@ -105,7 +109,7 @@ class FakeHome:
 
     async def read_meter(self) -> MeterReading:
         self._answer()
-        return MeterReading(power_w=self._good(self.power_w - self.load_w))
+        return MeterReading(power_w=self._good(self.power_w - self.load_w + self.others_w()))
 
     async def write_power(self, admitted: Admitted, lifetime_s: float) -> None:
         self._answer()
@@ -123,18 +127,18 @@ class FakeHome:
 class FakeDevice:
     """The home as a driver would hand it over."""
 
-    def __init__(self, name: str, home: FakeHome, *, read_only: bool = False) -> None:
+    def __init__(self, name: str, home: FakeHome, *, read_only: bool = False, inverter: bool = True) -> None:
         self.name = name
         self.nameplate = home.nameplate
         self.findings: tuple[str, ...] = ()
         self.switch = None
-        self.charger = None
-        self.load = None
+        self.charger: EvCharger | None = None
+        self.load: FlexibleLoad | None = None
         self.switch_control = None
         self.microcontroller: Microcontroller | None = None
-        self.inverter: Inverter | None = home
+        self.inverter: Inverter | None = home if inverter else None
         self.meter: Meter | None = home
-        self.control: PowerControl | None = None if read_only else home
+        self.control: PowerControl | None = home if inverter and not read_only else None
         self.closed = False
 
     async def close(self) -> None:
@@ -150,8 +154,8 @@ class FakeMeter:
         self.nameplate = Nameplate(manufacturer="Example", model="Clamp", serial="2")
         self.findings: tuple[str, ...] = ()
         self.switch = None
-        self.charger = None
-        self.load = None
+        self.charger: EvCharger | None = None
+        self.load: FlexibleLoad | None = None
         self.switch_control = None
         self.microcontroller: Microcontroller | None = None
         self.inverter: Inverter | None = None
@@ -194,8 +198,16 @@ class Bench:
         read_only: bool = False,
         meter_priority: int | None = None,
         guard: GuardConfig = UNGUARDED,
+        others: Callable[[VirtualClock], Sequence[tuple[DeviceConfig, Device]]] = lambda _: (),
+        inverter: bool = True,
     ) -> None:
-        """meter_priority: there is a meter for frequency, too. guard: of what the coordinator asks, in `control`."""
+        """
+        Args:
+            meter_priority: there is a meter for frequency, too.
+            guard: of what the coordinator asks, in `control`.
+            others: makes further devices on the bench's clock.
+            inverter: False: the home has a grid meter only.
+        """
         self.clock = VirtualClock()
         self.home = FakeHome(self.clock)
         self.meter = FakeMeter(self.clock)
@@ -204,6 +216,8 @@ class Bench:
         self.kicks = 0
         self.received: list[local_pb2.ToSync] = []
         self._read_only = read_only
+        self._inverter = inverter
+        self._others = {config.name: (config, device) for config, device in others(self.clock)}
         self._sequence = 0
         (folder / "data").mkdir(exist_ok=True)
         self.config = AgentConfig(
@@ -211,7 +225,12 @@ class Bench:
             data_dir=folder / "data",
             coordinator=CoordinatorConfig(claim_file=folder / "claim.toml"),
             control=structs.replace(control or ControlConfig(), guard=guard),
-            devices=(DeviceConfig(name="hybrid", driver="sunspec", host="192.0.2.1"), *_meters(meter_priority)),
+            time_zone="Europe/Berlin",
+            devices=(
+                DeviceConfig(name="hybrid", driver="sunspec", host="192.0.2.1"),
+                *_meters(meter_priority),
+                *(device_config for device_config, _ in self._others.values()),
+            ),
         )
         self.agent = Agent(
             self.config, open_device=self._open, clock=self.clock, kick=self._kick, sleep=self.clock.sleep
@@ -220,14 +239,16 @@ class Bench:
         self._sync.setblocking(False)
         self.agent.channel.attach(ours)
 
-    async def _open(self, config: DeviceConfig) -> FakeDevice | FakeMeter:
+    async def _open(self, config: DeviceConfig) -> Device:
         if config.frequency_only:
             return self.meter
+        if config.name in self._others:
+            return self._others[config.name][1]
         if self.fault:
             raise DeviceFault(self.fault)
         if self.unreachable:
             raise DeviceTimeout("hybrid at 192.0.2.1:502: nobody answers")
-        return FakeDevice(config.name, self.home, read_only=self._read_only)
+        return FakeDevice(config.name, self.home, read_only=self._read_only, inverter=self._inverter)
 
     def _kick(self) -> None:
         self.kicks += 1

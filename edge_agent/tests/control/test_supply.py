@@ -6,7 +6,19 @@ from hypothesis import strategies as st
 
 from edge_agent.control.bounds import Storage, available
 from edge_agent.control.price import propose
-from edge_agent.control.supply import ROUND_TRIP, PriceBand, band_until, battery, site, sun, thermal_load, vehicle
+from edge_agent.control.supply import (
+    ROUND_TRIP,
+    SUN_STANDS_S,
+    PriceBand,
+    SunState,
+    band_until,
+    battery,
+    follow_sun,
+    site,
+    sun,
+    thermal_load,
+    vehicle,
+)
 from edge_agent.model.broadcast import Price
 from edge_agent.model.intent import Schedule
 from edge_agent.model.supply import MOST_POINTS, SupplyFunction, total
@@ -138,8 +150,9 @@ def test_a_band_is_what_the_schedule_says_until_then() -> None:
 def test_a_site_is_the_sum_of_its_devices_within_its_room() -> None:
     storage, snapshot, bounds = hybrid(pv_w=1_000.0)
     tank = thermal_load(level=0.5, max_power_w=2_000.0, band=BAND)
-    function = site(storage, snapshot, schedule(800.0, 5_000), bounds, [tank])
-    assert function is not None
+    own = site(storage, snapshot, schedule(800.0, 5_000), bounds)
+    assert own is not None
+    function = total((own, tank))
     found = [function.power_w(ticks) for ticks in (-100, 100, 5_000, 6_005, 6_500)]
     assert found == [-5_000.0, -4_000.0, -1_000.0, 1_000.0, 4_000.0]
     narrow = PowerBounds(lower_w=-500.0, upper_w=2_500.0)
@@ -219,3 +232,44 @@ def test_the_fallback_price_says_why_it_is_used() -> None:
     alone = propose(function, None, 6_000, "group north has heard no price yet")
     assert alone.power_w == 1_000.0
     assert alone.note == "group north has heard no price yet: fallback price 60.00"
+
+
+# ---- panels alone
+
+
+def panels_give(power_w: float, at_s: float) -> Snapshot:
+    return Snapshot(at_s=at_s, utc_ms=0, inverter_power_w=Sample(power_w, Quality.GOOD, at_s))
+
+
+def test_curtailed_panels_are_taken_for_what_they_gave_before_and_not_for_ever() -> None:
+    panels, _, _ = hybrid(capacity_wh=0.0)
+    state = SunState()
+    for at_s, told_w, gives_w, could_w in [
+        (0.0, None, 3_000.0, 3_000.0),  # by itself
+        (10.0, 5_000.0, 2_800.0, 2_800.0),  # less than it may: a cloud
+        (20.0, 500.0, 500.0, 2_800.0),  # curtailed
+        (20.0 + SUN_STANDS_S / 2, 0.0, 0.0, 2_800.0),
+        (10.0 + SUN_STANDS_S, 0.0, 0.0, 0.0),  # the sun has gone on
+        (1_000.0, 5_000.0, 2_000.0, 2_000.0),
+    ]:
+        state = follow_sun(state, panels_give(gives_w, at_s), panels, told_w)
+        assert state.power_w == could_w, at_s
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.floats(0.05, 600.0), st.none() | st.floats(0.0, 5_000.0), st.floats(0.0, 5_000.0)), max_size=30
+    )
+)
+def test_panels_are_never_taken_for_more_than_they_gave_in_a_quarter_of_an_hour(
+    cycles: list[tuple[float, float | None, float]],
+) -> None:
+    panels, _, _ = hybrid(capacity_wh=0.0)
+    state, at_s, gave = SunState(), 0.0, [(0.0, 0.0)]
+    for dt_s, told_w, sun_w in cycles:
+        at_s += dt_s
+        gives_w = sun_w if told_w is None else min(told_w, sun_w)
+        gave.append((at_s, gives_w))
+        state = follow_sun(state, panels_give(gives_w, at_s), panels, told_w)
+        assert 0.0 <= state.power_w <= max(w for then_s, w in gave if at_s - then_s <= SUN_STANDS_S)

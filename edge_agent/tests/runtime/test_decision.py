@@ -15,9 +15,11 @@ from edge_agent.model.intent import ArmService, Body, FollowPrice, Intent, Power
 from edge_agent.model.values import PowerBounds, Quality, Sample, Snapshot
 from edge_agent.runtime.broadcasts import Broadcasts
 from edge_agent.runtime.decision import Decision
+from edge_agent.runtime.flexible import FlexibleUnits
 from edge_agent.runtime.guard_memory import GuardMemory
 from edge_agent.runtime.intents import Intents
 from edge_agent.runtime.messages import Reporter
+from edge_agent.runtime.statistics import LoopStatistics
 from edge_agent.runtime.stop import Stops
 from edge_agent.runtime.testing import PLATE, UNGUARDED
 from protos import services
@@ -46,7 +48,18 @@ class Case:
         intents = Intents(lambda *_: None, lambda *_: None, lambda _: "", lambda _: None)
         nowhere = Path("nowhere")
         control, memory = ControlConfig(guard=UNGUARDED), GuardMemory(nowhere)
-        decision = Decision(control, intents, broadcasts, Stops(nowhere), reporter, memory)
+        stops = Stops(nowhere)
+        flexible = FlexibleUnits(
+            control,
+            None,
+            intents=intents,
+            broadcasts=broadcasts,
+            stops=stops,
+            clock=clock,
+            statistics=LoopStatistics(clock),
+            refused=lambda _: None,
+        )
+        decision = Decision(control, intents, broadcasts, stops, reporter, memory, flexible)
         for kind, body in self.asked.items():
             if kind != without:
                 intents.offer(Intent(kind=kind, sequence=1, starts_s=0.0, ends_s=1e9, body=body))

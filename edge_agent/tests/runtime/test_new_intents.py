@@ -1,11 +1,12 @@
 """The real loop on a fake home: a price, an addressed setpoint, the grid operator's limits, a regulation signal."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from edge_agent.model.config import ControlConfig
-from edge_agent.runtime.testing import Bench
+from edge_agent.runtime.testing import PLATE, Bench
 from protos.vpp.v1 import broadcast_pb2, intent_pb2, supply_pb2
 
 
@@ -253,5 +254,25 @@ async def test_a_signal_needs_a_ramp_that_can_follow_it(tmp_path: Path, ramp_w_p
         sequence = bench.arm("pjm-rega", 1000, group="north")
         await bench.run_for(0.5)
         assert bench.acks() == [(sequence, state)]
+    finally:
+        bench.close()
+
+
+async def test_panels_alone_offer_what_they_give_and_let_themselves_be_curtailed(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, ControlConfig(default="release"))
+    try:
+        bench.home.nameplate = replace(PLATE, max_charge_w=0.0, max_discharge_w=0.0, storage_capacity_wh=0.0)
+        bench.home.own_default_w = 3000.0
+        await bench.agent.site.open_all()
+        await bench.run_for(5.0)
+        told = supplies(bench)[-1]
+        assert (list(told.ticks), list(told.power_w)) == ([-1, 0], [0, 3000])
+        assert (told.energy_up_wh, told.energy_down_wh) == (0, 0)
+        bench.send(0.0, 600.0, follow(5000))
+        bench.broadcast(price(-500))
+        await bench.run_for(20.0)
+        assert bench.home.power_w == 0.0
+        told = supplies(bench)[-1]
+        assert (list(told.ticks), list(told.power_w)) == ([-1, 0], [0, 3000]), "curtailed, and still there"
     finally:
         bench.close()

@@ -61,7 +61,9 @@ async def test_retries_wait_longer_and_longer(bench: Bench) -> None:
             raise DeviceTimeout("nobody answers")
         return FakeDevice(config.name, bench.home)
 
-    site = Site(bench.config, open_device, clock=bench.clock, reporter=bench.agent.reporter, sleep=sleep)
+    site = Site(
+        bench.config, open_device, bench.agent.flexible, clock=bench.clock, reporter=bench.agent.reporter, sleep=sleep
+    )
     await site.open_all()
     await site.find_missing(lambda: None)
     assert waits == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
@@ -95,7 +97,7 @@ async def test_two_inverters_are_refused_and_closed(bench: Bench) -> None:
 
     other = DeviceConfig(name="second", driver="sunspec", host="192.0.2.2")
     reporter = Reporter(site="home-01", boot_id="b", clock=bench.clock, send=lambda message: None)
-    site = Site(with_device(bench, other), open_device, clock=bench.clock, reporter=reporter)
+    site = Site(with_device(bench, other), open_device, bench.agent.flexible, clock=bench.clock, reporter=reporter)
     with pytest.raises(DeviceFault, match=r"device second: is an inverter, and the site has one already"):
         await site.open_all()
     await site.close()
@@ -112,7 +114,8 @@ async def test_a_meter_of_its_own_is_read_as_the_grid(bench: Bench) -> None:
         return device
 
     meter = DeviceConfig(name="meter", driver="sunspec", host="192.0.2.2")
-    site = Site(with_device(bench, meter), open_device, clock=bench.clock, reporter=bench.agent.reporter)
+    agent = bench.agent
+    site = Site(with_device(bench, meter), open_device, agent.flexible, clock=bench.clock, reporter=agent.reporter)
     await site.open_all()
     plant = site.plant
     assert plant.meter is not None
@@ -144,7 +147,9 @@ async def test_what_is_wrong_with_a_device_is_told_once_and_drift_is_an_alarm(be
     async def open_device(config: DeviceConfig) -> FakeDevice:
         return device
 
-    site = Site(bench.config, open_device, clock=bench.clock, reporter=bench.agent.reporter, sleep=sleep)
+    site = Site(
+        bench.config, open_device, bench.agent.flexible, clock=bench.clock, reporter=bench.agent.reporter, sleep=sleep
+    )
     await site.open_all()
     with pytest.raises(asyncio.CancelledError):
         await site.watch_findings()
