@@ -41,6 +41,10 @@ class CredentialIssuer:
         self._site_service = site_service
         self._next_seq = next_seq
 
+    def first_seq(self, site: Site) -> int:
+        """The first frame number that is free for the site. Reads the history: call it in a thread, holding nothing."""
+        return self._next_seq(site.slot)
+
     def is_current(self, certificate: x509.Certificate) -> bool:
         """Whether the present authority issued it, rather than one that is being retired."""
         return self._keyring.is_current(certificate)
@@ -57,7 +61,7 @@ class CredentialIssuer:
         """Credentials for the holder of the two keys. ValueError for a key that is not a NATS user's.
 
         public_key: None where the site's certificate stays as it is. Raises CredentialsRefused when the site was
-        revoked meanwhile. Reads ledger and history: call it in a thread.
+        revoked meanwhile. Reads and writes the ledger: call it in a thread.
         """
         keyring = self._keyring
         issued_s = int(now.timestamp())
@@ -94,7 +98,6 @@ class CredentialIssuer:
                 )
                 for word in keyring.keys.command_rotations
             ],
-            first_seq=self._next_seq(site.slot),
             issued_ms=int(now.timestamp() * 1000),
             expires_ms=expires_s * 1000,
             certificate_due=certificate_due,

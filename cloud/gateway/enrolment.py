@@ -86,6 +86,7 @@ class EnrolmentService(site_pb2_grpc.EnrolmentServicer):
             await context.abort(_STATUS[error.problem], str(error))
         except CredentialsRefused as error:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
+        credentials.first_seq = await asyncio.to_thread(self._issuer.first_seq, site)
         self._guesses.succeeded(address)
         log.info("enrolled: site=%s slot=%d peer=%s", site.site, site.slot, context.peer())
         return credentials

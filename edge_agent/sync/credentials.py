@@ -35,11 +35,14 @@ class HeldCredentials(msgspec.Struct, frozen=True):
 
     @classmethod
     def received(cls, now_ms: int, message: Credentials, before: "HeldCredentials | None" = None) -> Self:
-        """What the coordinator answered; the certificate of `before` goes on where the answer brings none."""
-        if message.certificate or before is None:
+        """What the coordinator answered; certificate and first frame of `before` go on where the answer brings none."""
+        if before is None:
             return cls(now_ms, message, now_ms, message.certificate_expires_ms - message.issued_ms)
         kept = Credentials()
         kept.CopyFrom(message)
+        kept.first_seq = max(message.first_seq, before.message.first_seq)
+        if message.certificate:
+            return cls(now_ms, kept, now_ms, message.certificate_expires_ms - message.issued_ms)
         kept.certificate = before.message.certificate
         kept.certificate_expires_ms = before.message.certificate_expires_ms
         return cls(now_ms, kept, before.certificate_received_ms, before.certificate_life_ms)

@@ -36,6 +36,7 @@ REQUEST_TIMEOUT_S = 5.0
 CLOSE_TIMEOUT_S = 3.0
 ACK_TIMEOUT_S = 10.0
 ACK_ATTEMPTS = 3  # unanswered; then the connection counts as dead
+REFUSED_PAUSE_S = 15.0  # then credentials that were refused are tried again: the broker may have been wrong
 PING_INTERVAL_S = 2  # with two outstanding: a frozen broker is noticed after about 6 s
 
 # What nats-server says to credentials that it does not take, or takes no longer; nats-py passes it on in lower case.
@@ -93,6 +94,8 @@ class Session:
         self._on_link = on_link
         self._on_refusal = on_refusal
         self._backoff = backoff
+        self._doubt = Backoff(REFUSED_PAUSE_S, REFUSED_PAUSE_S)
+        self._refused = False
         self._ack_timeout_s = ack_timeout_s
         self._drain_frames_per_s = drain_frames_per_s
         self._flights: dict[str, Flight] = {}  # by lane
@@ -148,9 +151,22 @@ class Session:
                 if former is not None:
                     continue
                 self._tell_link(False)
-                await asyncio.sleep(self._backoff.next_s())
+                await self._pause()
         finally:
             await _close(former)
+
+    async def _pause(self) -> None:
+        """Before the next attempt: with credentials that were refused, until there are others, or a good while.
+
+        Thousands that knock with credentials of a retired key would keep the broker from those that have new ones.
+        """
+        if not self._refused:
+            await asyncio.sleep(self._backoff.next_s())
+            return
+        self._refused = False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._doubt.next_s()):
+                await self._renewed.wait()
 
     async def _one_connection(self, former: Client | None) -> Client | None:
         """Connects, and works until the connection ends; the connection itself if new credentials are to be used.
@@ -168,6 +184,7 @@ class Session:
             await _close(former)
             former = None
             self._backoff.reset()
+            self._refused = False
             self._troubles.clear()
             self._tell_link(True)
             planned = await self._work(client, closed)
@@ -351,6 +368,7 @@ class Session:
             return  # says only that what was told before ended the attempt
         text = str(error) or type(error).__name__
         if any(word in text.lower() for word in REFUSALS):
+            self._refused = True
             self._on_refusal()
         if text not in self._troubles:
             self._troubles.add(text)

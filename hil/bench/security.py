@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,6 @@ import grpc
 import grpc.aio
 import msgspec
 import numpy as np
-import psutil
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from cloud.commands import registry
@@ -28,10 +27,13 @@ from cloud.identity import certificates, jwt
 from cloud.identity.claims import issue_claim, key_fingerprint
 from cloud.identity.keyring import Keyring, open_keyring
 from cloud.identity.rotation import Level, Rotation
+from cloud.model.role import Role
 from cloud.store.ledger import Ledger
 from hil.bench.security_agents import AgentData, AgentsFile, user_key
+from hil.bench.shares import Meter, Shares
 from hil.bench.verify import verify_figures
 from hil.fuzz.command import fuzz, read_record
+from hil.fuzz.target import Target
 from hil.fuzz.targets import TARGETS
 from hil.run.collect import machine
 from hil.run.processes import ChainError, Processes
@@ -43,39 +45,58 @@ _ENROLMENTS: Final = 600
 _AT_ONCE: Final = 8
 _SURVIVORS: Final = 50
 _FUZZ_S: Final = 1
+_QUIET_S: Final = 3.0
+_OTHER_ROLES: Final = (Role.BROKER, Role.COORDINATOR, Role.INGEST, Role.CONSOLE)
+_COORDINATOR: Final = "coordinator, ingest, console"
+_GATEWAY: Final = "gateway role"
+_BROKER: Final = "broker (nats-server)"
+_AGENTS: Final = "agents (load)"
+_GATEWAYS: Final = "those who enrol (load)"
 _DAY: Final = timedelta(days=1)
 
 
-def bench_security(*, agents: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """The figures. Raises ChainError."""
+def bench_security(
+    *,
+    agents: int,
+    say: Callable[[str], None],
+    enrolments: int = _ENROLMENTS,
+    targets: Sequence[Target] = tuple(TARGETS.values()),
+) -> dict[str, Any]:
+    """The figures. targets: of fuzzing. Raises ChainError."""
     with tempfile.TemporaryDirectory(prefix="bench-security-") as folder:
         data = DataFolder(Path(folder) / "cloud")
         processes = Processes(Path(folder) / "logs")
         try:
-            return _measured(data, processes, agents, say)
+            return _measured(data, processes, agents, enrolments, targets, say)
         finally:
             processes.stop_all()
 
 
-def _measured(data: DataFolder, processes: Processes, agents: int, say: Callable[[str], None]) -> dict[str, Any]:
+def _measured(
+    data: DataFolder,
+    processes: Processes,
+    agents: int,
+    enrolments: int,
+    targets: Sequence[Target],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
     figures: dict[str, Any] = {"agents": agents, "machine": machine(), "load": os.getloadavg()[0]}
     figures |= verify_figures()
-    figures |= _fuzzed(say)
-    processes.start("coordinator", ["vpp-cloud", "run", "--data", str(data.path)])
-    served = _served(data, processes)
+    figures |= _fuzzed(targets, say)
+    served = _start(data, processes)
     keyring = open_keyring(data.keys, None, now=_now(), passphrase=data.passphrase())
     figures["credentials_per_s"] = round(_credentials_per_s(keyring))
     say(f"credentials: {figures['credentials_per_s']} a second on one core")
-    figures |= asyncio.run(_enrolments(data, served))
-    say(f"enrolments: {figures['enrolments_per_s']} a second of the coordinator's CPU, handshake and disk included")
+    figures |= asyncio.run(_enrolments(data, served, enrolments, say))
+    say(f"enrolments: {figures['enrolments_per_s']} a second of the gateway role's CPU, handshake and disk included")
     figures |= _storm(data, served, keyring, agents, say)
     return figures
 
 
-def _fuzzed(say: Callable[[str], None]) -> dict[str, Any]:
+def _fuzzed(targets: Sequence[Target], say: Callable[[str], None]) -> dict[str, Any]:
     """Executions recorded over the work, and what a moment on each target finds now."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # most of it is starting each target's process
-        outcomes = list(pool.map(lambda one: fuzz(one.name, one.seeds, _FUZZ_S, -1, keep=False), TARGETS.values()))
+        outcomes = list(pool.map(lambda one: fuzz(one.name, one.seeds, _FUZZ_S, -1, keep=False), targets))
     findings = [f"{outcome.target}: {outcome.finding}" for outcome in outcomes if outcome.finding]
     figures = {
         "fuzz_executions": sum(read_record().values()),
@@ -99,15 +120,17 @@ def _credentials_per_s(keyring: Keyring) -> float:
     return count / took_s
 
 
-async def _enrolments(data: DataFolder, served: dict[str, Any]) -> dict[str, Any]:
-    """Each gateway with keys, a claim and a TLS connection of its own, against the coordinator as it is run."""
+async def _enrolments(
+    data: DataFolder, served: dict[str, Any], enrolments: int, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Each gateway with keys, a claim and a TLS connection of its own, against the gateway role as it is run."""
     with Ledger(data.ledger) as ledger, ledger.transaction():
-        for number in range(_ENROLMENTS):
+        for number in range(enrolments):
             ledger.add_site(f"enrol-{number}", ("fast",), _ms())
-        tokens = [issue_claim(ledger, f"enrol-{number}", now_ms=_ms(), lifetime=_DAY) for number in range(_ENROLMENTS)]
+        tokens = [issue_claim(ledger, f"enrol-{number}", now_ms=_ms(), lifetime=_DAY) for number in range(enrolments)]
     requests = [new_agent().enrol(token) for token in tokens]
     trust = grpc.ssl_channel_credentials((data.keys / "ca.pem").read_bytes())
-    process, waiting = psutil.Process(served["pid"]), iter(requests)
+    waiting = iter(requests)
 
     async def gateways() -> None:
         for request in waiting:
@@ -115,13 +138,15 @@ async def _enrolments(data: DataFolder, served: dict[str, Any]) -> dict[str, Any
             async with grpc.aio.secure_channel(served["enrolment"], trust, options=own) as channel:
                 await site_pb2_grpc.EnrolmentStub(channel).Enrol(request, timeout=30)  # type: ignore[no-untyped-call]
 
-    before, began_s = process.cpu_times(), time.perf_counter()
+    meter = Meter({_GATEWAY: served["gateway_pid"], _GATEWAYS: os.getpid()})
     await asyncio.gather(*(gateways() for _ in range(_AT_ONCE)))
-    took_s, after = time.perf_counter() - began_s, process.cpu_times()
-    cpu_s = after.user + after.system - before.user - before.system
+    shares = meter.read()
+    for line in shares.table(enrolments, "enrolment"):
+        say(line)
     return {
-        "enrolments_per_s": round(_ENROLMENTS / cpu_s),
-        "enrolments_wall_per_s": round(_ENROLMENTS / took_s),  # with the gateways on the same machine
+        "enrolments_per_s": round(enrolments / shares.of(_GATEWAY)),
+        "enrolments_wall_per_s": round(enrolments / shares.wall_s),  # with the gateways on the same machine
+        "enrolments_cpu_s": shares.rounded(),
     }
 
 
@@ -159,17 +184,25 @@ def _storm(
         with _agents(write(folder / "calm.json", survivors, keyring), "survive") as calm:
             calm.hear("connected")
             calm.ask("mark", "latencies_ms")
-            time.sleep(3.0)
+            processes = {_COORDINATOR: served["pid"], _GATEWAY: served["gateway_pid"], _BROKER: served["broker_pid"]}
+            processes |= {_AGENTS: storm.pid, "survivors (load)": calm.pid}
+            meter = Meter(processes)
+            time.sleep(_QUIET_S)
+            still = meter.read()
             quiet = calm.ask("mark", "latencies_ms")
+            meter = Meter(processes)
             storm.ask("cut", "waiting")
             figures["storm_s"] = round(storm.hear("storm_s")["storm_s"], 2)
+            figures |= _told(meter.read().beyond(still), "storm", count, say)
             during = calm.ask("mark", "latencies_ms")
             figures["storm_survivor_ms_p99"] = _p99(during)
             figures["quiet_ms_p99"] = _p99(quiet)
             say(f"{count} connections cut: all back after {figures['storm_s']} s")
             storm.ask("await", "waiting")
+            meter = Meter(processes)
             Rotation(data.keys, data.passphrase(), _now()).retire(Level.DEVICES, now=True)
             figures["storm_leaked_key_s"] = round(storm.hear("storm_s")["storm_s"], 2)
+            figures |= _told(meter.read().beyond(still), "storm_leaked_key", count, say)
             leaked = calm.ask("mark", "latencies_ms")
             figures["storm_leaked_key_survivor_ms_p99"] = _p99(leaked)
             figures["survivors_lost"] = leaked["fallen"]
@@ -182,6 +215,22 @@ def _storm(
         thief.hear("storm_s")
         figures["revoke_to_disconnect_s"] = round(time.perf_counter() - began_s, 2)
     return figures
+
+
+def _told(shares: Shares, storm: str, agents: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Where the time of a storm went, beyond what quiet time costs.
+
+    The agents' own share is load: in the field each gateway has a processor for it. What nats-server uses is its TLS
+    handshakes and the Ed25519 signatures of JWT and nonce.
+    """
+    for line in shares.table(agents, "agent"):
+        say(line)
+    product_s = shares.of(_COORDINATOR, _GATEWAY, _BROKER)
+    return {
+        f"{storm}_cpu_s": shares.rounded(),
+        f"{storm}_product_cpu_s": round(product_s, 2),
+        f"{storm}_product_ms_per_agent": round(1000 * product_s / agents, 2),
+    }
 
 
 def _enrol_directly(data: DataFolder, sites: list[str], gateway_key: str) -> None:
@@ -214,6 +263,7 @@ class _Agents:
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
+        self.pid = process.pid
 
     def hear(self, what: str) -> dict[str, Any]:
         assert self._process.stdout is not None  # noqa: S101 (a pipe)
@@ -245,15 +295,27 @@ def _agents(path: Path, kind: str) -> Iterator[_Agents]:
         process.communicate()
 
 
-def _served(data: DataFolder, processes: Processes) -> dict[str, Any]:
+def _start(data: DataFolder, processes: Processes) -> dict[str, Any]:
+    """The product, with the gateway role in a process of its own: what it says of itself and where it serves."""
+    command = ["vpp-cloud", "run", "--data", str(data.path)]
+    processes.start("coordinator", [*command, *(word for role in _OTHER_ROLES for word in ("--role", role))])
+    served = _served(data, processes, "coordinator", _OTHER_ROLES)
+    config = data.path.parent / "gateway.toml"
+    config.write_text(f"[messaging]\nurls = [{json.dumps(served['broker'])}]\n")
+    processes.start("gateway", [*command, "--role", Role.GATEWAY, "--config", str(config)])
+    gateway = _served(data, processes, "gateway", (Role.GATEWAY,))
+    return {**gateway, **served, "gateway_pid": gateway["pid"]}
+
+
+def _served(data: DataFolder, processes: Processes, name: str, roles: Sequence[Role]) -> dict[str, Any]:
     deadline_s = time.monotonic() + _START_S
     while time.monotonic() < deadline_s:
         processes.check()
-        if data.run.exists():
-            served: dict[str, Any] = json.loads(data.run.read_text())
+        if data.run_of(roles).exists():
+            served: dict[str, Any] = json.loads(data.run_of(roles).read_text())
             return served
         time.sleep(0.1)
-    raise ChainError(f"the coordinator did not serve within {_START_S:.0f} s (log: {processes.log('coordinator')})")
+    raise ChainError(f"the {name} did not serve within {_START_S:.0f} s (log: {processes.log(name)})")
 
 
 def _p99(answer: dict[str, Any]) -> float:

@@ -135,8 +135,8 @@ class Agent:
         """renewed: with new credentials, once the broker has refused the old ones."""
         pace, doubt = Pace(), Backoff(SUSPICION_FIRST_S, SUSPICION_CAP_S)
         backoff, asking = pace.nats(), pace.grpc()
+        await asyncio.sleep(backoff.next_s())
         while True:
-            await asyncio.sleep(backoff.next_s())
             try:
                 await self.connect()
                 return
@@ -152,7 +152,7 @@ class Agent:
                         await asyncio.sleep(asking.next_s())
                 backoff.reset()
             except (OSError, TimeoutError):
-                continue
+                await asyncio.sleep(backoff.next_s())
 
     async def _renew(self) -> str:
         """SiteService.Renew over a connection of its own with the site's certificate: gRPC by hand."""
