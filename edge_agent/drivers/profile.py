@@ -227,6 +227,8 @@ class Control(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     engage: tuple[Step, ...] = ()  # before the first setpoint
     release: tuple[Step, ...] = ()  # nothing: the watchdog, or the timer, releases it
     step_w: Annotated[float, Meta(gt=0, le=1000, description="watts; a smaller change is not written")] = 1.0
+    # Until then it may overhear a setpoint, so that the first one is written once more.
+    settle_s: Annotated[float, Meta(ge=0, le=10, description="seconds from engaging it, 0 to 10")] = 0.0
 
     @property
     def steps(self) -> tuple[Step, ...]:

@@ -111,14 +111,16 @@ class ProfilePowerControl:
             engaged = {step: self._registers(step, target_w, lifetime_s) for step in self._control.engage}
             await self._write({**engaged, **wanted})
             _log.info("device engaged: device=%s lifetime_s=%.0f", self._name, lasts_s)
-            held = _Held({**engaged, **wanted}, lasts_s, renewed_s=now_s, checked_s=now_s, differs_since_s=now_s)
+            settle_s = self._control.settle_s
+            renewed_s = now_s - max(0.0, lasts_s / 2 - settle_s) if settle_s else now_s
+            held = _Held({**engaged, **wanted}, lasts_s, renewed_s, checked_s=now_s, differs_since_s=now_s)
         else:
             renews = now_s - held.renewed_s >= lasts_s / 2
             changed = {s: raw for s, raw in wanted.items() if held.raw.get(s) != raw or (renews and self._renews(s))}
             if changed:
                 await self._write(changed)
                 engaged = {step: raw for step, raw in held.raw.items() if step in self._control.engage}
-                renewed = renews or self._control.reversion.kind == "watchdog"
+                renewed = renews or (self._control.reversion.kind == "watchdog" and not self._control.settle_s)
                 held = replace(held, raw={**engaged, **wanted}, renewed_s=now_s if renewed else held.renewed_s)
         if held.differs_since_s is not None or now_s - held.checked_s >= CHECK_PERIOD_S:
             held = await self._check(held, now_s)
@@ -141,8 +143,10 @@ class ProfilePowerControl:
                 return math.inf
 
     def _renews(self, step: Step) -> bool:
-        """Whether writing it anew keeps the device obeying: a watchdog by its power, a timer by its whole program."""
-        return self._control.reversion.kind == "timer" or step.carries in ("power", "magnitude", "current")
+        """Whether writing it anew keeps the device obeying: a timer by its whole program, a watchdog by its power and
+        what always goes with that."""
+        always = step.value is not None and step.when is None
+        return self._control.reversion.kind == "timer" or step.carries in ("power", "magnitude", "current") or always
 
     def _registers(self, step: Step, target_w: float, lifetime_s: float) -> tuple[int, ...]:
         match step.carries:

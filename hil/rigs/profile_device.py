@@ -60,7 +60,8 @@ class ProfileDevice(ServedDevice):
         control = self.profile.control
         if control is None or self.written_s is None or self._now_s() - self.written_s >= self.lasts_s():
             return None
-        if any(step.value is not None and self.raw(step) != step.value for step in control.engage):
+        constant = [s for s in (*control.engage, *control.setpoint) if s.value is not None and s.when is None]
+        if any(self.raw(step) != step.value for step in constant):
             return None
         directions = {s.when for s in control.setpoint if s.when and s.value is not None and self.raw(s) == s.value}
         if not directions and any(step.when and step.value is not None for step in control.setpoint):

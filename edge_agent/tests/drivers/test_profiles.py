@@ -267,6 +267,66 @@ async def test_without_the_panels_power_no_storage_power_is_made_up(tmp_path: Pa
     assert registers.written == []
 
 
+async def steered(name: str, words: dict[int, int], table: Table) -> tuple[ProfileDevice, Registers, Clock]:
+    """A device of a profile whose panels are read, ready for a setpoint."""
+    profile, clock = load(name), Clock()
+    registers = Registers({(table, register): word for register, word in words.items()}, profile.allowance)
+    device = ProfileDevice(config(nameplate=RATINGS), profile, registers, clock)
+    await device.start()
+    assert device.inverter is not None
+    await device.inverter.read_inverter()
+    return device, registers, clock
+
+
+def asked(power_w: float) -> Applied:
+    return Applied(Setpoint(power_w=power_w, source="test", expires_s=1e9))
+
+
+@pytest.mark.parametrize(
+    ("power_w", "words"),
+    [
+        pytest.param(-2500.0, [65535, 63036], id="evcc issue 15440: -1 and -2500, from the grid"),
+        pytest.param(2500.0, [0, 2500], id="evcc issue 15440: 0 and 2500"),
+        pytest.param(-3000.0, [65535, 62536], id="ha-modbus-akku-adapter's register reference: 3000 W to charge"),
+    ],
+)
+async def test_sma_smart_energy_is_written_as_published(power_w: float, words: list[int]) -> None:
+    """802 lets it be steered; it may overhear the first power, so that both are written again 2 s later."""
+    device, registers, clock = await steered("sma-tripower-smart-energy", {}, Table.HOLDING)
+    both = [(Write.MULTIPLE, 40151, [0, 802]), (Write.MULTIPLE, 40149, words)]
+    assert device.control is not None
+    for after_s, times in ((0.0, 1), (1.9, 1), (0.2, 2), (250.0, 2), (60.0, 3)):
+        clock.now_s += after_s
+        await device.control.write_power(asked(power_w), 10.0)
+        assert registers.written == both * times
+    await device.control.release()
+    assert registers.written[-1] == (Write.MULTIPLE, 40151, [0, 803])
+
+
+@pytest.mark.parametrize(
+    ("power_w", "writes"),
+    [
+        # The panels give 900 W, which stay; the storage takes or gives the rest. In 10 W, for 2 minutes.
+        pytest.param(-1100.0, [(43282, 2), (43136, 200), (43135, 1)], id="2000 W into the storage"),
+        pytest.param(1900.0, [(43282, 2), (43129, 100), (43135, 2)], id="1000 W out of it"),
+    ],
+)
+async def test_solis_is_written_as_published(power_w: float, writes: list[tuple[int, int]]) -> None:
+    device, registers, _ = await steered("solis-hybrid", {33058: 900}, Table.INPUT)
+    assert device.control is not None
+    await device.control.write_power(asked(power_w), 10.0)
+    assert registers.written == [(Write.SINGLE, register, [word]) for register, word in writes]
+    await device.control.release()
+    assert registers.written[-1] == (Write.SINGLE, 43135, [0])
+
+
+def test_what_is_read_only_though_it_has_storage_says_why() -> None:
+    for name in shipped():
+        profile = load(name)
+        if profile.inverter is not None and profile.inverter.soc and profile.control is None:
+            assert any(caveat.startswith("it is read only") for caveat in profile.caveats), name
+
+
 def step(**given: object) -> Step:
     return Step(address=1, carries="power", unit="W", positive="export", **given)  # type: ignore[arg-type]
 

@@ -140,8 +140,9 @@ class TestControls(ControlContract):
         assert self.control_of is not None
         match self.control_of.reversion.kind:
             case "timer":
-                minutes = any(step.unit == "min" for step in self.control_of.steps)
-                return 60.0 * -(-lifetime_s // 60.0) if minutes else lifetime_s
+                [step] = [step for step in self.control_of.steps if step.carries == "lifetime"]
+                unit_s = 60.0 if step.unit == "min" else 1.0
+                return max((step.least or 0.0) * unit_s, unit_s * -(-lifetime_s // unit_s))
             case "watchdog":
                 return self.control_of.reversion.seconds
         return None
