@@ -27,7 +27,7 @@ from cloud.ingest.lean import LeanParser, Sink
 log = logging.getLogger(__name__)
 
 PULL_MESSAGES: Final = 5000
-PULL_BYTES: Final = 8 * 1024 * 1024
+PULL_BYTES: Final = 2 * 1024 * 1024  # several of the largest messages; what a worker makes of them is held tenfold
 PULLS: Final = 2  # overlapping, so that the broker always has one to serve
 PULL_S: Final = 5.0
 GATHER_S: Final = 0.02

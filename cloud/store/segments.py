@@ -24,12 +24,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cloud.model.telemetry import Array
 from cloud.store.errors import HistoryError
 from cloud.store.place import Place
 
 DAY_MS: Final = 86_400_000
 _PAGE_BYTES: Final = 64 * 1024  # what a join holds of each column of each file
-_JOIN_ROWS: Final = 300_000  # that a join holds of all files
+_JOIN_BYTES: Final = 12 << 20  # of rows that a join or a sum holds of all files at a time
+_LEAST_ROWS: Final = 2048  # of one file at a time
 MOST_JOINED: Final = 128  # files in one join
 _FOOTER_KEY: Final = b"murmuration.segment"
 _NAME: Final = re.compile(
@@ -85,6 +87,11 @@ class Tier:
     combined: Callable[[pa.Table], pa.Table]  # rows of whole slots in any order -> by slot and time
     scales: Mapping[str, float]
     row_group_rows: int  # what a question about one site reads at least
+
+    @property
+    def row_bytes(self) -> int:
+        """Of a row in memory."""
+        return sum(int(field.type.bit_width) for field in self.schema) // 8
 
 
 class Footer(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,20 +247,22 @@ class Segments:
     def rows(self, segments: Sequence[Segment]) -> Iterator[pa.Table]:
         """All rows of the segments, in tables of whole slots, ascending. In bounded memory."""
         group = self.tier.group
-        batch = max(_JOIN_ROWS // max(1, len(segments)), 4096) // group * group
+        most = _JOIN_BYTES // self.tier.row_bytes
+        batch = max(most // max(1, len(segments)), _LEAST_ROWS) // group * group
         cursors = [_Cursor(self, segment, batch) for segment in segments]
         try:
             while True:
                 for cursor in cursors:
-                    if not cursor.exhausted and not len(cursor.rows):
+                    if cursor.empty and not cursor.exhausted:
                         cursor.fill()
-                bounds = [cursor.last_slot for cursor in cursors if not cursor.exhausted]
-                pieces = [piece for cursor in cursors if len(piece := cursor.take(min(bounds) if bounds else None))]
+                reading = [cursor for cursor in cursors if not cursor.exhausted]
+                bound = min((cursor.last_slot for cursor in reading), default=None)
+                pieces = [piece for cursor in cursors if not cursor.empty for piece in cursor.take(bound)]
                 if pieces:
-                    yield self.tier.combined(pa.concat_tables(pieces))
-                elif bounds:
-                    for cursor in cursors:
-                        if not cursor.exhausted and cursor.last_slot == min(bounds):
+                    yield self.tier.combined(pa.Table.from_batches(pieces, self.tier.schema))
+                elif reading:
+                    for cursor in reading:
+                        if cursor.last_slot == bound:
                             cursor.fill()
                 else:
                     return
@@ -343,16 +352,20 @@ class _Cursor:
         self._name = segments.place.full(segment.path)
         self._schema = segments.tier.schema
         self._file = segments.place.open(segment.path)
+        self._held: list[tuple[pa.RecordBatch, Array]] = []  # each with its slots
         self.exhausted = False
-        self.rows = self._schema.empty_table()
         try:
             self._batches = pq.ParquetFile(self._file, pre_buffer=False).iter_batches(batch)
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(error) from error
 
     @property
+    def empty(self) -> bool:
+        return not self._held
+
+    @property
     def last_slot(self) -> int:
-        return int(self.rows.column("slot")[-1].as_py()) if len(self.rows) else -1
+        return int(self._held[-1][1][-1]) if self._held else -1
 
     def fill(self) -> None:
         try:
@@ -360,15 +373,25 @@ class _Cursor:
             if batch is None:
                 self.exhausted = True
                 return
-            more = pa.table(batch).cast(self._schema)
+            if not batch.schema.equals(self._schema):
+                batch = batch.cast(self._schema)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise self._damaged(error) from error
-        self.rows = pa.concat_tables([self.rows, more]) if len(self.rows) else more
+        if len(batch):
+            self._held.append((batch, batch.column("slot").to_numpy()))
 
-    def take(self, before: int | None) -> pa.Table:
+    def take(self, before: int | None) -> list[pa.RecordBatch]:
         """Rows of slots below `before`, or all; they are gone from here."""
-        cut = len(self.rows) if before is None else int(np.searchsorted(self.rows.column("slot").to_numpy(), before))
-        taken, self.rows = self.rows.slice(0, cut), self.rows.slice(cut)
+        taken: list[pa.RecordBatch] = []
+        while self._held:
+            batch, slots = self._held[0]
+            cut = len(slots) if before is None else int(slots.searchsorted(before))
+            if cut:
+                taken.append(batch.slice(0, cut))
+            if cut < len(slots):
+                self._held[0] = batch.slice(cut), slots[cut:]
+                break
+            del self._held[0]
         return taken
 
     def close(self) -> None:

@@ -123,6 +123,7 @@ def _sum_up(source: Segments, target: Segments, part: int, bucket_ms: int, stopp
         position = Position(footer.epoch, footer.stream_created_ns, newest.last)
         first = min(segment.first for segment in some)
         target.write(part, position, first, _sums(_until(stopping, source.rows(some)), source, bucket_ms))
+        _give_back_memory()
         summed += len(some)
     return summed
 
@@ -144,8 +145,14 @@ def _join(tier: Segments, part: int, now_ms: int, reached: tuple[int, int], stop
     joins = 0
     while group := _to_join(tier, part, now_ms, reached):
         tier.join(group, _until(stopping, tier.rows(group)))
+        _give_back_memory()
         joins += 1
     return joins
+
+
+def _give_back_memory() -> None:
+    """Arrow's pool keeps what it once had, a hundred megabytes here; the process that this runs in has other needs."""
+    pa.default_memory_pool().release_unused()
 
 
 def _to_join(tier: Segments, part: int, now_ms: int, reached: tuple[int, int]) -> list[Segment]:

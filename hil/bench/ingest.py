@@ -36,6 +36,9 @@ _GROUP_SITES: Final = 100_000
 _OTHER_SITES: Final = 20_000  # in the six other days
 _QUERIES: Final = 5
 _ROLLED_SITES: Final = 50
+_STEADY_S: Final = 8.0  # before ten times the rate
+_TEN_TIMES_S: Final = 6.0
+_UPKEEP_S: Final = 5.0
 _SINGLE_RATE: Final = 1.15 * RATE  # offered, so that the seconds until the last is stored do not decide
 
 Say = Callable[[str], None]
@@ -56,12 +59,12 @@ def bench_ingest(*, sites: int, seconds: float, folder: Path | None, say: Say) -
         "cores_broker": round(batched.cores["broker"], 3),
         "cores_ingest": round(_cores(batched) - batched.cores["broker"], 3),
         "cores_generator": round(batched.cores["generator"], 3),
-        "ingest_rss_mb": round(max(mb for name, mb in batched.rss_mb.items() if name.startswith("ingest"))),
         "state_lag_ms_p50": round(batched.lag_ms[0], 1),
         "state_lag_ms_p99": round(batched.lag_ms[1], 1),
         "bytes_per_value_wire": round(batched.wire_bytes_per_value, 3),
         "bytes_per_value_history": round(batched.history_bytes_per_value, 3),
     }
+    figures |= _overload(base, folder, say)
     short = replace(base, sites=min(sites, 100_000), phases=(Phase("most", seconds / 2, float("inf")),))
     most = _trial("as many as will go", short, folder, say)
     figures |= {"frames_per_s_durable_max": round(most.stored_per_s), "cores_total_max": round(_cores(most), 3)}
@@ -107,6 +110,18 @@ def bench_ingest(*, sites: int, seconds: float, folder: Path | None, say: Say) -
     figures["next_limit"] = _next_limit(steps)
     figures["load_after"] = round(os.getloadavg()[0], 2)
     return figures
+
+
+def _overload(base: Load, folder: Path, say: Say) -> dict[str, Any]:
+    """Ten times the rate for a while, and upkeep all along: what is too much waits at the senders and in the stream."""
+    phases = (Phase("steady", _STEADY_S, RATE), Phase("ten times", _TEN_TIMES_S, 10 * RATE))
+    outcome = _trial("ten times as many", replace(base, phases=phases, upkeep_s=_UPKEEP_S, followed=True), folder, say)
+    return {
+        "ingest_rss_mb": round(max(mb for name, mb in outcome.rss_mb.items() if name.startswith("ingest"))),
+        "overload_rss_mb": {name: round(mb) for name, mb in outcome.rss_mb.items()},
+        "overload_acknowledged_per_s": round(outcome.acknowledged_per_s),
+        "overload_stored_per_s": round(outcome.stored_per_s),
+    }
 
 
 def _trial(what: str, load: Load, folder: Path, say: Say) -> Outcome:

@@ -17,6 +17,7 @@ import psutil
 from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 
 from cloud.gateway.nats_server import find_program
+from cloud.ingest.worker import UPKEEP_S
 from cloud.store.history import History
 from cloud.store.ledger import LEDGER_FILE, Ledger
 from hil.load.driver import Concentrator, site_name
@@ -50,12 +51,16 @@ def insert_sites(ledger: Path, sites: Iterable[tuple[str, int, str | None]]) -> 
 class LoadRig:
     """Started and stopped as one. Its folder holds everything."""
 
-    def __init__(self, folder: Path, *, sync_interval: str = "always", streams: int = 1) -> None:
+    def __init__(
+        self, folder: Path, *, sync_interval: str = "always", streams: int = 1, upkeep_s: float = UPKEEP_S
+    ) -> None:
         self.folder = folder
         self._sync_interval = sync_interval
         self._streams = streams
+        self._upkeep_s = upkeep_s
         self._server: subprocess.Popen[bytes] | None = None
         self._workers: list[subprocess.Popen[str]] = []
+        self._follower: subprocess.Popen[str] | None = None
         self.port = 0
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -116,21 +121,28 @@ class LoadRig:
         )
 
     async def start_workers(self) -> None:
+        """Raises LoadError."""
         for part in range(self._streams):
-            with (self.folder / f"worker-{part}.log").open("ab") as log:
-                worker = subprocess.Popen(  # noqa: ASYNC220 (takes a millisecond)
-                    [
-                        *(sys.executable, "-m", "hil.load.worker", self.url, str(self.folder)),
-                        *(subjects.telemetry_stream(part), str(part), str(self._report(part))),
-                    ],
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    text=True,
-                )
-            assert worker.stdout is not None  # noqa: S101 (a pipe)
-            self._workers.append(worker)
-            if await asyncio.to_thread(worker.stdout.readline) != "ready\n":
-                raise LoadError(f"an ingest worker does not start: see {self.folder / f'worker-{part}.log'}")
+            given = (subjects.telemetry_stream(part), str(part), str(self._report(part)), str(self._upkeep_s))
+            self._workers.append(await self._start("hil.load.worker", f"worker-{part}", *given))
+
+    async def start_follower(self) -> None:
+        """One that looks on at every stream. Raises LoadError."""
+        self._follower = await self._start("hil.load.follower", "follower", str(self._streams))
+
+    async def _start(self, module: str, name: str, *given: str) -> subprocess.Popen[str]:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(  # noqa: ASYNC220 (takes a millisecond)
+                [sys.executable, "-m", module, self.url, str(self.folder), *given],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        assert process.stdout is not None  # noqa: S101 (a pipe)
+        if await asyncio.to_thread(process.stdout.readline) != "ready\n":
+            process.kill()
+            raise LoadError(f"the process {name} does not start: see {self.folder / f'{name}.log'}")
+        return process
 
     async def reading(self) -> None:
         """Returns when every worker reads its stream: a large registry takes it a while. Raises LoadError."""
@@ -168,6 +180,8 @@ class LoadRig:
         named = {"generator": os.getpid()}
         if self._server is not None:
             named["broker"] = self._server.pid
+        if self._follower is not None:
+            named["view"] = self._follower.pid
         named.update({f"ingest {part}": worker.pid for part, worker in enumerate(self._workers)})
         costs = {}
         for name, pid in named.items():
@@ -203,10 +217,10 @@ class LoadRig:
 
     def stop(self) -> None:
         """Ends everything that was started."""
-        for worker in self._workers:
-            worker.kill()
-            worker.wait(_START_S)
-        self._workers = []
+        for process in (*self._workers, *([self._follower] if self._follower else [])):
+            process.kill()
+            process.wait(_START_S)
+        self._workers, self._follower = [], None
         self.kill_broker()
 
     def _report(self, part: int) -> Path:

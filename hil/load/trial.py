@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from cloud.ingest.worker import UPKEEP_S
 from hil.load.check import Comparison, compare
 from hil.load.driver import LoadDriver, Mode, Phase
 from hil.load.fleet import SimulatedFleet
@@ -16,6 +17,7 @@ from hil.load.link import LoadError
 from hil.load.rig import LoadRig
 
 BATCHES: Final = Mode()
+_DRAINED_S: Final = 300.0  # a backlog of many minutes is as good as lost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,8 @@ class Load:
     streams: int = 1
     sync_interval: str = "always"
     outages_per_s: float = 0.0
+    upkeep_s: float = UPKEEP_S  # between two upkeeps of a worker
+    followed: bool = False  # by a process that ingests nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +56,7 @@ class Outcome:
 async def put(load: Load, folder: Path) -> Outcome:
     """Sends, waits until everything is stored, and compares. Raises LoadError, OSError."""
     shutil.rmtree(folder, ignore_errors=True)
-    rig = LoadRig(folder, sync_interval=load.sync_interval, streams=load.streams)
+    rig = LoadRig(folder, sync_interval=load.sync_interval, streams=load.streams, upkeep_s=load.upkeep_s)
     try:
         await rig.start_broker()
         await rig.make_streams()
@@ -62,6 +66,8 @@ async def put(load: Load, folder: Path) -> Outcome:
         if load.mode.prepared:
             driver.prepare(load.phases)
         await rig.start_workers()
+        if load.followed:
+            await rig.start_follower()
         await driver.connect()
         await rig.reading()
         return await _measure(load, rig, driver)
@@ -76,7 +82,7 @@ async def _measure(load: Load, rig: LoadRig, driver: LoadDriver) -> Outcome:
     await driver.run(load.phases, outages_per_s=load.outages_per_s)
     sending_s, acknowledged = time.monotonic() - begin_s, driver.acknowledged_frames
     await driver.settled()
-    await rig.stored()
+    await rig.stored(within_s=_DRAINED_S)
     whole_s, after = time.monotonic() - begin_s, rig.costs()
     reports = rig.stop_workers()
     driver.close()

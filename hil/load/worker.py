@@ -1,7 +1,7 @@
 """An ingest worker as a process of its own, as the load generator and its benches run it.
 
-`python -m hil.load.worker URL DATA STREAM PART REPORT`: works until SIGTERM, then writes to REPORT when the frames of
-probe sites came into the fleet's columns. The process tells by a line on standard output that it is ready.
+`python -m hil.load.worker URL DATA STREAM PART REPORT UPKEEP_S`: works until SIGTERM, then writes to REPORT when the
+frames of probe sites came into the fleet's columns. The process tells by a line on standard output that it is ready.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ class WatchedFleet(FleetState):
             self.shown += [(slot, seq, now_ns) for slot, seq in pairs]
 
 
-async def run(url: str, data: Path, stream: str, part: int) -> dict[str, Any]:
+async def run(url: str, data: Path, stream: str, part: int, upkeep_s: float) -> dict[str, Any]:
     """Until SIGTERM; what the worker did."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
@@ -55,6 +55,7 @@ async def run(url: str, data: Path, stream: str, part: int) -> dict[str, Any]:
             fleet=fleet,
             ledger=ledger,
             utc_ms=lambda: time.time_ns() // 1_000_000,
+            upkeep_s=upkeep_s,
         )
         task = asyncio.create_task(worker.run())
         sys.stdout.write("ready\n")
@@ -73,5 +74,5 @@ async def run(url: str, data: Path, stream: str, part: int) -> dict[str, Any]:
 
 if __name__ == "__main__":
     pa.set_cpu_count(1)  # Arrow's own threads would fight the broker for the cores
-    done = uvloop.run(run(sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])))
+    done = uvloop.run(run(sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), float(sys.argv[6])))
     Path(sys.argv[5]).write_text(json.dumps(done))

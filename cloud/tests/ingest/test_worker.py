@@ -14,6 +14,7 @@ import pytest
 from nats.aio.client import Client
 
 from cloud.fleet.state import FleetState
+from cloud.ingest import reader
 from cloud.ingest.decode import Cause
 from cloud.ingest.testing import DEADLINE_S, Publisher, Server, WorkerProcess, eventually, packed
 from cloud.ingest.worker import IngestWorker
@@ -296,6 +297,30 @@ async def test_what_came_during_a_slow_flush_is_written_at_the_stop(
         await plant.shown(9)
         asyncio.get_running_loop().call_later(0.1, go_on.set)  # in the middle of the stop
     assert plant.history.counts()[0].stored == 9
+
+
+async def test_what_may_wait_for_the_disk_is_bounded_and_the_stream_holds_the_rest(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, append = threading.Event(), plant.history.append
+
+    def slow(*values: Any) -> Any:
+        assert go_on.wait(DEADLINE_S)
+        return append(*values)
+
+    monkeypatch.setattr(plant.history, "append", slow)
+    monkeypatch.setattr(reader, "PULL_MESSAGES", 3)
+    messages, most = 60, 100
+    async with plant.running(plant.worker(flush_s=0.02, most_frames=most)) as worker:
+        for number in range(messages):
+            await plant.sites.send(SITES[0], a_batch(0, 1 + 5 * number, 5 + 5 * number))
+        await eventually(lambda: worker.waiting >= most, "as much waits as may")
+        await plant.sites.send(SITES[0], a_batch(0, 1 + 5 * messages, 5 + 5 * messages))
+        assert worker.waiting <= most + 5 * 3 * reader.PULLS  # what was under way when it was full
+        go_on.set()
+        await plant.stored(messages + 1)
+    count = plant.history.counts()[0]
+    assert (count.stored, count.missing, count.duplicate) == (5 * (messages + 1), 0, 0)
 
 
 async def test_telemetry_waits_while_the_disk_refuses(plant: Plant) -> None:
