@@ -11,7 +11,9 @@ import numpy as np
 
 from hil.data.recordings import RecordingError, underfrequency_event
 from hil.plant.frequency import FrequencyError, Timeline
+from hil.plant.household import Household
 from hil.rigs.clock import RigClock
+from hil.rigs.flexible_home import FlexibleDevices, WithFlexible
 from hil.rigs.history import household
 from hil.rigs.home import HomeRig
 from hil.rigs.recorded import RecordedTime
@@ -61,12 +63,17 @@ class Rig:
         self.frequency = Timeline(quiet_hz=scenario.frequency.quiet_hz)
         self._clock = clock
         self.homes = []
+        self.flexible: dict[str, FlexibleDevices] = {}  # site -> what hangs behind its meter
         for index in range(count):
             home = scenario.home(index)
+            lives: Household = household(home, recorded)
+            if home.flexible:
+                devices = self.flexible[home.site] = FlexibleDevices(lambda: clock.utc_ms() / 1000.0, host=host)
+                lives = WithFlexible(lives, devices)
             self.homes.append(
                 HomeRig(
                     home,
-                    household=household(home, recorded),
+                    household=lives,
                     frequency=self.frequency,
                     clock=clock,
                     host=host,
@@ -86,6 +93,8 @@ class Rig:
         for rig in self.homes:
             await rig.server.start()
             stack.push_async_callback(rig.server.stop)
+        for devices in self.flexible.values():
+            await devices.listen(stack)
 
     def describe(self) -> list[dict[str, Any]]:
         """The homes as rig.json tells them; they must listen."""
@@ -104,6 +113,7 @@ class Rig:
                 "soc": rig.home.soc,
                 "recorded_home": rig.home.recorded_home,
                 "days_earlier": rig.home.days_earlier,
+                "more_devices": self.flexible[rig.site].agent_toml() if rig.home.flexible else "",
             }
             for rig in self.homes
         ]

@@ -48,6 +48,7 @@ class Homes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     pv_w: tuple[Positive, Positive]
     soc: tuple[Share, Share]
     legacy: tuple[str, ...] = ()  # homes whose inverter speaks the older SunSpec models, e.g. ["home-03"]
+    flexible: tuple[str, ...] = ()  # homes with a vehicle's charger and a heating rod
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,6 +73,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             soc=round(draw.uniform(*self.homes.soc), 3),
             seed=f"{self.homes.seed}/{site}",
             legacy=site in self.homes.legacy,
+            flexible=site in self.homes.flexible,
             rating=HomeRating(
                 inverter=InverterRating(power_w=self.homes.inverter_w),
                 battery=BatteryRating(
@@ -91,6 +93,7 @@ class ScenarioHome(msgspec.Struct, frozen=True, kw_only=True):
     soc: float  # at the start, 0..1
     seed: str  # of the minutes inside its hours
     legacy: bool  # speaks the models of before IEEE 1547-2018
+    flexible: bool  # has a charger and a heating rod
     rating: HomeRating
 
 

@@ -306,7 +306,7 @@ class Chain:
         self.agent_config(site).write_text(
             f'site = "{site}"\ndata_dir = "{site}"\n\n[coordinator]\nclaim_file = "{claim.name}"\n\n'
             f'[[devices]]\nname = "hybrid"\ndriver = "sunspec"\nhost = "{home["host"]}"\nport = {home["port"]}\n'
-            f"unit_id = {home['unit_id']}\n"
+            f"unit_id = {home['unit_id']}\n{home['more_devices']}"
             + (f"\n[control]\nrate_hz = {self._rates_hz[site]}\n" if site in self._rates_hz else "")
         )
 

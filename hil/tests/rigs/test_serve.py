@@ -5,7 +5,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +118,20 @@ def test_an_occupied_port_is_one_clear_line(tmp_path: Path) -> None:
     assert f"vpp-hil: cannot listen on 127.0.0.1:{port}" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "rig.json").exists()
+
+
+def test_a_flexible_home_has_a_charger_and_a_rod_behind_its_meter(tmp_path: Path) -> None:
+    shipped = (resources.files("hil.scenarios") / "underfrequency.toml").read_text(encoding="utf-8")
+    scenario = tmp_path / "flexible.toml"
+    scenario.write_text(shipped.replace("[homes]\n", '[homes]\nflexible = ["home-02"]\n'), encoding="utf-8")
+    with subprocess.Popen(
+        command(tmp_path, "--scenario", str(scenario)), stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert any("homes listen" in line for line in process.stderr)
+        first, second = json.loads((tmp_path / "rig.json").read_text())["homes"]
+        process.communicate(timeout=WITHIN_S)  # its stdin ends
+    assert first["more_devices"] == ""
+    agent = tomllib.loads(second["more_devices"])
+    assert [device["profile"] for device in agent["devices"]] == ["keba-p30", "mypv-ac-elwa-2"]
+    assert all(device["port"] > 0 for device in agent["devices"])
