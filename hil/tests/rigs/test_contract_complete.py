@@ -28,7 +28,8 @@ SUITES += sorted((ROOT / "firmware_tests").glob("test_contract.py"))
 # Modules of hil.rigs that serve no device: what a device is made of, what carries it, and what is made of devices.
 PARTS = {
     "clock", "device_registers", "flexible_home", "grid_functions", "history", "metered_home", "modbus_server",
-    "recorded", "recorder", "recording", "registers", "rig", "scenario", "serve", "serve_device", "serve_proxy", "sunspec_map", "testing",
+    "recorded", "recorder", "recording", "registers", "rig", "scenario", "serve", "serve_device", "serve_proxy",
+    "sunspec_map", "testing",
 }  # fmt: skip
 
 CAPABILITIES = {*profile.PARTS, "control"}
