@@ -18,18 +18,25 @@ log = logging.getLogger(__name__)
 
 STOP_S: Final = 2.0
 _MOST_RPCS: Final = 256
+# Of each port, with handshakes under way; 45 KB each. Beyond it a connection is closed, and its agent comes again.
+MOST_CONNECTIONS: Final = 12_000
 _MOST_BYTES: Final = 256 * 1024
 
-# Both ends must agree on pings: the server closes a connection that pings more often than it allows.
-_OPTIONS: Final[Sequence[tuple[str, int]]] = (
-    ("grpc.so_reuseport", 0),  # a port in use is an error, not a port shared with a stranger
-    ("grpc.max_receive_message_length", _MOST_BYTES),
-    ("grpc.max_send_message_length", _MOST_BYTES),
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
-    ("grpc.max_concurrent_streams", 16),
-)
+
+def _options(most_connections: int) -> Sequence[tuple[str, int]]:
+    # Both ends must agree on pings: the server closes a connection that pings more often than it allows.
+    return (
+        ("grpc.so_reuseport", 0),  # a port in use is an error, not a port shared with a stranger
+        ("grpc.max_receive_message_length", _MOST_BYTES),
+        ("grpc.max_send_message_length", _MOST_BYTES),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+        ("grpc.max_concurrent_streams", 16),
+        ("grpc.max_allowed_incoming_connections", most_connections),
+        ("grpc.server_handshake_timeout_ms", 20_000),
+        ("grpc.max_connection_idle_ms", 60_000),  # an agent's connection lives as long as its call
+    )
 
 
 def load_pair(context: ssl.SSLContext, keyring: Keyring) -> None:
@@ -42,8 +49,10 @@ def load_pair(context: ssl.SSLContext, keyring: Keyring) -> None:
         os.close(memory)
 
 
-def make_server() -> grpc.aio.Server:
-    return grpc.aio.server(interceptors=[LedgerAway()], options=_OPTIONS, maximum_concurrent_rpcs=_MOST_RPCS)
+def make_server(most_connections: int = MOST_CONNECTIONS) -> grpc.aio.Server:
+    """What is over its bounds is refused at once, so that memory has a bound too."""
+    options = _options(most_connections)
+    return grpc.aio.server(interceptors=[LedgerAway()], options=options, maximum_concurrent_rpcs=_MOST_RPCS)
 
 
 class LedgerAway(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # it takes none when it runs

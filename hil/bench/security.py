@@ -30,7 +30,7 @@ from cloud.identity.rotation import Level, Rotation
 from cloud.model.role import Role
 from cloud.store.ledger import Ledger
 from hil.bench.security_agents import AgentData, AgentsFile, user_key
-from hil.bench.shares import Meter, Shares
+from hil.bench.shares import Meter, Shares, peak_rss_mb
 from hil.bench.verify import verify_figures
 from hil.fuzz.command import fuzz, read_record
 from hil.fuzz.target import Target
@@ -90,6 +90,8 @@ def _measured(
     figures |= asyncio.run(_enrolments(data, served, enrolments, say))
     say(f"enrolments: {figures['enrolments_per_s']} a second of the gateway role's CPU, handshake and disk included")
     figures |= _storm(data, served, keyring, agents, say)
+    figures["gateway_peak_rss_mb"] = round(peak_rss_mb(served["gateway_pid"]))
+    figures["broker_peak_rss_mb"] = round(peak_rss_mb(served["broker_pid"]))
     return figures
 
 
