@@ -19,7 +19,8 @@ from edge_agent.drivers.rtu import SerialLines
 from edge_agent.model.clock import SystemClock
 from edge_agent.model.config import AgentConfig, CoordinatorConfig, DeviceConfig, SerialSettings
 from edge_agent.model.devices import DeviceTimeout, Microcontroller, UpdateState, UpdateStatus
-from edge_agent.runtime.firmware_delivery import keep_firmware
+from edge_agent.model.update import Delivered
+from edge_agent.runtime.firmware_delivery import FirmwareDelivery
 from edge_agent.runtime.firmware_update import UpdateFailed, update_firmware
 from edge_agent.runtime.messages import Reporter
 from edge_agent.runtime.site import Site
@@ -234,6 +235,13 @@ async def test_what_the_coordinator_sent_is_installed_where_it_belongs(
         def send(data: bytes) -> None:
             events.append(local_pb2.ToSync.FromString(data).event)
 
+        states: list[tuple[str, str, str]] = []
+
+        def note(delivered: tuple[Delivered, ...]) -> None:
+            [now] = delivered
+            if not states or states[-1] != (now.version, now.state, now.reason):
+                states.append((now.version, now.state, now.reason))
+
         rounds = 0
 
         async def sleep(seconds: float) -> None:
@@ -249,9 +257,10 @@ async def test_what_the_coordinator_sent_is_installed_where_it_belongs(
         site = Site(config, partial(open_device, lines=lines), clock=clock, reporter=reporter)
         await site.open_all()
         await site.find_missing(lambda: None)
+        delivery = FirmwareDelivery(site, config.data_dir, reporter=reporter, told=note, sleep=sleep)
         try:
             with pytest.raises(asyncio.CancelledError):
-                await keep_firmware(site, config.data_dir, reporter=reporter, sleep=sleep)
+                await delivery.run()
             assert await site.firmware_version("heater") == (0, 2, 0)
         finally:
             await site.close()
@@ -259,6 +268,13 @@ async def test_what_the_coordinator_sent_is_installed_where_it_belongs(
     assert told[0] == ("firmware.installed", "heater: firmware 0.2.0 runs")
     assert [code for code, _ in told] == ["firmware.installed", "firmware.failed"]
     assert "its signature is not that of the device's update_key" in told[1][1]
+    assert states[:3] == [
+        ("0.2.0", "switched", "at heater"),
+        ("0.2.0", "healthy", ""),
+        ("0.3.0", "switched", "at heater"),
+    ]
+    assert states[3][:2] == ("0.3.0", "refused")
+    assert "its signature is not that of the device's update_key" in states[3][2]
 
 
 async def test_the_command_installs_and_says_what_is_wrong(tmp_path: Path, key_file: Path, capsys: Any) -> None:

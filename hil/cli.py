@@ -19,6 +19,7 @@ COMMANDS: Final = {
         "put a load of many simulated sites on a broker and ingest, and check that all arrived",
     ),
     "faults": ("hil.faults.command", "break the cloud under load, and print what was lost and how long it took"),
+    "train": ("hil.train.command", "train the models that the product runs, on recordings, and judge them"),
     "bench": ("hil.bench.command", "measure, and print the figures with the machine they were taken on"),
 }
 

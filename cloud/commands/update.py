@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloud.commands import registry
+from cloud.commands import registry, update_files
 from cloud.commands.registry import CommandError, actor, now_ms
 from cloud.data_folder import DataFolder
 from cloud.model.records import Site, SiteUpdate, Update
@@ -73,6 +73,12 @@ def _publish(options: argparse.Namespace) -> int:
     names = [path.name for path in options.files]
     if len(set(names)) != len(names):
         raise CommandError("update publish: two files have the same name; rename one")
+    try:
+        update_files.check(options.kind, options.files, name=options.name, board=options.board, version=options.version)
+    except update_files.NoUpdate as error:
+        raise CommandError(f"update publish: {error}") from error
+    except OSError as error:
+        raise CommandError(f"{error.filename}: cannot be read ({error.strerror}); give another file") from error
     data.updates.mkdir(mode=0o700, exist_ok=True)
     for path in options.files:
         try:

@@ -49,6 +49,10 @@ def sentences(control: Mapping[str, Any] | None, now_ms: int) -> Iterator[tuple[
     if (soc := control.get("soc")) is not None:
         note = control.get("energy_note")
         yield "Storage", f"{100 * soc:.1f} % charged.{f' {_sentence(note)}' if note else ''}"
+    if (expected := control.get("expected")) is not None:
+        yield "Expected", _expected(expected)
+    if (kept := control.get("backup_soc")) is not None:
+        yield "Backup", f"Without the coordinator {100 * kept:.0f} % are kept for an outage of the grid."
     silent = control.get("silent_devices") or ()
     yield "Devices", f"Silent: {', '.join(silent)}." if silent else "All answer."
     match control.get("linked"):
@@ -70,6 +74,21 @@ def journal_sentence(counters: Mapping[str, int]) -> str:
     if lost:
         words += f"; {lost} were dropped for want of room"
     return f"{words}. {counters['used_bytes'] / 1e6:.1f} MB on the disk."
+
+
+def _expected(expected: Mapping[str, Any]) -> str:
+    parts = []
+    for hours in ("6", "24"):
+        load_wh, sun_wh = expected["load_wh"].get(hours), expected["sun_wh"].get(hours)
+        known = [
+            f"{energy_wh / 1000:.1f} kWh {what}"
+            for energy_wh, what in ((load_wh, "used"), (sun_wh, "of sun"))
+            if energy_wh is not None
+        ]
+        if known:
+            parts.append(f"{' and '.join(known)} in the next {hours} h")
+    note = expected.get("note")
+    return f"{'; '.join(parts) or 'Nothing yet'}. Source: {expected['source']}{f' ({note})' if note else ''}."
 
 
 def _power(control: Mapping[str, Any]) -> str:

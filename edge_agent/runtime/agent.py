@@ -12,6 +12,7 @@ from edge_agent.control import energy
 from edge_agent.control.signal_response import misfit as signal_misfit
 from edge_agent.model.clock import Clock
 from edge_agent.model.config import AgentConfig, ControlConfig
+from edge_agent.model.forecast import Expectation
 from edge_agent.model.intent import (
     ArmService,
     Envelope,
@@ -22,6 +23,7 @@ from edge_agent.model.intent import (
     Schedule,
     StopOrder,
 )
+from edge_agent.model.update import Delivered
 from edge_agent.model.values import Snapshot
 from edge_agent.runtime import messages, supply
 from edge_agent.runtime.broadcasts import Broadcasts
@@ -62,6 +64,9 @@ class Agent:
         self._clock = clock
         self._linked: bool | None = None  # until sync has said so: not known
         self._ahead_ms: float | None = None  # the coordinator's UTC less the monotonic clock, once that is measured
+        self._expected: Expectation | None = None
+        self._expectations = 0
+        self._firmware: tuple[Delivered, ...] = ()  # what became of what was staged for microcontrollers
         self.channel = Channel()
         self.reporter = Reporter(site=config.site, boot_id=secrets.token_hex(6), clock=clock, send=self.channel.send)
         self.remote = RemoteConfiguration(config, reporter=self.reporter, clock=clock, sleep=sleep)
@@ -190,6 +195,7 @@ class Agent:
                 for arm, state in self._decision.services
             ],
             "flexible": self.flexible.summary(),
+            **self._expected_summary(),
             "remote_revision": self.remote.revision,
             "remote_outcome": self.remote.outcome,
             "linked": self._linked,
@@ -198,6 +204,28 @@ class Agent:
             "messages_waiting": self.channel.waiting,
             "messages_dropped": self.channel.messages_dropped,
         }
+
+    def _expected_summary(self) -> dict[str, Any]:
+        """What the site expects of the next hours [Wh], and what is kept of the storage for them."""
+        expected, now_ms = self._expected, self._coordinator_ahead_ms + 1e3 * self._clock.monotonic_s()
+        if expected is None:
+            return {"expected": None, "backup_soc": None}
+        return {
+            "expected": {
+                "times": self._expectations,  # that it was told since the start
+                "source": expected.source,
+                "note": expected.note,
+                "load_wh": {hours: _whole(expected.energy_wh(expected.load_w, now_ms, hours)) for hours in (6, 24)},
+                "sun_wh": {hours: _whole(expected.energy_wh(expected.sun_w, now_ms, hours)) for hours in (6, 24)},
+            },
+            "backup_soc": self._decision.backup_soc,
+        }
+
+    def delivered(self, firmware: tuple[Delivered, ...]) -> None:
+        """Tells sync what became of staged firmware, where that is news."""
+        if firmware != self._firmware:
+            self._firmware = firmware
+            self.describe()
 
     def describe(self) -> None:
         """Tells a new sync, or one that knows less, what stands here."""
@@ -208,6 +236,7 @@ class Agent:
                 storage.nameplate if storage is not None else None,
                 soc_min=limits.soc_floor + energy.PLAN_MARGIN,
                 soc_max=limits.soc_max - energy.PLAN_MARGIN,
+                firmware=self._firmware,
             )
         )
 
@@ -234,6 +263,10 @@ class Agent:
                     self._take_link(message.link.connected)
                 case "remote":
                     self.remote.take(message.remote.revision, message.remote.toml)
+                case "expectation":
+                    self._expectations += 1
+                    self._expected = messages.read_expectation(message.expectation)
+                    self._tell_expected()
                 case "coordinator_time":
                     self._ahead_ms = message.coordinator_time.ahead_ms
                     self._intents.keep_time(self._ahead_ms)
@@ -344,6 +377,11 @@ class Agent:
                 log.warning("link lost: intents run to their expiry")
                 self.reporter.event("link.lost", Severity.WARNING, "the coordinator cannot be reached")
         self._linked = connected
+        self._tell_expected()
+
+    def _tell_expected(self) -> None:
+        alone = self._linked is not True
+        self._decision.expect(self._expected, alone=alone, ahead_ms=self._coordinator_ahead_ms)
 
     def _acknowledge(self, kind: str, sequence: int, state: AckState, reason: str) -> None:
         log.info("intent: kind=%s sequence=%d state=%s %s", kind, sequence, state.name.lower(), reason)
@@ -361,6 +399,10 @@ def _limits(control: ControlConfig) -> Limits:
         ramp_w_per_s=control.ramp_w_per_s,
         writes_per_day=control.writes_per_day,
     )
+
+
+def _whole(energy_wh: float | None) -> int | None:
+    return None if energy_wh is None else round(energy_wh)
 
 
 class _Refusals:

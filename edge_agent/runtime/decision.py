@@ -8,14 +8,15 @@ of them. Under an emergency stop nobody has a wish.
 import math
 from dataclasses import dataclass, replace
 
-from edge_agent.control import energy, idle, price, reserve_mode, self_consumption, setpoint, supply
+from edge_agent.control import backup, energy, idle, price, reserve_mode, self_consumption, setpoint, supply
 from edge_agent.control import schedule as schedule_control
 from edge_agent.control.arbiter import Merged, left, merge
-from edge_agent.control.bounds import Storage
+from edge_agent.control.bounds import Storage, believable_soc
 from edge_agent.control.frequency_response import Phase, ResponseLaw, ResponseState, law
 from edge_agent.control.self_consumption import LoadState
 from edge_agent.control.supply import SunState
 from edge_agent.model.config import ControlConfig
+from edge_agent.model.forecast import Expectation
 from edge_agent.model.intent import ArmService, FollowPrice
 from edge_agent.model.supply import SupplyFunction, total
 from edge_agent.model.values import PowerBounds, Proposal, Snapshot
@@ -30,6 +31,7 @@ from edge_agent.safety.envelope import Connection, Load, granted
 
 PRICE_TOLERANCE_S = 2.0  # a closed loop stands above it
 SCHEDULE_TOLERANCE = 1 / 60  # of its market time unit
+BACKUP_EVERY_S = 60.0  # what is kept for outages changes slowly
 OFFER_EVERY_S = 1.0  # while nobody follows a price with it, it is only told
 
 
@@ -73,10 +75,24 @@ class Decision:
         self._own: SupplyFunction | None = None  # what the inverter would do at each price; None: not known
         self.supply: SupplyFunction | None = None  # the same of the whole site, as it is offered
         self._offered_s = -math.inf
+        self._expected: Expectation | None = None
+        self._alone = False
+        self._ahead_ms = 0.0
+        self._backup_due_s = -math.inf
+        self.backup_soc: float | None = None  # below it the owner's default does not discharge now; None: as configured
+
+    def expect(self, expected: Expectation | None, *, alone: bool, ahead_ms: float) -> None:
+        """What the site expects of itself; alone: the coordinator cannot be reached.
+
+        ahead_ms: UTC less the monotonic clock.
+        """
+        self._expected, self._alone, self._ahead_ms = expected, alone, ahead_ms
+        self._backup_due_s = -math.inf
 
     def use(self, config: ControlConfig) -> None:
         """Decides by another configuration from the next cycle on; what runs goes on."""
         self._config = config
+        self._backup_due_s = -math.inf
 
     @property
     def services(self) -> list[tuple[ArmService, ResponseState]]:
@@ -166,6 +182,8 @@ class Decision:
 
     def _defaults(self, snapshot: Snapshot, storage: Storage) -> list[Proposal]:
         proposals: list[Proposal] = []
+        if (kept := self._keep_backup(snapshot, storage)) is not None:
+            proposals.append(kept)
         if self._config.default == "self-consumption":
             self._load, proposal = self_consumption.propose(self._load, snapshot, storage)
             proposals.append(proposal)
@@ -173,6 +191,21 @@ class Decision:
         if self._config.default != "release" or self._running:
             proposals.append(idle.propose(snapshot, storage))
         return proposals
+
+    def _keep_backup(self, snapshot: Snapshot, storage: Storage) -> Proposal | None:
+        """Bounds for the owner's default, while there is no coordinator and the owner wants that."""
+        if snapshot.at_s >= self._backup_due_s:
+            self._backup_due_s = snapshot.at_s + BACKUP_EVERY_S
+            self.backup_soc, hours = None, self._config.backup_hours
+            if hours and self._alone and self._expected is not None:
+                now_ms = self._ahead_ms + 1e3 * snapshot.at_s
+                self.backup_soc = backup.kept_soc(storage, self._expected, now_ms=now_ms, hours=hours)
+        charge = believable_soc(snapshot.soc)
+        if self.backup_soc is None or charge is None:
+            return None
+        spare_w = replace(storage, soc_min=self.backup_soc).discharge_limit_w(charge)
+        pv_w = max(0.0, snapshot.pv_power_w.good or 0.0)
+        return Proposal(source="backup", bounds=PowerBounds(lower_w=-math.inf, upper_w=pv_w + spare_w))
 
     def _match_services(self, now_s: float, storage: Storage) -> None:
         """What is in force runs; what no longer is, is recalled and lets go."""

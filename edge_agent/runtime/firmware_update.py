@@ -29,7 +29,11 @@ class UpdateFailed(Exception):
 
 
 class UpdateInterrupted(UpdateFailed):
-    """The device does not answer any more; the next attempt goes on where this one ended."""
+    """The device does not answer any more, or is busy; the next attempt goes on where this one ended."""
+
+
+class FirmwareRefused(UpdateFailed):
+    """The device does not take it, and never will."""
 
 
 async def update_firmware(
@@ -67,7 +71,9 @@ class _Update:
         status = await self._status()
         if status.state in (UpdateState.TRIAL, UpdateState.HEALTHY):
             if status.version != self._version:
-                raise UpdateFailed(f"it tries firmware {_dotted(status.version)} just now: wait until that has ended")
+                raise UpdateInterrupted(
+                    f"it tries firmware {_dotted(status.version)} just now: wait until that has ended"
+                )
             return await self._confirm()  # the last attempt broke off after the switch
         await self._transfer()
         await self._insist(self._node.verify_update)
@@ -123,7 +129,7 @@ class _Update:
     @staticmethod
     def _check(status: UpdateStatus) -> None:
         if status.state is UpdateState.REFUSED:
-            raise UpdateFailed(f"the device refused it: {status.why}")
+            raise FirmwareRefused(f"the device refused it: {status.why}")
 
     async def _status(self) -> UpdateStatus:
         found: list[UpdateStatus] = []

@@ -5,6 +5,7 @@ from enum import Enum
 
 from edge_agent.model.broadcast import Broadcast, Price, Regulation
 from edge_agent.model.clock import Clock
+from edge_agent.model.forecast import Expectation
 from edge_agent.model.intent import (
     ArmService,
     Body,
@@ -16,6 +17,7 @@ from edge_agent.model.intent import (
     Schedule,
     StopOrder,
 )
+from edge_agent.model.update import Delivered
 from edge_agent.model.values import Nameplate, Snapshot
 from protos import services, subjects
 from protos.vpp.v1 import broadcast_pb2, intent_pb2, local_pb2, report_pb2, site_pb2
@@ -102,9 +104,16 @@ def description_message(
     *,
     soc_min: float,
     soc_max: float,
+    firmware: Iterable[Delivered] = (),
 ) -> bytes:
-    """What stands at the site; a device that has not been found yet bears its name only. Sync adds its version."""
+    """What stands at the site; a device that has not been found yet bears its name only. Sync adds its version.
+
+    firmware: what became of it at microcontrollers; sync adds the other updates.
+    """
     description = site_pb2.SiteDescription(soc_min=soc_min, soc_max=soc_max)
+    for each in firmware:
+        state = site_pb2.UpdateStatus.State.Value(f"STATE_{each.state.replace('-', '_').upper()}")
+        description.updates.add(kind="firmware", name=each.name, version=each.version, state=state, reason=each.reason)
     for name, plate in devices:
         device = description.devices.add(name=name)
         if plate is not None:
@@ -116,6 +125,17 @@ def description_message(
         description.max_discharge_w = inverter.max_discharge_w
         description.storage_capacity_wh = inverter.storage_capacity_wh
     return local_pb2.ToSync(description=description).SerializeToString()
+
+
+def read_expectation(message: local_pb2.Expectation) -> Expectation:
+    return Expectation(
+        start_ms=message.start_ms,
+        step_s=max(1, message.step_s),
+        load_w=tuple(map(float, message.load_w)),
+        sun_w=tuple(map(float, message.sun_w)),
+        source=message.source,
+        note=message.note,
+    )
 
 
 def intent_kind(message: intent_pb2.Intent) -> str:

@@ -14,7 +14,7 @@ from edge_agent.model.config import AgentConfig
 from edge_agent.model.status import STATISTICS
 from edge_agent.runtime import folder
 from edge_agent.runtime.agent import Agent
-from edge_agent.runtime.firmware_delivery import keep_firmware
+from edge_agent.runtime.firmware_delivery import FirmwareDelivery
 from edge_agent.runtime.messages import Severity
 from edge_agent.runtime.site import OpenDevice
 from edge_agent.runtime.statistics import write_json
@@ -114,7 +114,12 @@ class ControlProcess:
                     group.create_task(self._agent.site.watch_findings()),
                     group.create_task(self._agent.site.keep_clocks()),
                     group.create_task(
-                        keep_firmware(self._agent.site, self._config.data_dir, reporter=self._agent.reporter)
+                        FirmwareDelivery(
+                            self._agent.site,
+                            self._config.data_dir,
+                            reporter=self._agent.reporter,
+                            told=self._agent.delivered,
+                        ).run()
                     ),
                     group.create_task(self._agent.remote.run(self._agent)),
                     group.create_task(self._keep_statistics()),

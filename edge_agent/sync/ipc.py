@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 
 from protos.vpp.v1.broadcast_pb2 import Broadcast
 from protos.vpp.v1.intent_pb2 import Intent
-from protos.vpp.v1.local_pb2 import CoordinatorTime, Link, ToControl, ToSync
+from protos.vpp.v1.local_pb2 import CoordinatorTime, Expectation, Link, ToControl, ToSync
 from protos.vpp.v1.site_pb2 import RemoteConfiguration
 
 log = logging.getLogger(__name__)
@@ -63,6 +63,10 @@ class ControlSocket:
     def put_remote(self, remote: RemoteConfiguration) -> None:
         """Sends what the coordinator sets beyond the owner's file; replaces an unsent older one."""
         self._put("remote", ToControl(remote=remote))
+
+    def put_expectation(self, expected: Expectation) -> None:
+        """Sends what the site expects of itself; replaces an unsent older one."""
+        self._put("expectation", ToControl(expectation=expected))
 
     def _put(self, key: str, message: ToControl) -> None:
         self._unsent.pop(key, None)

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from edge_agent.model.clock import Clock
 from edge_agent.model.config import AgentConfig
+from edge_agent.model.forecast import Expectation
 from edge_agent.sync.backoff import Backoff
 from edge_agent.sync.broadcasts import BroadcastDoor
 from edge_agent.sync.clock import CoordinatorClock, Measurement
@@ -22,6 +23,7 @@ from edge_agent.sync.coordinator import CoordinatorClient, Refused, Unreachable
 from edge_agent.sync.credentials import CredentialStore, HeldCredentials
 from edge_agent.sync.enrolment import Identity
 from edge_agent.sync.files import DiskTrouble, FolderLock, is_disk_trouble, private_folder
+from edge_agent.sync.forecaster import Forecaster
 from edge_agent.sync.frames import FrameBuilder, FrameDraft
 from edge_agent.sync.intents import CLOCK_TOLERANCE_MS, CommandKeys, IntentDoor
 from edge_agent.sync.ipc import ControlSocket
@@ -34,6 +36,7 @@ from edge_agent.sync.state import State
 from edge_agent.sync.updates import Updater
 from protos.frame import NARROW
 from protos.settings import SettingsError
+from protos.vpp.v1 import local_pb2
 from protos.vpp.v1.local_pb2 import SnapshotReport, ToSync
 from protos.vpp.v1.report_pb2 import Event
 from protos.vpp.v1.site_pb2 import SiteConfiguration, SiteDescription
@@ -130,7 +133,14 @@ class SyncProcess:
         self._keys = keys
         self._store = CredentialStore(folder)
         self._command_keys = CommandKeyStore(folder)
-        self._updater = Updater(folder, self._fetch, self._described.set)
+        self._forecaster = Forecaster(
+            folder,
+            self._clock,
+            every_s=self._config.forecast.every_s,
+            tell=self._take_expectation,
+            changed=partial(self._tell, Event.SEVERITY_INFO, "forecast.source"),
+        )
+        self._updater = Updater(folder, self._fetch, self._described.set, self._forecaster.try_model)
         self._client = CoordinatorClient(self._config.site, keys, self._clock, agent_version())
         page = await self._open_page()
         identity = Identity(self._config, self._store, keys, state, self._client, self._clock, self._pace.grpc)
@@ -139,6 +149,7 @@ class SyncProcess:
                 background = [
                     group.create_task(self._control.send_all()),
                     group.create_task(self._tick()),
+                    group.create_task(self._forecaster.run()),
                     group.create_task(self._cloud(identity)),
                 ]
                 while (message := await self._control.receive()) is not None:
@@ -152,6 +163,7 @@ class SyncProcess:
                     raise wrong from None
             raise
         finally:
+            self._forecaster.close()
             if page is not None:
                 page.close()
 
@@ -172,6 +184,7 @@ class SyncProcess:
                 self._take_snapshot(message.snapshot)
             case "description":
                 self._description = message.description
+                self._updater.deliver(message.description.updates)
                 self._described.set()
             case "event":
                 event = message.event
@@ -187,12 +200,25 @@ class SyncProcess:
                 log.error("message from control of an unknown kind: bytes=%d", message.ByteSize())
 
     def _take_snapshot(self, snapshot: SnapshotReport) -> None:
+        self._forecaster.add(snapshot)
         if self._builder is None:  # not configured yet: nothing says how often, nor who we are
             return
         before = self._builder.steps_back
         self._record(self._builder.add(snapshot))
         if self._builder.steps_back != before:
             self._tell(Event.SEVERITY_WARNING, "clock.step", "the gateway's clock went back by more than a minute")
+
+    def _take_expectation(self, expected: Expectation) -> None:
+        self._control.put_expectation(
+            local_pb2.Expectation(
+                start_ms=expected.start_ms,
+                step_s=expected.step_s,
+                load_w=(round(power_w) for power_w in expected.load_w),
+                sun_w=(round(power_w) for power_w in expected.sun_w),
+                source=expected.source,
+                note=expected.note,
+            )
+        )
 
     def _take_supply(self, supply: SupplyFunction) -> None:
         if self._held is not None and self._session is not None:

@@ -2,8 +2,9 @@
 
 A manifest is believed when a command key of the coordinator, or a key of the site's own configuration, has signed it.
 Its files go to `updates/files/<sha256>`, wherever a download broke off before, and are used once size and hash are
-right. An agent's wheels are unpacked into a slot that the launcher tries; firmware and models lie complete in
-`updates/<kind>/<name>/<digest>/`, with `current` pointing at the newest.
+right. An agent's wheels are unpacked into a slot that the launcher tries; a model is tried here (`models.py`); a
+firmware lies complete in `updates/firmware/<name>/<digest>/`, with `current` pointing at the newest, from where control
+carries it to its microcontrollers and says what came of it.
 """
 
 import asyncio
@@ -27,8 +28,12 @@ from edge_agent.model.files import write_private
 from edge_agent.model.update import Slots, Staged
 from edge_agent.sync.coordinator import Refused, Unreachable
 from edge_agent.sync.intents import CommandKeys
+from edge_agent.sync.models import SUFFIX, CannotTry, ModelSlots, TryModel
+from protos import firmware_image, model_file
 from protos import manifest as manifests
+from protos.firmware_image import ImageError
 from protos.manifest import ManifestError
+from protos.model_file import ModelFileError
 from protos.vpp.v1.site_pb2 import SignedManifest, UpdateStatus
 
 log = logging.getLogger(__name__)
@@ -60,11 +65,18 @@ class UpdateRefused(Exception):
 class Updater:
     """Keeps the data folder's updates as the coordinator wants them."""
 
-    def __init__(self, data_dir: Path, fetch: Fetch, changed: Callable[[], None]) -> None:
-        """changed: called when `statuses` would tell something new."""
+    def __init__(self, data_dir: Path, fetch: Fetch, changed: Callable[[], None], try_model: TryModel) -> None:
+        """
+        Args:
+            changed: called when `statuses` would tell something new.
+            try_model: why a model's file is not to be used; empty where it is.
+        """
         self._folder = data_dir / update.FOLDER
         self._fetch = fetch
         self._changed = changed
+        self._try_model = try_model
+        self._models = {name: ModelSlots(self._folder / "model" / name) for name in model_file.NAMES}
+        self._delivered: dict[str, UpdateStatus] = {}  # firmware, by name
         self._statuses: dict[tuple[str, str], UpdateStatus] = {}
         self._agent_digest = ""
         self._wanted: list[SignedManifest] = []
@@ -78,9 +90,17 @@ class Updater:
             self._wanted = fresh
             self._due.set()
 
+    def deliver(self, statuses: Iterable[UpdateStatus]) -> None:
+        """What control says that became of the firmware which is staged."""
+        self._delivered = {status.name: status for status in statuses}
+
     def statuses(self) -> list[UpdateStatus]:
         """How far each update has come."""
         told = dict(self._statuses)
+        for name, delivered in self._delivered.items():
+            staged = told.get(("firmware", name))
+            if staged is not None and (staged.version, staged.state) == (delivered.version, UpdateStatus.STATE_STAGED):
+                told["firmware", name] = delivered
         outcome = self._outcome()
         if outcome is not None and (agent := told.get(("agent", update.AGENT))) is not None:
             known = UpdateStatus()
@@ -127,15 +147,31 @@ class Updater:
         try:
             self._check_floor(key, wanted)
             await self._stage(key, wanted, digest)
+            status.state = UpdateStatus.STATE_STAGED
+            if key[0] == "model":
+                await self._switch_model(status, digest)
         except UpdateRefused as error:
             log.warning("update refused: %s %s %s: %s", *key, status.version, error)
             status.state, status.reason = UpdateStatus.STATE_REFUSED, str(error)
         except (Unreachable, Refused, OSError) as error:
             log.warning("update waits: %s %s %s: %s", *key, status.version, error)
             status.reason = str(error)
-        else:
-            status.state = UpdateStatus.STATE_STAGED if key[0] != "model" else UpdateStatus.STATE_HEALTHY
         self._statuses[key] = status
+
+    async def _switch_model(self, status: UpdateStatus, digest: str) -> None:
+        slots = self._models[status.name]
+        if slots.outcome(digest) is None:
+            trial = UpdateStatus()
+            trial.CopyFrom(status)
+            trial.state = UpdateStatus.STATE_SWITCHED
+            self._statuses["model", status.name] = trial
+            self._changed()
+            try:
+                await slots.switch(Staged(version=status.version, digest=digest), self._try_model)
+            except CannotTry as error:
+                raise UpdateRefused(str(error)) from error
+        if (outcome := slots.outcome(digest)) is not None:
+            status.state, status.reason = _STATES[outcome.state], outcome.reason
 
     def _check_floor(self, key: tuple[str, str], wanted: dict[str, Any]) -> None:
         """Refuses what is below a minimum that was ever signed; keeps a new one. Raises UpdateRefused, OSError."""
@@ -155,9 +191,18 @@ class Updater:
         agent = key[0] == "agent"
         if agent and key[1] != update.AGENT:
             raise UpdateRefused(f"this agent's name is {update.AGENT}")
+        if key[0] == "model":
+            if (slots := self._models.get(key[1])) is None:
+                raise UpdateRefused(f"this agent runs no model {key[1]}; it runs {', '.join(self._models)}")
+            if slots.outcome(digest) is not None:
+                return  # it is in use, or was given up and is gone
         place = self._folder / update.SLOTS_FOLDER if agent else self._folder / key[0] / key[1]
         if not (place / digest).is_dir():
             files = {entry["path"]: await self._file(entry) for entry in wanted["files"]}
+            if key[0] == "firmware":
+                await asyncio.to_thread(_check_firmware, wanted, files)
+            elif key[0] == "model":
+                await asyncio.to_thread(_check_model, key[1], files)
             fresh = place / f"{digest}.new"
             await asyncio.to_thread(shutil.rmtree, fresh, ignore_errors=True)
             fresh.mkdir(mode=0o700, parents=True)
@@ -171,7 +216,7 @@ class Updater:
             if update.read(self._folder / update.STAGED_FILE, Staged) != staged:
                 write_private(self._folder / update.STAGED_FILE, msgspec.json.encode(staged))
                 self._forget(place, digest)
-        else:
+        elif key[0] == "firmware":
             link = place / "current.new"
             link.unlink(missing_ok=True)
             link.symlink_to(digest)
@@ -218,6 +263,31 @@ def version_text(version: Iterable[int]) -> str:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_firmware(wanted: dict[str, Any], files: dict[str, Path]) -> None:
+    """Raises UpdateRefused unless it is one image, of what the update says."""
+    if len(files) != 1:
+        raise UpdateRefused(f"{len(files)} files: a firmware is one image")
+    [(name, path)] = files.items()
+    try:
+        image = firmware_image.unpack(path.read_bytes())[0]
+    except ImageError as error:
+        raise UpdateRefused(f"{name}: {error}") from error
+    for field in ("name", "board", "version"):
+        if image[field] != wanted[field]:
+            raise UpdateRefused(f"{name}: its {field} is {image[field]}, and the update's is {wanted[field]}")
+
+
+def _check_model(name: str, files: dict[str, Path]) -> None:
+    """Raises UpdateRefused unless it is one model, for what the update says."""
+    if len(files) != 1 or not next(iter(files)).endswith(SUFFIX):
+        raise UpdateRefused(f"a model is one file that ends in {SUFFIX}")
+    [(file_name, path)] = files.items()
+    try:
+        model_file.check(path.read_bytes(), name)
+    except ModelFileError as error:
+        raise UpdateRefused(f"{file_name}: {error}") from error
 
 
 def _copy(files: dict[str, Path], place: Path) -> None:

@@ -1,5 +1,6 @@
 """One agent at 50 Hz on a rig's device: how fast it answers, how late its loop is, how heavy it is, while its other
-process loses the broker and finds it again; another agent at 20 Hz beside it for the CPU time of the usual rate.
+process loses the broker and finds it again, and its forecast's model runs; another agent at 20 Hz beside it for the CPU
+time of the usual rate.
 
 A response time runs from the frequency's step at the device to the acknowledged write, on the rig's clock. The bare
 timer loop that the loop's lateness is compared with runs in the same minutes. What plays in virtual time comes last and
@@ -43,6 +44,7 @@ RTU_S: Final = 15.0
 FROZEN_S: Final = 8.0  # of the broker; the session gives it up after about 6
 THAWED_S: Final = 6.0
 INSTALL_WITHIN_S: Final = 600.0
+MODEL_EVERY_S: Final = 4.0  # of each agent's forecast; in the field 15 minutes
 
 
 def bench_edge(*, seconds: float, outage_hours: float, install: bool, folder: Path | None, say: Say) -> dict[str, Any]:
@@ -74,7 +76,15 @@ def _grant_real_time() -> None:
 
 
 def _loop_figures(folder: Path, seconds: float, say: Say) -> dict[str, Any]:
-    with chain(folder, homes=2, scenario="underfrequency", say=say, offers=OFFERS, rates_hz=RATES_HZ) as running:
+    with chain(
+        folder,
+        homes=2,
+        scenario="underfrequency",
+        say=say,
+        offers=OFFERS,
+        rates_hz=RATES_HZ,
+        forecast_every_s=MODEL_EVERY_S,
+    ) as running:
         running.start_rig()
         running.start_coordinator()
         running.register_homes()
@@ -98,7 +108,8 @@ def _loop_figures(folder: Path, seconds: float, say: Say) -> dict[str, Any]:
             timer.wait()
         wait_until(past(end_s + 2), "steps over", within_s=seconds + 60, processes=running.processes)
         times, unanswered = response_times(running, steps, sites=[FAST])
-        late = running.agent_statistics(FAST)["late_ms_p99"]
+        told = running.agent_statistics(FAST)
+        late, expected = told["late_ms_p99"], told["expected"] or {"times": 0, "source": "none"}
         log = running.processes.log(f"agent-{FAST}").read_text(errors="replace")
         book = book_keeping(running)
     p50, p99 = np.percentile(times, [50, 99])
@@ -111,6 +122,8 @@ def _loop_figures(folder: Path, seconds: float, say: Say) -> dict[str, Any]:
         "loop_late_ms_p99": late,
         "timer_late_ms_p99": round(bare["p99"], 3),
         "loop_jitter_ratio": round(late / bare["p99"], 2),
+        "model_runs": expected["times"],
+        "model_source": expected["source"] + (f": {expected['note']}" if expected.get("note") else ""),
         "tls_reconnects": log.count("session live") - 1,
         "frames_lost": book.missing,
         "frames_duplicate": book.duplicate,

@@ -159,6 +159,35 @@ def fontana_home(number: int) -> HomeRecording:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class QuarterHours:
+    """One home's load and PV over months, each recorded interval as so many equal quarter hours."""
+
+    first: datetime  # naive local (Fontana), else UTC, of the first quarter hour's beginning
+    load_w: Array  # mean power, NaN where not recorded
+    pv_w: Array
+    recorded: int  # quarter hours of one recorded interval
+
+
+def fontana_year(number: int) -> QuarterHours:
+    """A year of recorded home 1..11, PV per kW installed, from 1 August 2016. Raises RecordingError."""
+    if not 1 <= number <= HOMES:
+        raise RecordingError(f"citylearn2022_fontana: home {number} is not recorded: 1..{HOMES}")
+    rows = list(_rows("citylearn2022_fontana_load_pv_hourly_year.csv.gz"))[1:]  # the first is an hour of July
+    load_w, pv_w = _column(rows, f"b{number}_load_kwh") * 1000.0, _column(rows, f"b{number}_pv_w_per_kw")
+    first = datetime(2016, 8, 1)  # noqa: DTZ001  local
+    return QuarterHours(first, np.repeat(load_w, 4), np.repeat(pv_w, 4), 4)
+
+
+def french_home() -> QuarterHours:
+    """Nine months of a home in France from 29 February 2024, UTC."""
+    rows = list(_rows("emhass_home_30min_2024-02_2024-11.csv.gz"))[6:]  # what is before midnight reads 0
+    load_w = np.array([float(row["load_w"] or "nan") for row in rows])
+    pv_w = np.array([float(row["pv_w"] or 0.0) for row in rows])  # blank at night
+    first = datetime.fromisoformat(rows[0]["time_utc"]).replace(tzinfo=None)
+    return QuarterHours(first, np.repeat(load_w, 2), np.repeat(pv_w, 2), 2)
+
+
 def fontana_region() -> RegionRecording:
     """Weather and tariff around the homes."""
     rows = _fontana_rows()

@@ -52,3 +52,15 @@ def write_history_csv(site_index: int, folder: Path, now: datetime, days: int = 
             rows.writerow((start.isoformat(), 900, f"{load_wh:.3f}", f"{pv_wh:.3f}"))
             start += QUARTER
     return path
+
+
+def read_quarters(path: Path) -> dict[int, tuple[float, float]]:
+    """What `write_history_csv` wrote, as an agent keeps it: mean load and sun [W] by the quarter hour's UTC second."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return {
+            round(datetime.fromisoformat(row["utc_start"]).timestamp()): (
+                float(row["load_wh"]) * 4.0,
+                float(row["pv_wh"]) * 4.0,
+            )
+            for row in csv.DictReader(file)
+        }

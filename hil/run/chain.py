@@ -25,8 +25,9 @@ from cloud.store.history import History
 from cloud.store.ledger import LEDGER_FILE, Ledger
 from edge_agent.model.config import load as load_agent_config
 from edge_agent.model.status import STATISTICS
+from edge_agent.sync import quarters
 from edge_agent.sync.journal import JournalStatus, read_status
-from hil.rigs.history import write_history_csv
+from hil.rigs.history import read_quarters, write_history_csv
 from hil.run.processes import ChainError, ChainRefused, Processes, command, running, wait_until
 
 HISTORY_DAYS: Final = 14
@@ -73,6 +74,7 @@ class Chain:
         say: Say,
         offers: Sequence[Offer],
         rates_hz: Mapping[str, float],
+        forecast_every_s: float | None,
     ) -> None:
         self.folder = folder
         self.processes = processes
@@ -83,6 +85,7 @@ class Chain:
         self._scenario = scenario
         self._offers = tuple(offers)
         self._rates_hz = dict(rates_hz)
+        self._forecast_every_s = forecast_every_s
         self._say = say
         self._ledger: Ledger | None = None
 
@@ -303,11 +306,13 @@ class Chain:
         command(["vpp-cloud", "site", "add", site, *data, "--group", group, "--claim-file", str(claim)])
         past = write_history_csv(index, self.folder / "rig", self.recorded_start, days=HISTORY_DAYS)
         command(["vpp-cloud", "history", "import", *data, "--site", site, str(past)])
+        quarters.write(self.agent_data(site), read_quarters(past))  # the agent has lived through them, too
         self.agent_config(site).write_text(
             f'site = "{site}"\ndata_dir = "{site}"\n\n[coordinator]\nclaim_file = "{claim.name}"\n\n'
             f'[[devices]]\nname = "hybrid"\ndriver = "sunspec"\nhost = "{home["host"]}"\nport = {home["port"]}\n'
             f"unit_id = {home['unit_id']}\n{home['more_devices']}"
             + (f"\n[control]\nrate_hz = {self._rates_hz[site]}\n" if site in self._rates_hz else "")
+            + (f"\n[forecast]\nevery_s = {self._forecast_every_s}\n" if self._forecast_every_s else "")
         )
 
 
@@ -320,10 +325,11 @@ def chain(
     say: Say,
     offers: Sequence[Offer] = OFFERS,
     rates_hz: Mapping[str, float] = MappingProxyType({}),
+    forecast_every_s: float | None = None,
 ) -> Iterator[Chain]:
     """A chain whose processes are all ended when the block is left, the agents first.
 
-    rates_hz: of the control loop, by site, where it is not the agent's own.
+    rates_hz: of the control loop, by site, where it is not the agent's own. forecast_every_s: likewise, of all sites.
     Raises ChainRefused unless `folder` is new or empty: what an earlier run left there would be taken for this one's.
     """
     try:
@@ -334,4 +340,4 @@ def chain(
     if used:
         raise ChainRefused(f"{folder}: is not empty; give a new folder as --data")
     with running(folder / "logs") as processes:
-        yield Chain(folder, processes, homes, scenario, say, offers, rates_hz)
+        yield Chain(folder, processes, homes, scenario, say, offers, rates_hz, forecast_every_s)

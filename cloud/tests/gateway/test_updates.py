@@ -1,6 +1,9 @@
 """Updates from the command to the site that may fetch them, and to no other."""
 
+import importlib.resources
+import io
 import json
+import zipfile
 from pathlib import Path
 
 import grpc
@@ -10,10 +13,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from cloud.store.ledger import Ledger
 from cloud.testing import Gateway, Plant
+from protos import firmware_image
 from protos import manifest as manifests
 from protos.vpp.v1 import site_pb2
 
-CONTENT = bytes(range(256)) * 1024  # four chunks
+
+def archive(members: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    return buffer.getvalue()
+
+
+WHEEL = {"edge_agent/cli.py": bytes(range(256)) * 1024, "murmuration_vpp-1.2.3.dist-info/METADATA": b""}
+CONTENT = archive(WHEEL)  # four chunks and a little
 DESCRIPTION = site_pb2.SiteDescription(rated_power_w=5000, soc_min=0.1, soc_max=0.9)
 
 
@@ -97,6 +111,78 @@ async def test_a_larger_share_has_the_smaller_one_in_it(plant: Plant, tmp_path: 
     assert [len(sites) for sites in seen] == [1, 4, 10]
     assert seen[0] < seen[1] < seen[2]
     assert sum(len(sites.split(",")) for sites in ordered) == 10, "each once"
+
+
+MODEL = importlib.resources.files("edge_agent.forecast") / "site-forecast.onnx"
+FILES = {
+    "text.whl": b"no archive",
+    "bare.whl": archive({"edge_agent/cli.py": b""}),
+    "library.whl": archive({"library-1.0.dist-info/METADATA": b""}),
+    "text.onnx": b"no model",
+    "other.onnx": b"",
+    "image": b"VPI1 is how an image begins",
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "arguments", "says"),
+    [
+        pytest.param("text.whl", (), "text.whl: is no wheel", id="text as a wheel"),
+        pytest.param("bare.whl", (), "it has no .dist-info", id="an archive as a wheel"),
+        pytest.param("library.whl", (), "no agent is in it", id="a wheel without an agent"),
+        pytest.param(
+            "text.onnx", ("--kind", "model", "--name", "site-forecast"), "is no ONNX model", id="text as a model"
+        ),
+        pytest.param(
+            "model.onnx", ("--kind", "model", "--name", "price"), "agents run no such model", id="unknown model"
+        ),
+        pytest.param(
+            "library.whl", ("--kind", "model", "--name", "site-forecast"), "ends in .onnx", id="a wheel as a model"
+        ),
+        pytest.param("image", ("--kind", "firmware", "--name", "relay", "--board", "rp2"), "is none", id="no image"),
+    ],
+)
+async def test_only_what_the_kind_is_gets_published(
+    plant: Plant, tmp_path: Path, file: str, arguments: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / file
+    path.write_bytes(FILES.get(file) or MODEL.read_bytes())
+    async with plant.running():
+        pass
+    capsys.readouterr()
+    assert await plant.command("update", "publish", str(path), "--version", "1.0.0", *arguments) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.startswith("vpp-cloud: update publish: ")
+    assert said.count("\n") == 1
+    with Ledger(plant.data.ledger) as ledger:
+        assert ledger.updates() == []
+        assert not [entry for entry in ledger.audit_entries() if entry.action.startswith("update.")]
+
+
+async def test_a_firmware_is_published_as_what_its_image_says(
+    plant: Plant, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    modules = {"main.py": b"pass"}
+    described = firmware_image.described(
+        modules, name="relay", board="rp2", version=(1, 2, 0), minimum_version=(1, 0, 0), issued_ms=1
+    )
+    path = tmp_path / "relay.image"
+    path.write_bytes(firmware_image.pack(described, bytes(64), modules))
+    async with plant.running():
+        pass
+    for name, board, version, code, says in (
+        ("meter", "rp2", "1.2.0", 2, "its name is relay; give --name relay instead of meter"),
+        ("relay", "esp32", "1.2.0", 2, "its board is rp2; give --board rp2 instead of esp32"),
+        ("relay", "rp2", "1.2.1", 2, "its version is 1.2.0; give --version 1.2.0 instead of 1.2.1"),
+        ("relay", "rp2", "1.2.0", 0, ""),
+    ):
+        capsys.readouterr()
+        arguments = ("--kind", "firmware", "--name", name, "--board", board, "--version", version)
+        assert await plant.command("update", "publish", str(path), *arguments) == code
+        assert says in capsys.readouterr().err
+    with Ledger(plant.data.ledger) as ledger:
+        assert [(each.kind, each.name, each.version) for each in ledger.updates()] == [("firmware", "relay", "1.2.0")]
 
 
 @pytest.mark.parametrize(

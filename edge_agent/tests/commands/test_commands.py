@@ -119,6 +119,22 @@ def test_status_says_what_is_asked_beside_the_schedule() -> None:
     assert words["Envelope"] == "The grid operator limits the connection."
 
 
+def test_status_says_what_is_expected_and_kept() -> None:
+    expected = {
+        "source": "seasonal persistence",
+        "note": "is no ONNX model",
+        "load_wh": {"6": 4210, "24": None},
+        "sun_wh": {"6": 0, "24": 12_000},
+    }
+    words = dict(sentences(CONTROL | {"expected": expected, "backup_soc": 0.454}, NOW_MS))
+    assert words["Expected"] == (
+        "4.2 kWh used and 0.0 kWh of sun in the next 6 h; 12.0 kWh of sun in the next 24 h. "
+        "Source: seasonal persistence (is no ONNX model)."
+    )
+    assert words["Backup"] == "Without the coordinator 45 % are kept for an outage of the grid."
+    assert not {"Expected", "Backup"} & dict(sentences(CONTROL | {"expected": None}, NOW_MS)).keys()
+
+
 def test_status_of_an_agent_that_stands_still_says_so_first() -> None:
     about, words = next(iter(sentences(CONTROL, NOW_MS + 3_600_000)))
     assert (about, words) == (

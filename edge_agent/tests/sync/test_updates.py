@@ -9,28 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edge_agent.sync.command_keys import key_id
-from edge_agent.sync.coordinator import Unreachable
-from edge_agent.sync.intents import CommandKeys
-from edge_agent.sync.updates import Updater
-from protos import manifest as manifests
-from protos.vpp.v1.site_pb2 import SignedManifest, UpdateStatus
-
-KEY, OTHER = (Ed25519PrivateKey.from_private_bytes(bytes([i]) * 32) for i in (1, 2))
-RAW = KEY.public_key().public_bytes_raw()
-
-
-def wheel(members: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return buffer.getvalue()
-
-
-GOOD = wheel({"edge_agent/cli.py": b"print()", "edge_agent/__init__.py": b""})
+from edge_agent.tests.sync.shelf import GOOD, KEY, OTHER, Site, wheel
+from protos import firmware_image
+from protos.vpp.v1.site_pb2 import UpdateStatus
 
 
 def damaged(compression: int) -> bytes:
@@ -51,70 +33,6 @@ def encrypted() -> bytes:
     for header, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         data[data.index(header) + flags] |= 1
     return bytes(data)
-
-
-class Site:
-    """An updater, and the coordinator's shelf that it fetches from."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.shelf: dict[str, bytes] = {}
-        self.fetched: list[tuple[int, int]] = []  # from where to where
-        self.breaks_after: int | None = None
-        self.updater = self.started()
-
-    def started(self) -> Updater:
-        updater = Updater(self.folder, self.fetch, lambda: None)
-        updater.keys = CommandKeys([RAW])
-        return updater
-
-    async def fetch(self, sha256: str, path: Path, size: int) -> None:
-        content = self.shelf[sha256]
-        with path.open("ab") as file:
-            begin = file.tell()
-            end = len(content) if self.breaks_after is None else begin + self.breaks_after
-            file.write(content[begin:end])
-        self.fetched.append((begin, end))
-        if self.breaks_after is not None:
-            raise Unreachable("cut off")
-
-    def signed(self, content: bytes = GOOD, key: Ed25519PrivateKey = KEY, **changed: Any) -> SignedManifest:
-        sha256 = hashlib.sha256(content).hexdigest()
-        self.shelf[sha256] = content
-        fields: dict[str, Any] = {
-            "kind": "agent",
-            "name": "vpp-agent",
-            "version": [1, 2, 0],
-            "minimum_version": [0, 0, 0],
-            "board": "",
-            "files": [{"path": "agent.whl", "size": len(content), "sha256": sha256}],
-            "issued": 1,
-        }
-        text = manifests.encode({**fields, **changed})
-        return SignedManifest(manifest=text, signature=key.sign(manifests.CONTEXT + text), key_id=key_id(RAW))
-
-    async def take(self, signed: SignedManifest) -> UpdateStatus:
-        """The update's state once it is no longer being fetched."""
-        done = asyncio.Event()
-        self.updater._changed = done.set
-        self.updater.want([signed])
-        task = asyncio.create_task(self.updater.run())
-        try:
-            async with asyncio.timeout(20):
-                while True:
-                    await done.wait()
-                    done.clear()
-                    [status] = self.updater.statuses()
-                    if status.state != UpdateStatus.STATE_FETCHING or status.reason:
-                        return status
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-    @property
-    def staged(self) -> str | None:
-        path = self.folder / "updates" / "staged.json"
-        return json.loads(path.read_text())["version"] if path.exists() else None
 
 
 @pytest.fixture
@@ -176,7 +94,7 @@ async def test_a_downgrade_below_the_minimum_is_refused_for_ever(site: Site) -> 
     assert "1.4.9 is below the minimum 1.5.0" in status.reason
     assert (await site.take(site.signed(version=[1, 5, 0]))).state == UpdateStatus.STATE_STAGED, "not below it"
     site.updater = site.started()
-    firmware = site.signed(b"mpy", kind="firmware", name="relay", board="rp2", version=[0, 0, 1])
+    firmware = site.signed(image(version=(0, 0, 1)), kind="firmware", name="relay", board="rp2", version=[0, 0, 1])
     assert (await site.take(firmware)).state == UpdateStatus.STATE_STAGED, "each name has a minimum of its own"
 
 
@@ -200,10 +118,43 @@ async def test_an_archive_that_is_no_agent_is_refused(site: Site, content: bytes
     assert not (site.folder.parent / "keys").exists()
 
 
-async def test_firmware_lies_complete_for_who_installs_it(site: Site) -> None:
-    signed = site.signed(b"mpy", kind="firmware", name="relay", board="rp2")
+def image(**changed: Any) -> bytes:
+    """A firmware image; its signature is its microcontroller's business."""
+    modules = {"main.py": b"pass"}
+    fields: dict[str, Any] = {"name": "relay", "board": "rp2", "version": (1, 2, 0), **changed}
+    described = firmware_image.described(modules, minimum_version=(0, 0, 0), issued_ms=1, **fields)
+    return firmware_image.pack(described, bytes(64), modules)
+
+
+async def test_firmware_lies_complete_for_who_installs_it_and_control_says_what_came_of_it(site: Site) -> None:
+    signed = site.signed(image(), kind="firmware", name="relay", board="rp2")
     assert (await site.take(signed)).state == UpdateStatus.STATE_STAGED
-    assert (site.folder / "updates" / "firmware" / "relay" / "current" / "agent.whl").read_bytes() == b"mpy"
+    assert (site.folder / "updates" / "firmware" / "relay" / "current" / "agent.whl").read_bytes() == image()
+    for version, state in (("1.1.0", UpdateStatus.STATE_HEALTHY), ("1.2.0", UpdateStatus.STATE_ROLLED_BACK)):
+        told = UpdateStatus(kind="firmware", name="relay", version=version, state=state, reason="heater: it says so")
+        site.updater.deliver([told])
+        [status] = site.updater.statuses()
+        expected = (
+            told
+            if version == "1.2.0"
+            else UpdateStatus(kind="firmware", name="relay", version="1.2.0", state=UpdateStatus.STATE_STAGED)
+        )
+        assert status == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        pytest.param(b"mpy", "firmware image: is none", id="no image"),
+        pytest.param(image(name="meter"), "its name is meter", id="another program"),
+        pytest.param(image(board="esp32"), "its board is esp32", id="another board"),
+        pytest.param(image(version=(9, 0, 0)), "its version is [9, 0, 0]", id="another version"),
+    ],
+)
+async def test_a_firmware_that_is_not_what_its_update_says_is_refused(site: Site, content: bytes, says: str) -> None:
+    status = await site.take(site.signed(content, kind="firmware", name="relay", board="rp2"))
+    assert status.state == UpdateStatus.STATE_REFUSED
+    assert says in status.reason
 
 
 async def test_the_version_before_does_not_answer_for_the_one_that_is_being_fetched(site: Site) -> None:

@@ -29,7 +29,7 @@ from protos.vpp.v1 import site_pb2 as protos_dot_vpp_dot_v1_dot_site__pb2
 from protos.vpp.v1 import supply_pb2 as protos_dot_vpp_dot_v1_dot_supply__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19protos/vpp/v1/local.proto\x12\x06vpp.v1\x1a\x1dprotos/vpp/v1/broadcast.proto\x1a\x1aprotos/vpp/v1/intent.proto\x1a\x1aprotos/vpp/v1/report.proto\x1a\x18protos/vpp/v1/site.proto\x1a\x1aprotos/vpp/v1/supply.proto\"\xea\x01\n\x06ToSync\x12*\n\x08snapshot\x18\x01 \x01(\x0b\x32\x16.vpp.v1.SnapshotReportH\x00\x12.\n\x0b\x64\x65scription\x18\x02 \x01(\x0b\x32\x17.vpp.v1.SiteDescriptionH\x00\x12\x1e\n\x05\x65vent\x18\x03 \x01(\x0b\x32\r.vpp.v1.EventH\x00\x12\x32\n\x0f\x61\x63knowledgement\x18\x04 \x01(\x0b\x32\x17.vpp.v1.AcknowledgementH\x00\x12(\n\x06supply\x18\x05 \x01(\x0b\x32\x16.vpp.v1.SupplyFunctionH\x00\x42\x06\n\x04\x62ody\"\xdf\x01\n\tToControl\x12 \n\x06intent\x18\x01 \x01(\x0b\x32\x0e.vpp.v1.IntentH\x00\x12\x1c\n\x04link\x18\x02 \x01(\x0b\x32\x0c.vpp.v1.LinkH\x00\x12\x33\n\x10\x63oordinator_time\x18\x03 \x01(\x0b\x32\x17.vpp.v1.CoordinatorTimeH\x00\x12&\n\tbroadcast\x18\x04 \x01(\x0b\x32\x11.vpp.v1.BroadcastH\x00\x12-\n\x06remote\x18\x05 \x01(\x0b\x32\x1b.vpp.v1.RemoteConfigurationH\x00\x42\x06\n\x04\x62ody\"\xa2\x02\n\x0eSnapshotReport\x12\r\n\x05\x61t_ms\x18\x01 \x01(\x06\x12\x19\n\x0cgrid_power_w\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x1d\n\x10inverter_power_w\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x03soc\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12\x19\n\x0c\x66requency_hz\x18\x05 \x01(\x01H\x03\x88\x01\x01\x12\x16\n\tvoltage_v\x18\x06 \x01(\x01H\x04\x88\x01\x01\x12\x17\n\npv_power_w\x18\x07 \x01(\x01H\x05\x88\x01\x01\x12\r\n\x05\x61rmed\x18\x08 \x01(\x08\x42\x0f\n\r_grid_power_wB\x13\n\x11_inverter_power_wB\x06\n\x04_socB\x0f\n\r_frequency_hzB\x0c\n\n_voltage_vB\r\n\x0b_pv_power_w\";\n\x0f\x43oordinatorTime\x12\x10\n\x08\x61head_ms\x18\x01 \x01(\x01\x12\x16\n\x0euncertainty_ms\x18\x02 \x01(\x01\"\x19\n\x04Link\x12\x11\n\tconnected\x18\x01 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19protos/vpp/v1/local.proto\x12\x06vpp.v1\x1a\x1dprotos/vpp/v1/broadcast.proto\x1a\x1aprotos/vpp/v1/intent.proto\x1a\x1aprotos/vpp/v1/report.proto\x1a\x18protos/vpp/v1/site.proto\x1a\x1aprotos/vpp/v1/supply.proto\"\xea\x01\n\x06ToSync\x12*\n\x08snapshot\x18\x01 \x01(\x0b\x32\x16.vpp.v1.SnapshotReportH\x00\x12.\n\x0b\x64\x65scription\x18\x02 \x01(\x0b\x32\x17.vpp.v1.SiteDescriptionH\x00\x12\x1e\n\x05\x65vent\x18\x03 \x01(\x0b\x32\r.vpp.v1.EventH\x00\x12\x32\n\x0f\x61\x63knowledgement\x18\x04 \x01(\x0b\x32\x17.vpp.v1.AcknowledgementH\x00\x12(\n\x06supply\x18\x05 \x01(\x0b\x32\x16.vpp.v1.SupplyFunctionH\x00\x42\x06\n\x04\x62ody\"\x8b\x02\n\tToControl\x12 \n\x06intent\x18\x01 \x01(\x0b\x32\x0e.vpp.v1.IntentH\x00\x12\x1c\n\x04link\x18\x02 \x01(\x0b\x32\x0c.vpp.v1.LinkH\x00\x12\x33\n\x10\x63oordinator_time\x18\x03 \x01(\x0b\x32\x17.vpp.v1.CoordinatorTimeH\x00\x12&\n\tbroadcast\x18\x04 \x01(\x0b\x32\x11.vpp.v1.BroadcastH\x00\x12-\n\x06remote\x18\x05 \x01(\x0b\x32\x1b.vpp.v1.RemoteConfigurationH\x00\x12*\n\x0b\x65xpectation\x18\x06 \x01(\x0b\x32\x13.vpp.v1.ExpectationH\x00\x42\x06\n\x04\x62ody\"l\n\x0b\x45xpectation\x12\x10\n\x08start_ms\x18\x01 \x01(\x06\x12\x0e\n\x06step_s\x18\x02 \x01(\r\x12\x0e\n\x06load_w\x18\x03 \x03(\r\x12\r\n\x05sun_w\x18\x04 \x03(\r\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x0c\n\x04note\x18\x06 \x01(\t\"\xa2\x02\n\x0eSnapshotReport\x12\r\n\x05\x61t_ms\x18\x01 \x01(\x06\x12\x19\n\x0cgrid_power_w\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x1d\n\x10inverter_power_w\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x03soc\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12\x19\n\x0c\x66requency_hz\x18\x05 \x01(\x01H\x03\x88\x01\x01\x12\x16\n\tvoltage_v\x18\x06 \x01(\x01H\x04\x88\x01\x01\x12\x17\n\npv_power_w\x18\x07 \x01(\x01H\x05\x88\x01\x01\x12\r\n\x05\x61rmed\x18\x08 \x01(\x08\x42\x0f\n\r_grid_power_wB\x13\n\x11_inverter_power_wB\x06\n\x04_socB\x0f\n\r_frequency_hzB\x0c\n\n_voltage_vB\r\n\x0b_pv_power_w\";\n\x0f\x43oordinatorTime\x12\x10\n\x08\x61head_ms\x18\x01 \x01(\x01\x12\x16\n\x0euncertainty_ms\x18\x02 \x01(\x01\"\x19\n\x04Link\x12\x11\n\tconnected\x18\x01 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,11 +39,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOSYNC']._serialized_start=179
   _globals['_TOSYNC']._serialized_end=413
   _globals['_TOCONTROL']._serialized_start=416
-  _globals['_TOCONTROL']._serialized_end=639
-  _globals['_SNAPSHOTREPORT']._serialized_start=642
-  _globals['_SNAPSHOTREPORT']._serialized_end=932
-  _globals['_COORDINATORTIME']._serialized_start=934
-  _globals['_COORDINATORTIME']._serialized_end=993
-  _globals['_LINK']._serialized_start=995
-  _globals['_LINK']._serialized_end=1020
+  _globals['_TOCONTROL']._serialized_end=683
+  _globals['_EXPECTATION']._serialized_start=685
+  _globals['_EXPECTATION']._serialized_end=793
+  _globals['_SNAPSHOTREPORT']._serialized_start=796
+  _globals['_SNAPSHOTREPORT']._serialized_end=1086
+  _globals['_COORDINATORTIME']._serialized_start=1088
+  _globals['_COORDINATORTIME']._serialized_end=1147
+  _globals['_LINK']._serialized_start=1149
+  _globals['_LINK']._serialized_end=1174
 # @@protoc_insertion_point(module_scope)
