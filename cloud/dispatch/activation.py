@@ -12,13 +12,12 @@ from cloud.dispatch.share import Ask, Told
 from cloud.dispatch.steering import AGES_S, Asking, Cycle, Steering
 from cloud.dispatch.summary import ShareError, from_messages, to_steer
 from cloud.dispatch.tree import Limits
-from cloud.fleet.groups import Groups
+from cloud.ingest.members import Members
 from cloud.model.dispatch import Activation, ActivationState, GroupLimit
-from cloud.model.records import Site
 from protos.vpp.v1 import steer_pb2
 
 SETTLED_S: Final = 30.0  # from the beginning, until errors count
-OPENING_S: Final = 5.0  # for the first answers: workers must look who is in the group
+OPENING_S: Final = 5.0  # for the first answers: workers must find their sites
 ANSWER_S: Final = 1.0  # for a cycle's
 FINISH_S: Final = 30.0  # for the last ones: sites' parts go to the ledger
 
@@ -48,27 +47,30 @@ class Running:
         self._errors_w: list[float] = []
         self._cycles = 0
         self._expected_wh = self._measured_wh = 0.0
+        self._given: tuple[object, ...] = ()
         self._built: tuple[object, ...] = ()
         self._refused = ""
-        self.sites: list[Site] = []
+        self.sites: list[str] = []
         self.steering: Steering | None = None
         self.last: Cycle | None = None
 
-    def build(self, sites: Sequence[Site], limits: Mapping[str, GroupLimit]) -> bool:
+    def build(self, members: Members, limits: Mapping[str, GroupLimit]) -> bool:
         """Whether anything is other than before, so that sites must be told whose price to follow.
 
-        sites: the registry. limits: in force now. Raises ValueError for limited groups that overlap without one being
+        members: the registry. limits: in force now. Raises ValueError for limited groups that overlap without one being
         inside the other. Takes a while for many sites.
         """
-        taking_part = [site for site in sites if site.enrolled_ms is not None and site.revoked_ms is None]
-        groups = Groups(taking_part)
+        given = members, tuple(limits)
+        if given == self._given:
+            return False
+        self._given = given
+        groups = members.groups({self.activation.group, *limits})
         self.slots = groups.slots(self.activation.group)
         names, parents, node = groups.nesting(self.activation.group, list(limits))
         built = (self.slots.tobytes(), tuple(names), tuple(parents), node.tobytes())
         if built == self._built:
             return False
-        by_slot = {site.slot: site for site in taking_part}
-        self.sites = [by_slot[slot] for slot in self.slots.tolist()]
+        self.sites = [members.names[place] for place in members.of(self.activation.group).tolist()]
         self._node = node
         if self.steering is None:
             self.steering = Steering(names, parents, self._workers.names, grid=self._grid, cycle_s=self._cycle_s)

@@ -20,8 +20,9 @@ from cloud.dispatch.share import HOLD_S
 from cloud.gateway.broadcasts import BroadcastBody, BroadcastNotSent
 from cloud.gateway.fleet_guard import SecondPersonNeeded
 from cloud.gateway.intents import Body, IntentNotSent
+from cloud.ingest.members import Members
 from cloud.model.dispatch import Activation, ActivationState, GroupLimit, Order
-from cloud.model.records import EventRecord, Severity, Site
+from cloud.model.records import EventRecord, Severity
 from cloud.store.audit import COORDINATOR
 from cloud.store.errors import LedgerError
 from cloud.store.ledger import Ledger
@@ -75,7 +76,7 @@ class Dispatcher:
         self._cycle_s = cycle_s
         self._running: dict[str, Running] = {}
         self._finishing: dict[str, asyncio.Task[None]] = {}
-        self._sites: list[Site] = []
+        self._members: Members | None = None
         self._limits: dict[str, GroupLimit] = {}
         self._looked_ms = -(10**15)
         self._mute = False
@@ -118,9 +119,10 @@ class Dispatcher:
             self._ledger.activations, ActivationState.ASKED, ActivationState.ACTIVE, limit=1000
         )
         due = {activation.activation_id: activation for activation in asked if activation.start_ms <= now_ms}
-        if (due or self._running) and now_ms - self._looked_ms >= 1000 * _LOOK_S:
+        if (due or self._running) and (self._members is None or now_ms - self._looked_ms >= 1000 * _LOOK_S):
             self._looked_ms = now_ms
-            self._sites = await asyncio.to_thread(self._ledger.sites)
+            known = self._members
+            self._members = await asyncio.to_thread(known.renewed if known else Members, self._ledger)
             self._limits = await asyncio.to_thread(self._ledger.group_limits, now_ms)
         steered = []
         for activation in sorted(due.values(), key=lambda each: (each.start_ms, each.activation_id)):
@@ -146,11 +148,12 @@ class Dispatcher:
 
     async def _ready(self, activation: Activation, now_ms: int) -> Running | None:
         """The activation as it runs; None where it cannot."""
-        running = self._running.get(activation.activation_id)
+        running, members = self._running.get(activation.activation_id), self._members
+        assert members is not None, "looked at when anything is due"  # noqa: S101
         try:
             if running is None:
-                return await self._begin(activation, now_ms)
-            if await asyncio.to_thread(running.build, self._sites, self._limits):
+                return await self._begin(activation, members, now_ms)
+            if await asyncio.to_thread(running.build, members, self._limits):
                 await self._tell_sites(running, now_ms)
         except ValueError as error:
             await self._fail(activation, str(error), now_ms)
@@ -167,10 +170,10 @@ class Dispatcher:
                 self._problems[activation.activation_id] = problem
             await self._say(prices, min(now_ms + round(1000 * HOLD_S), activation.end_ms), activation.actor)
 
-    async def _begin(self, activation: Activation, now_ms: int) -> Running:
+    async def _begin(self, activation: Activation, members: Members, now_ms: int) -> Running:
         """Raises ValueError where it cannot be."""
         running = Running(activation, self._workers, grid=self._grid, cycle_s=self._cycle_s)
-        await asyncio.to_thread(running.build, self._sites, self._limits)
+        await asyncio.to_thread(running.build, members, self._limits)
         if not running.sites:
             raise ValueError(f"no site of group {activation.group!r} is enrolled")
         for other in self._running.values():
@@ -192,7 +195,7 @@ class Dispatcher:
         """What the sites were told to go to without a price, by who coordinated before."""
         groups = {running.group_of(number) for number in range(len(running.sites))}
         for site in running.sites[:_ASKED_OF]:
-            known = self._ledger.latest_intent(site.site, "price")
+            known = self._ledger.latest_intent(site, "price")
             if known is not None and known.in_force(now_ms):
                 said = Parse(known.body, intent_pb2.Intent()).price
                 if said.group in groups:
@@ -201,28 +204,28 @@ class Dispatcher:
 
     async def _tell_sites(self, running: Running, now_ms: int, expires_ms: int | None = None) -> None:
         """Whose price to follow, to every site that does not know it yet."""
-        turn = asyncio.Semaphore(_AT_ONCE)
+        untold = enumerate(running.sites)
         actor = running.activation.actor
         until_ms = running.activation.end_ms if expires_ms is None else expires_ms
 
-        async def tell(site: Site, group: str) -> None:
-            body = intent_pb2.FollowPrice(group=group, fallback_ticks=running.fallback.ticks)
-            async with turn:
-                known = await asyncio.to_thread(self._ledger.latest_intent, site.site, "price")
-                if known is not None and known.expires_ms == until_ms and known.in_force(now_ms):
-                    said = Parse(known.body, intent_pb2.Intent()).price
-                    if said.group == group:
-                        return
+        async def tell() -> None:
+            for number, site in untold:
+                body = intent_pb2.FollowPrice(group=running.group_of(number), fallback_ticks=running.fallback.ticks)
+                known = await asyncio.to_thread(self._ledger.latest_intent, site, "price")
+                if (
+                    known is not None
+                    and (known.expires_ms == until_ms and known.in_force(now_ms))
+                    and Parse(known.body, intent_pb2.Intent()).price.group == body.group
+                ):
+                    continue
                 try:
-                    await self._intents.send(body, site.site, "price", now_ms, until_ms, actor=actor)
+                    await self._intents.send(body, site, "price", now_ms, until_ms, actor=actor)
                 except (IntentNotSent, LedgerError) as error:
-                    log.warning(
-                        "activation %s: %s was not told: %s", running.activation.activation_id, site.site, error
-                    )
+                    log.warning("activation %s: %s was not told: %s", running.activation.activation_id, site, error)
 
         async with asyncio.TaskGroup() as group:
-            for number, site in enumerate(running.sites):
-                group.create_task(tell(site, running.group_of(number)))
+            for _ in range(min(_AT_ONCE, len(running.sites))):
+                group.create_task(tell())
 
     async def _say(self, prices: Mapping[str, Price], expires_ms: int, actor: str) -> None:
         """actor: whoever wants the activation: the fleet guard lets nobody grant what he asked for himself."""

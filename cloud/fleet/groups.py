@@ -1,6 +1,6 @@
 """Groups of sites as index sets: a portfolio, a feeder, a neighbourhood, a market area. A site may be in several."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,12 +25,16 @@ class Aggregate:
 class Groups:
     """Slots by group name, rising; the groups of a registry at one instant."""
 
-    def __init__(self, sites: Iterable[Site]) -> None:
+    def __init__(self, slots: Mapping[str, Array]) -> None:
+        self._slots = dict(slots)
+
+    @staticmethod
+    def of(sites: Iterable[Site]) -> "Groups":
         slots: dict[str, list[int]] = {}
         for site in sites:
             for group in site.groups:
                 slots.setdefault(group, []).append(site.slot)
-        self._slots = {group: np.array(sorted(members), dtype=np.int64) for group, members in slots.items()}
+        return Groups({group: np.array(sorted(members), dtype=np.int64) for group, members in slots.items()})
 
     @property
     def names(self) -> list[str]:

@@ -1,15 +1,18 @@
 """Who is in which group, as columns over the registry, for a worker that must find its own sites of a group."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from typing import Final
 
 import numpy as np
 
+from cloud.fleet.groups import Groups
 from cloud.ingest.owners import partitions
 from cloud.model.telemetry import Array
 from cloud.store.ledger import Ledger
+from protos import subjects
 
-_CHUNK = 65_536
+_CHUNK: Final = 2_048  # rows at once: the database makes them all before another thread may go on
 
 
 class Members:
@@ -17,6 +20,7 @@ class Members:
 
     def __init__(self, ledger: Ledger) -> None:
         """Reads the whole registry. Raises LedgerError."""
+        self._mark = ledger.members_mark()
         slots, names, partition, texts = [], [], [], []
         numbers: dict[str, int] = {}  # of each set of groups: a fleet has few
         for rows in ledger.members_from(0, _CHUNK):
@@ -33,9 +37,22 @@ class Members:
         self._texts = np.concatenate(texts) if texts else np.empty(0, np.int64)
         self._groups = [frozenset(json.loads(text)) for text in numbers]
 
-    def of(self, group: str, within: Collection[int]) -> Array:
+    def renewed(self, ledger: Ledger) -> "Members":
+        """As they are now: the same object where nothing has changed. Raises LedgerError."""
+        return self if ledger.members_mark() == self._mark else Members(ledger)
+
+    def of(self, group: str, within: Collection[int] = range(subjects.PARTITIONS)) -> Array:
         """int64: places in `slots` of the group's sites in these partitions, rising."""
         having = np.array([group in groups for groups in self._groups], dtype=bool)
-        mine = np.isin(self._partition, np.array(list(within), dtype=np.uint8))
-        result: Array = np.flatnonzero(having[self._texts] & mine) if len(having) else np.empty(0, np.int64)
+        if not having.any():
+            return np.empty(0, np.int64)
+        chosen = having[self._texts]
+        if len(within) < subjects.PARTITIONS:
+            mine = np.zeros(subjects.PARTITIONS, dtype=bool)
+            mine[list(within)] = True
+            chosen &= mine[self._partition]
+        result: Array = np.flatnonzero(chosen)
         return result
+
+    def groups(self, names: Iterable[str]) -> Groups:
+        return Groups({name: self.slots[self.of(name)] for name in names})

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 
 REFRESH_S: Final = 10.0  # of the registry, while somebody asks
 KEPT_MS: Final = 60_000  # after its end, a share that nobody asked to finish
-_ROWS: Final = 16_384  # copied at once: the event loop goes on in between
+_ROWS: Final = 4_096  # copied at once: the event loop goes on in between
 _PARTS: Final = 2_000  # of sites, put into the ledger at once
 
 _NOTHING: Final = np.empty(0, np.int64), Rows.empty(0, BREAKPOINTS)
@@ -64,7 +65,7 @@ class _Held:
     activation: str
     end_ms: int
     slots: Array  # int64: of its sites, rising
-    site_names: list[str]
+    places: Array  # int64: of these in `members`
     share: Share
     seq: Array  # int64 [slots]: of the function that each site told
     nodes: tuple[str, ...]
@@ -105,6 +106,7 @@ class Shares:
         self._streams = streams
         self._held: dict[tuple[str, str], _Held] = {}  # by activation and stream
         self._turns: dict[tuple[str, str], asyncio.Lock] = {}
+        self._asked: dict[tuple[str, str], int] = {}  # the newest request
         self._members: Members | None = None
         self._members_s = 0.0
         self._looking = asyncio.Lock()
@@ -123,8 +125,10 @@ class Shares:
         subscription = await connection.subscribe(subjects.STEER, cb=on_message)
         try:
             while True:
-                await asyncio.sleep(REFRESH_S)
+                with suppress(LedgerError):  # whoever asks is told
+                    await self._current()
                 await self.sweep()
+                await asyncio.sleep(REFRESH_S)
         finally:
             if connection.is_connected:
                 await subscription.unsubscribe()
@@ -147,8 +151,10 @@ class Shares:
         """One stream's share, in its parts; none where a newer request is being answered. Raises LedgerError."""
         begun_s = time.monotonic()
         key = steer.activation, stream
+        self._asked[key] = max(steer.sequence, self._asked.get(key, 0))
         async with self._turns.setdefault(key, asyncio.Lock()):
-            if (held := self._held.get(key)) is not None and steer.sequence <= held.sequence:
+            held = self._held.get(key)
+            if steer.sequence < self._asked.get(key, 0) or (held is not None and steer.sequence <= held.sequence):
                 return []
             held = self._held[key] = await self._renewed(stream, steer, held)
             held.sequence, held.end_ms = steer.sequence, steer.end_ms
@@ -170,24 +176,28 @@ class Shares:
     async def _let_go(self, keys: Sequence[tuple[str, str]]) -> None:
         for key in keys:
             self._turns.pop(key, None)
+            self._asked.pop(key, None)
             if (held := self._held.pop(key, None)) is not None:
                 try:
                     await asyncio.to_thread(self._account, held)
                 except LedgerError as error:
                     log.error("activation %s: what sites of %s did is not recorded: %s", *key, error)
 
-    async def _current(self, *, anew: bool = False) -> Members:
-        """The registry, at most `REFRESH_S` old. Raises LedgerError."""
+    async def _current(self) -> Members:
+        """The registry, looked at `REFRESH_S` ago at most. Raises LedgerError."""
         async with self._looking:
-            age_s = time.monotonic() - self._members_s
-            if self._members is None or age_s > REFRESH_S or (anew and age_s > 1.0):
+            if self._members is None:
                 self._members = await asyncio.to_thread(Members, self._ledger)
-                self._members_s = time.monotonic()
+            elif time.monotonic() - self._members_s > REFRESH_S:
+                self._members = await asyncio.to_thread(self._members.renewed, self._ledger)
+            else:
+                return self._members
+            self._members_s = time.monotonic()
             return self._members
 
     async def _renewed(self, stream: str, steer: steer_pb2.Steer, held: _Held | None) -> _Held:
         """What is held, of the registry and the nodes as they are now."""
-        members = await self._current(anew=held is None)
+        members = await self._current()
         if held is not None and held.members is members and held.nodes == tuple(node.group for node in steer.nodes):
             return held
         fresh = await asyncio.to_thread(self._new, steer, stream, members, held)
@@ -222,7 +232,7 @@ class Shares:
             activation=steer.activation,
             end_ms=steer.end_ms,
             slots=slots,
-            site_names=[members.names[place] for place in places.tolist()],
+            places=places,
             share=share,
             seq=seq,
             nodes=nodes,
@@ -273,18 +283,18 @@ class Shares:
         deviating = held.share.deviating
         if not held.share.cycles:
             return
-        for begin in range(0, len(held.site_names), _PARTS):
+        for begin in range(0, len(held.slots), _PARTS):
             self._ledger.add_activation_sites(
                 [
                     ActivationSite(
                         activation_id=held.activation,
-                        site=held.site_names[number],
+                        site=held.members.names[held.places[number]],
                         expected_wh=round(expected[number]),
                         measured_wh=round(measured[number]),
                         cycles_missing=int(missing[number]),
                         deviated=bool(deviating[number]),
                     )
-                    for number in range(begin, min(begin + _PARTS, len(held.site_names)))
+                    for number in range(begin, min(begin + _PARTS, len(held.slots)))
                 ]
             )
 

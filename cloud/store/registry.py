@@ -58,6 +58,14 @@ class Registry(CredentialBook):
             yield rows
             first = int(rows[-1][1]) + 1
 
+    def members_mark(self) -> tuple[int, ...]:
+        """Another one after any change of who takes part and in which groups."""
+        found: tuple[int, ...] = self._execute(
+            "SELECT count(*), count(enrolled_ms), coalesce(sum(enrolled_ms), 0), count(revoked_ms), "
+            "coalesce(sum(revoked_ms), 0), coalesce(sum(length(groups)), 0) FROM sites"
+        ).fetchone()
+        return found
+
     def members_from(self, first: int, most: int) -> Iterator[list[tuple[str, int, str, int]]]:
         """Site, slot, groups as JSON, and 1 where it is enrolled and not revoked, of all from slot `first` on."""
         while rows := self._execute(

@@ -21,6 +21,7 @@ from cloud.fleet.groups import PERCENTILES, aggregate
 from cloud.fleet.supply import SupplyColumns
 from hil.bench.broadcast import bench_broadcast
 from hil.bench.clearing import functions
+from hil.bench.stalls import bench_stalls
 from hil.fleet.closed_loop import CYCLE_S, hold
 from hil.fleet.homes import Faults
 from hil.run.chain import Say
@@ -60,6 +61,10 @@ def bench_fleet(*, sites: int, say: Say) -> dict[str, Any]:
     apart = hold(SIMULATED, SIMULATED_S, Faults(), seed=1, workers=WORKERS)
     alone = hold(SIMULATED, SIMULATED_S, Faults(), seed=1, corrected=False)
     full = by_size[str(sites)]
+    say(f"bench: the event loop of an ingest worker of {sites} sites while it sums up")
+    stalls = bench_stalls(sites)
+    for name, value in stalls.items():
+        say(f"{name:<28}{value:>12.1f}")
     return {
         "fleet_error_p95_pct": round(held.p95_pct, 3),
         "fleet_error_p95_pct_2_workers": round(apart.p95_pct, 3),
@@ -73,6 +78,7 @@ def bench_fleet(*, sites: int, say: Say) -> dict[str, Any]:
         "percentiles_1m_ms": full["percentiles_ms"],
         "supply_bytes_per_site": full["supply_bytes_per_site"],
         "supply_reports_per_s": round(_reports_per_s()),
+        **stalls,
         **bench_broadcast(say),
         "sites": sites,
         "where_the_time_goes_ms": {name: value for name, value in full.items() if name.endswith("_ms")},

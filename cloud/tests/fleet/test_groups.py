@@ -6,7 +6,7 @@ from cloud.model.records import Site
 
 
 def groups(*memberships: str) -> Groups:
-    return Groups(
+    return Groups.of(
         Site(slot=slot, site=f"s{slot}", groups=tuple(names.split()), created_ms=0)
         for slot, names in enumerate(memberships)
     )
