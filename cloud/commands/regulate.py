@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cloud.commands.registry import CommandError, now_ms
+from cloud.commands.registry import CommandError, actor, now_ms
 from cloud.commands.stop import broker_urls
 from cloud.data_folder import DataFolder
 from protos import services
@@ -58,8 +58,11 @@ def _regulate(options: argparse.Namespace) -> int:
 
 
 async def _run(data: DataFolder, options: argparse.Namespace, toml: str, signal: AsyncIterator[float]) -> int:
+    from cloud.config import FleetGuardConfig
     from cloud.dispatch.regulation import Regulation
+    from cloud.gateway import fleet_limits
     from cloud.gateway.broadcasts import BroadcastSender
+    from cloud.gateway.fleet_guard import FleetGuard
     from cloud.gateway.intents import IntentSender
     from cloud.gateway.link import Link, own_login
     from cloud.identity.keyring import open_keyring
@@ -70,10 +73,13 @@ async def _run(data: DataFolder, options: argparse.Namespace, toml: str, signal:
     nc = await Link(broker_urls(options, data), login, keyring.authority_file).open(login, "regulate", reconnect=True)
     try:
         with Ledger(data.ledger) as ledger:
-            broadcasts = BroadcastSender(nc, keyring.signer, ledger, now_ms)
+            in_force = fleet_limits.in_force(ledger) or FleetGuardConfig()
+            guard = FleetGuard(ledger, *fleet_limits.areas(in_force), now_ms, sender=f"regulate {options.group}")
+            following = asyncio.create_task(fleet_limits.follow(guard, ledger, in_force))
+            broadcasts = BroadcastSender(nc, keyring.signer, ledger, now_ms, guard)
             regulation = Regulation(
                 ledger=ledger,
-                intents=IntentSender(nc, keyring.signer, ledger, now_ms),
+                intents=IntentSender(nc, keyring.signer, ledger, now_ms, guard),
                 broadcasts=broadcasts,
                 group=options.group,
                 service_toml=toml,
@@ -81,10 +87,13 @@ async def _run(data: DataFolder, options: argparse.Namespace, toml: str, signal:
                 award_id=f"regulation-{secrets.token_hex(4)}",
                 end_ms=now_ms() + round(60_000 * options.minutes),
                 utc_ms=now_ms,
+                actor=actor(),
             )
             try:
                 await regulation.run(signal)
             finally:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
                 await broadcasts.finish()
             await nc.flush()
             return regulation.messages

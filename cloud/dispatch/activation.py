@@ -53,6 +53,7 @@ class Running:
         self.sites: list[str] = []
         self.steering: Steering | None = None
         self.last: Cycle | None = None
+        self.opening: Mapping[str, Price] = {}  # what is said first
 
     def build(self, members: Members, limits: Mapping[str, GroupLimit]) -> bool:
         """Whether anything is other than before, so that sites must be told whose price to follow.
@@ -88,7 +89,8 @@ class Running:
         if fallback is not None:
             self._steering.fall_back_to(fallback)
             return
-        await self._run(self._steering.open(self.activation.target_w, self._limits(limits), now_ms), now_ms, OPENING_S)
+        asking = self._steering.open(self.activation.target_w, self._limits(limits), now_ms)
+        self.opening = (await self._run(asking, now_ms, OPENING_S)).prices
 
     @property
     def fallback(self) -> Price:

@@ -17,9 +17,8 @@ from opentelemetry import trace
 from cloud.dispatch.activation import ANSWER_S, Running, Workers
 from cloud.dispatch.prices import MILLION, Price, PriceGrid
 from cloud.dispatch.share import HOLD_S
-from cloud.gateway.broadcasts import BroadcastBody, BroadcastNotSent
-from cloud.gateway.fleet_guard import SecondPersonNeeded
-from cloud.gateway.intents import Body, IntentNotSent
+from cloud.gateway.broadcasts import BroadcastBody, BroadcastHeld, BroadcastNotSent
+from cloud.gateway.intents import Body, IntentHeld, IntentNotSent
 from cloud.ingest.members import Members
 from cloud.model.dispatch import Activation, ActivationState, GroupLimit, Order
 from cloud.model.records import EventRecord, Severity
@@ -75,6 +74,7 @@ class Dispatcher:
         self._utc_ms = utc_ms
         self._cycle_s = cycle_s
         self._running: dict[str, Running] = {}
+        self._untold: set[str] = set()  # of them, those of which a site may not know whose price to follow
         self._finishing: dict[str, asyncio.Task[None]] = {}
         self._members: Members | None = None
         self._limits: dict[str, GroupLimit] = {}
@@ -152,11 +152,13 @@ class Dispatcher:
         assert members is not None, "looked at when anything is due"  # noqa: S101
         try:
             if running is None:
-                return await self._begin(activation, members, now_ms)
-            if await asyncio.to_thread(running.build, members, self._limits):
-                await self._tell_sites(running, now_ms)
+                running = await self._open(activation, members, now_ms)
+            elif await asyncio.to_thread(running.build, members, self._limits):
+                self._untold.add(activation.activation_id)
         except ValueError as error:
             await self._fail(activation, str(error), now_ms)
+            return None
+        if activation.activation_id in self._untold and not await self._begin(running, now_ms):
             return None
         return running
 
@@ -170,8 +172,8 @@ class Dispatcher:
                 self._problems[activation.activation_id] = problem
             await self._say(prices, min(now_ms + round(1000 * HOLD_S), activation.end_ms), activation.actor)
 
-    async def _begin(self, activation: Activation, members: Members, now_ms: int) -> Running:
-        """Raises ValueError where it cannot be."""
+    async def _open(self, activation: Activation, members: Members, now_ms: int) -> Running:
+        """The activation with its opening prices; nobody was told yet. Raises ValueError where it cannot be."""
         running = Running(activation, self._workers, grid=self._grid, cycle_s=self._cycle_s)
         await asyncio.to_thread(running.build, members, self._limits)
         if not running.sites:
@@ -182,14 +184,28 @@ class Dispatcher:
         taken_over = activation.state is ActivationState.ACTIVE
         fallback = await asyncio.to_thread(self._told_fallback, running, now_ms) if taken_over else None
         await running.open(self._limits, now_ms, fallback)
-        if not taken_over:
-            running.activation = replace(activation, state=ActivationState.ACTIVE)
-            await asyncio.to_thread(self._ledger.put_activation, running.activation, now_ms)
+        self._running[activation.activation_id] = running
+        self._untold.add(activation.activation_id)
+        return running
+
+    async def _begin(self, running: Running, now_ms: int) -> bool:
+        """Tells sites whose price to follow; whether all that could be were.
+
+        Not before the first prices were let through: sites go to the fallback price by themselves.
+        """
+        activation = running.activation
+        until_ms = min(now_ms + round(1000 * HOLD_S), activation.end_ms)
+        if running.opening and not await self._say(running.opening, until_ms, activation.actor):
+            return False
+        running.opening = {}
+        if activation.state is ActivationState.ASKED:
+            activation = running.activation = replace(activation, state=ActivationState.ACTIVE)
+            await asyncio.to_thread(self._ledger.put_activation, activation, now_ms)
             text = f"activation {activation.activation_id}: {activation.target_w} W of {activation.group} begin"
             await self._tell("activation.began", activation, Severity.INFO, text, now_ms)
-        await self._tell_sites(running, now_ms)
-        self._running[activation.activation_id] = running
-        return running
+        if await self._tell_sites(running, now_ms):
+            self._untold.discard(activation.activation_id)
+        return True
 
     def _told_fallback(self, running: Running, now_ms: int) -> Price | None:
         """What the sites were told to go to without a price, by who coordinated before."""
@@ -202,13 +218,15 @@ class Dispatcher:
                     return Price(said.fallback_ticks, 0.0, 0.0)
         return None
 
-    async def _tell_sites(self, running: Running, now_ms: int, expires_ms: int | None = None) -> None:
-        """Whose price to follow, to every site that does not know it yet."""
+    async def _tell_sites(self, running: Running, now_ms: int, expires_ms: int | None = None) -> bool:
+        """Whose price to follow, to every site that does not know it yet; False where one waits for a second person."""
+        held = False
         untold = enumerate(running.sites)
         actor = running.activation.actor
         until_ms = running.activation.end_ms if expires_ms is None else expires_ms
 
         async def tell() -> None:
+            nonlocal held
             for number, site in untold:
                 body = intent_pb2.FollowPrice(group=running.group_of(number), fallback_ticks=running.fallback.ticks)
                 known = await asyncio.to_thread(self._ledger.latest_intent, site, "price")
@@ -221,14 +239,20 @@ class Dispatcher:
                 try:
                     await self._intents.send(body, site, "price", now_ms, until_ms, actor=actor)
                 except (IntentNotSent, LedgerError) as error:
+                    held = held or isinstance(error, IntentHeld)
                     log.warning("activation %s: %s was not told: %s", running.activation.activation_id, site, error)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(min(_AT_ONCE, len(running.sites))):
                 group.create_task(tell())
+        return not held
 
-    async def _say(self, prices: Mapping[str, Price], expires_ms: int, actor: str) -> None:
-        """actor: whoever wants the activation: the fleet guard lets nobody grant what he asked for himself."""
+    async def _say(self, prices: Mapping[str, Price], expires_ms: int, actor: str) -> bool:
+        """Whether none waits for a second person.
+
+        actor: whoever wants the activation: the fleet guard lets nobody grant what he asked for himself.
+        """
+        held = False
         for group, price in prices.items():
             body = broadcast_pb2.Price(
                 ticks=price.ticks,
@@ -237,17 +261,23 @@ class Dispatcher:
             )
             try:
                 await self._broadcasts.send(body, group, expires_ms, actor=actor)
-            except (BroadcastNotSent, SecondPersonNeeded, ValueError) as error:
+            except (BroadcastNotSent, ValueError) as error:
+                held = held or isinstance(error, BroadcastHeld)
                 if not self._mute:
                     log.warning("price to %s was not said: %s", group, error)
                 self._mute = True
             else:
                 self._mute = False
+        return not held
 
     async def _finish(self, activation: Activation, now_ms: int) -> None:
         running = self._running.pop(activation.activation_id, None)
+        self._untold.discard(activation.activation_id)
         if running is None:
             await self._fail(activation, "nobody coordinated while it was to run", now_ms)
+            return
+        if running.activation.state is ActivationState.ASKED:
+            await self._fail(activation, "no second person granted it while it was to run", now_ms)
             return
         self._problems.pop(activation.activation_id, None)
         ended_early = running.activation.end_ms > activation.end_ms
@@ -264,6 +294,7 @@ class Dispatcher:
 
     async def _fail(self, activation: Activation, why: str, now_ms: int) -> None:
         self._running.pop(activation.activation_id, None)
+        self._untold.discard(activation.activation_id)
         self._problems.pop(activation.activation_id, None)
         failed = replace(activation, state=ActivationState.FAILED, note=why)
         await asyncio.to_thread(self._ledger.put_activation, failed, now_ms)
@@ -288,7 +319,7 @@ class Dispatcher:
                 sequence = await self._intents.send(
                     _body_of(order), order.site, order.kind, order.valid_from_ms, order.expires_ms, actor=order.actor
                 )
-            except (IntentNotSent, SecondPersonNeeded) as error:
+            except IntentNotSent as error:
                 if order.expires_ms > self._utc_ms():
                     log.warning("order %s waits: %s", order.order_id, error)
                     continue

@@ -5,6 +5,8 @@ service has. Parts are looked at again every few minutes: sites come, go and are
 """
 
 import asyncio
+import logging
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
@@ -19,7 +21,10 @@ from protos import services
 from protos.services import Service
 from protos.vpp.v1 import broadcast_pb2, intent_pb2
 
+log = logging.getLogger(__name__)
+
 REFRESH_S: Final = 300.0
+AGAIN_S: Final = 15.0  # where a site could not be told, or waits for a second person
 _MILLION: Final = 1_000_000
 _AT_ONCE: Final = 32
 
@@ -59,8 +64,9 @@ class Regulation:
         award_id: str,
         end_ms: int,
         utc_ms: Callable[[], int],
+        actor: str,
     ) -> None:
-        """service_toml: of a service that follows a signal. Raises ValueError for another."""
+        """service_toml: of a service that follows a signal. actor: who asks. Raises ValueError for another service."""
         service = services.parse(service_toml)
         if service.signal is None:
             raise ValueError(f"service {service.id} answers the frequency; name one that follows a signal")
@@ -68,7 +74,11 @@ class Regulation:
         self._ledger, self._intents, self._broadcasts = ledger, intents, broadcasts
         self._group, self._toml, self._power_w, self._award_id = group, service_toml, power_w, award_id
         self._end_ms, self._utc_ms = end_ms, utc_ms
+        self._actor = actor
         self._parts: dict[str, int] = {}
+        self._arming: asyncio.Task[dict[str, str]] | None = None
+        self._due_s = -math.inf
+        self._mute = False
         self.messages = 0
 
     async def run(self, signal: AsyncIterator[float]) -> None:
@@ -76,22 +86,43 @@ class Regulation:
 
         Raises ValueError where the sites cannot give what was contracted.
         """
-        refreshed_s = -REFRESH_S
         loop = asyncio.get_running_loop()
-        async for share in signal:
-            now_ms = self._utc_ms()
-            if now_ms >= self._end_ms:
-                return
-            if loop.time() - refreshed_s >= REFRESH_S:
-                refreshed_s = loop.time()
-                await self.arm()
-            body = broadcast_pb2.Regulation(signal_e6=round(max(-1.0, min(1.0, share)) * _MILLION))
-            until_ms = min(now_ms + round(1000 * self._signal.hold_s), self._end_ms)
-            try:
-                await self._broadcasts.send(body, self._group, until_ms)
-                self.messages += 1
-            except BroadcastNotSent:
-                continue  # the next one follows in seconds; sites let go by themselves
+        try:
+            async for share in signal:
+                now_ms = self._utc_ms()
+                if now_ms >= self._end_ms:
+                    return
+                await self._keep_armed(loop.time())
+                await self._say(share, now_ms)
+        finally:
+            if self._arming is not None:
+                self._arming.cancel()
+                await asyncio.gather(self._arming, return_exceptions=True)
+
+    async def _keep_armed(self, now_s: float) -> None:
+        """The parts are told before the first value; later ones beside the signal, which does not wait."""
+        if self._arming is None and now_s >= self._due_s:
+            self._arming = asyncio.create_task(self.arm())
+            if not self._parts:
+                await asyncio.wait([self._arming])
+        if self._arming is not None and self._arming.done():
+            failures, self._arming = self._arming.result(), None
+            self._due_s = now_s + (AGAIN_S if failures else REFRESH_S)
+            for site, why in list(failures.items())[:1]:
+                log.warning("%d sites were not told their part: %s: %s", len(failures), site, why)
+
+    async def _say(self, share: float, now_ms: int) -> None:
+        body = broadcast_pb2.Regulation(signal_e6=round(max(-1.0, min(1.0, share)) * _MILLION))
+        until_ms = min(now_ms + round(1000 * self._signal.hold_s), self._end_ms)
+        try:
+            await self._broadcasts.send(body, self._group, until_ms, actor=self._actor)
+        except BroadcastNotSent as error:
+            if not self._mute:
+                log.warning("the signal was not said: %s", error)
+            self._mute = True  # the next one follows in seconds; sites let go by themselves
+        else:
+            self.messages += 1
+            self._mute = False
 
     async def arm(self) -> dict[str, str]:
         """Tells each site its part where that is new; which could not be told, and why."""
@@ -110,7 +141,7 @@ class Regulation:
             )
             async with turn:
                 try:
-                    await self._intents.send(body, site, "service", self._utc_ms(), self._end_ms)
+                    await self._intents.send(body, site, "service", self._utc_ms(), self._end_ms, actor=self._actor)
                 except (IntentNotSent, LedgerError) as error:
                     failures[site] = str(error)
                 else:

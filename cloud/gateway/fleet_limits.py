@@ -27,23 +27,21 @@ def settle(config: FleetGuardConfig, ledger: Ledger, now_ms: int, asked_by: str)
     text = msgspec.json.encode(config).decode()
     told: list[str] = []
     with ledger.transaction():
-        before = ledger.fleet_limits()
+        before = in_force(ledger)
         if before is None:
             ledger.set_fleet_limits(text, now_ms, asked_by)
-            in_force = config
-        else:
-            in_force = msgspec.json.decode(before, type=FleetGuardConfig)
-            if in_force != config:
-                reason = changes(in_force, config)
-                asked = ledger.ask_change(Limits.FLEET, FLEET, text, reason, now_ms, asked_by)
-                told.append(
-                    f"[fleet_guard] was changed: {reason}; the limits of before stay in force until somebody else than "
-                    f"{asked.asked_by} grants it: vpp-cloud approve grant {asked.number}"
-                )
-        if in_force.single_operator:
+        elif before != config:
+            reason = changes(before, config)
+            asked = ledger.ask_change(Limits.FLEET, FLEET, text, reason, now_ms, asked_by)
+            told.append(
+                f"[fleet_guard] was changed: {reason}; the limits of before stay in force until somebody else than "
+                f"{asked.asked_by} grants it: vpp-cloud approve grant {asked.number}"
+            )
+        limits = before or config
+        if limits.single_operator:
             ledger.audit("approvals.single_operator", actor=asked_by, subject=FLEET, at_ms=now_ms)
             told.append("[fleet_guard] single_operator = true: whoever asks for something may grant it himself")
-    return in_force, told
+    return limits, told
 
 
 def areas(config: FleetGuardConfig) -> tuple[dict[str, AreaLimits], dict[str, str]]:
@@ -58,21 +56,26 @@ def areas(config: FleetGuardConfig) -> tuple[dict[str, AreaLimits], dict[str, st
     return limits, {group: area.name for area in config.areas for group in area.groups}
 
 
-async def follow(guard: FleetGuard, ledger: Ledger, in_force: FleetGuardConfig) -> None:
-    """Takes up, for ever, what is granted beside this process."""
+async def follow(guard: FleetGuard, ledger: Ledger, limits: FleetGuardConfig) -> None:
+    """Takes up, for ever, what is granted beside this process. limits: those that the guard judges by."""
     while True:
         await asyncio.sleep(_LOOK_S)
-        in_force = await asyncio.to_thread(take_up, guard, ledger, in_force)
+        limits = await asyncio.to_thread(take_up, guard, ledger, limits)
 
 
-def take_up(guard: FleetGuard, ledger: Ledger, in_force: FleetGuardConfig) -> FleetGuardConfig:
+def take_up(guard: FleetGuard, ledger: Ledger, before: FleetGuardConfig) -> FleetGuardConfig:
     """The limits in force now; the guard judges by them."""
-    text = ledger.fleet_limits()
-    granted = msgspec.json.decode(text, type=FleetGuardConfig) if text is not None else in_force
-    if granted != in_force:
-        log.warning("limits of the fleet guard were granted: %s", changes(in_force, granted))
+    granted = in_force(ledger) or before
+    if granted != before:
+        log.warning("limits of the fleet guard were granted: %s", changes(before, granted))
         guard.use(*areas(granted))
     return granted
+
+
+def in_force(ledger: Ledger) -> FleetGuardConfig | None:
+    """None before the first start of a coordinator."""
+    text = ledger.fleet_limits()
+    return msgspec.json.decode(text, type=FleetGuardConfig) if text is not None else None
 
 
 def changes(before: FleetGuardConfig, after: FleetGuardConfig) -> str:

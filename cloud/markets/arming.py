@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Protocol
 
-from cloud.gateway.intents import IntentNotSent
+from cloud.gateway.intents import IntentHeld, IntentNotSent
 from cloud.model.records import AwardRecord, AwardShare, IntentRecord, IntentState, PlanRecord
 from protos import services
 from protos.vpp.v1 import intent_pb2
@@ -15,6 +15,11 @@ SCHEDULE_GRACE_MS = 60_000
 it rose from."""
 ACTIVE_WITHIN_MS = 10_000
 """After the beginning of delivery a site that is not armed by now is reported."""
+
+
+HELD_S = 10.0
+HELD_TRIES = 7  # a minute of it: so long the guard's ramp remembers
+_AT_ONCE = 32
 
 
 class IntentSender(Protocol):
@@ -33,11 +38,21 @@ class IntentSender(Protocol):
 
 
 async def arm(
-    sender: IntentSender, award: AwardRecord, shares: Sequence[AwardShare], plan: PlanRecord, now_ms: int
+    sender: IntentSender,
+    award: AwardRecord,
+    shares: Sequence[AwardShare],
+    plan: PlanRecord,
+    now_ms: int,
+    *,
+    held_s: float = HELD_S,
 ) -> dict[str, str]:
-    """Sends every site its schedule and its service; the sites that could not be told, and why."""
+    """Sends every site its schedule and its service; the sites that could not be told, and why.
+
+    held_s: between two tries of what the fleet guard holds up.
+    """
     version = services.parse(award.service_toml).version
     plans = {planned.site: planned for planned in plan.sites}
+    tries, turn = HELD_TRIES, asyncio.Semaphore(_AT_ONCE)
 
     async def tell(share: AwardShare) -> str:
         schedule = intent_pb2.Schedule(
@@ -55,26 +70,35 @@ async def arm(
             service_toml=award.service_toml,
         )
         try:
-            await sender.send(
-                schedule,
-                site=share.site,
-                kind="schedule",
-                valid_from_ms=max(now_ms, plan.start_ms),
-                expires_ms=award.delivery_end_ms + SCHEDULE_GRACE_MS,
+            await send(
+                schedule, share.site, "schedule", max(now_ms, plan.start_ms), award.delivery_end_ms + SCHEDULE_GRACE_MS
             )
-            await sender.send(
-                service,
-                site=share.site,
-                kind="service",
-                valid_from_ms=award.delivery_start_ms,
-                expires_ms=award.delivery_end_ms,
-            )
+            await send(service, share.site, "service", award.delivery_start_ms, award.delivery_end_ms)
         except IntentNotSent as error:
             return str(error)
         return ""
 
+    async def send(
+        body: intent_pb2.Schedule | intent_pb2.ArmService, site: str, kind: str, valid_from_ms: int, expires_ms: int
+    ) -> None:
+        """What the fleet guard holds up for its ramp passes in a moment; where one does not, none is waited for."""
+        nonlocal tries
+        for left in reversed(range(tries)):
+            try:
+                await sender.send(body, site=site, kind=kind, valid_from_ms=valid_from_ms, expires_ms=expires_ms)
+                return
+            except IntentHeld:
+                if not left:
+                    tries = 1
+                    raise
+                await asyncio.sleep(held_s)
+
+    async def in_turn(share: AwardShare) -> str:
+        async with turn:
+            return await tell(share)
+
     async with asyncio.TaskGroup() as group:
-        told = {share.site: group.create_task(tell(share)) for share in shares}
+        told = {share.site: group.create_task(in_turn(share)) for share in shares}
     return {site: task.result() for site, task in told.items() if task.result()}
 
 

@@ -1,6 +1,7 @@
 """What waits for a second person: dispatches and changes of limits, who let them through, and the limits in force."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -133,6 +134,21 @@ class Approvals(Registry):
         """Whether whoever asks may grant it himself."""
         limits = self.fleet_limits()
         return limits is not None and json.loads(limits).get("single_operator") is True
+
+    def guard_states(self, sender: str) -> dict[str, bytes]:
+        """What `keep_guard_states` kept for this sender, by name."""
+        rows = self._execute("SELECT name, state FROM guard_states WHERE sender = ?", (sender,)).fetchall()
+        return {name: state.encode() for name, state in rows}
+
+    def keep_guard_states(self, sender: str, states: Mapping[str, bytes]) -> None:
+        """Where the fleet guard's accounts stand, for the process that takes over; over what was kept by name."""
+        with self.transaction():
+            for name, state in states.items():
+                self._execute(
+                    "INSERT INTO guard_states (sender, name, state) VALUES (?, ?, ?) "
+                    "ON CONFLICT (sender, name) DO UPDATE SET state = excluded.state",
+                    (sender, name, state.decode()),
+                )
 
     def _next_number(self) -> int:
         (number,) = self._execute("SELECT coalesce(max(number), 0) + 1 FROM approvals").fetchone()

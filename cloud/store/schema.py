@@ -23,6 +23,7 @@ MIGRATIONS: Final[tuple[Callable[[Tables], None], ...]] = (
     operation.dispatch,
     security.changes_of_limits_are_asked,
     assets.thinned_frames,
+    security.guard_states,
 )
 """Migration i brings schema i to i + 1; the database holds the number of those applied."""
 

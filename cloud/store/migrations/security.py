@@ -120,3 +120,7 @@ def changes_of_limits_are_asked(db: Tables) -> None:
     db.table("approvals").add_column("limits", str)
     db.table("approvals").add_column("change", str)
     db.table("audit_entries").create_index(["action", "number"])  # the limits in force are looked for there
+
+
+def guard_states(db: Tables) -> None:
+    create(db, "guard_states", {"sender": str, "name": str, "state": str}, pk=("sender", "name"))

@@ -13,7 +13,7 @@ from cloud.dispatch.dispatcher import Dispatcher
 from cloud.dispatch.prices import MILLION, Price, PriceGrid
 from cloud.dispatch.rows import powers_at
 from cloud.fleet.supply import SupplyColumns
-from cloud.gateway.broadcasts import BroadcastBody, BroadcastNotSent
+from cloud.gateway.broadcasts import BroadcastBody, BroadcastHeld, BroadcastNotSent
 from cloud.gateway.intents import Body, IntentNotSent, body_text
 from cloud.ingest.shares import Shares
 from cloud.model.dispatch import Activation, ActivationState, GroupLimit, Order
@@ -41,6 +41,7 @@ class Play:
     prices: dict[str, Price] = field(default_factory=dict)
     actors: set[str] = field(default_factory=set)
     broken: bool = False
+    held: bool = False  # by the fleet guard
     dead: set[str] = field(default_factory=set)
     stuck: set[int] = field(default_factory=set)
 
@@ -102,6 +103,8 @@ class Play:
             raise IntentNotSent("away") if len(rest) == 3 else BroadcastNotSent("away")
         assert not isinstance(body, broadcast_pb2.Regulation)
         if isinstance(body, broadcast_pb2.Price):
+            if self.held:
+                raise BroadcastHeld("area elsewhere: waits for a second person")
             self.prices[whom] = Price(body.ticks, body.step_share_e6 / MILLION, body.tick_fraction_e6 / MILLION)
             return 1
         kind, begin_ms, end_ms = rest
@@ -227,6 +230,30 @@ async def test_the_limit_of_a_feeder_is_kept_at_its_meters_by_a_price_of_its_own
     assert play.inverter_power_w.sum() == pytest.approx(3_000, abs=2)
     assert set(play.follows.items()) == {(f"home-{s}", "feeder" if s < 3 else "all") for s in range(SITES)}
     assert play.prices["feeder"].ticks < play.prices["all"].ticks
+
+
+async def test_no_site_is_told_to_follow_before_the_price_was_let_through(play: Play) -> None:
+    """For it would go to the fallback price by itself."""
+    play.held = True
+    play.activate(3000)
+    dispatcher = play.dispatcher()
+    await play.run(dispatcher, 5)
+    assert play.intents == []
+    assert [each.state for each in play.ledger.activations()] == [ActivationState.ASKED]
+    play.held = False
+    await play.run(dispatcher, 20)
+    assert len(play.follows) == SITES
+    assert play.inverter_power_w.sum() == pytest.approx(3000, abs=1)
+    assert [each.state for each in play.ledger.activations()] == [ActivationState.ACTIVE]
+
+
+async def test_what_nobody_let_through_fails(play: Play) -> None:
+    play.held = True
+    play.activate(3000, seconds=10)
+    await play.run(play.dispatcher(), 8)
+    (failed,) = play.ledger.activations()
+    assert (failed.state, failed.note) == (ActivationState.FAILED, "no second person granted it while it was to run")
+    assert play.intents == []
 
 
 async def test_beyond_reach_it_gives_all_there_is_and_says_so(play: Play) -> None:

@@ -5,8 +5,8 @@ from decimal import Decimal
 
 from google.protobuf.message import Message
 
-from cloud.gateway.intents import IntentNotSent
-from cloud.markets.arming import SCHEDULE_GRACE_MS, arm, not_active
+from cloud.gateway.intents import IntentHeld, IntentNotSent
+from cloud.markets.arming import HELD_TRIES, SCHEDULE_GRACE_MS, arm, not_active
 from cloud.model.records import AwardRecord, AwardShare, IntentRecord, IntentState, PlanRecord, SitePlan
 from protos import services
 from protos.vpp.v1 import intent_pb2
@@ -49,13 +49,19 @@ PLAN = PlanRecord(
 
 
 class Sender:
-    def __init__(self, deaf: str = "") -> None:
+    def __init__(self, deaf: str = "", held: int = 0) -> None:
         self.deaf = deaf
+        self.held = held  # so often somebody is held up yet
+        self.tries = 0
         self.sent: list[tuple[str, str, Message, int, int]] = []
 
     async def send(self, body: Message, site: str, kind: str, valid_from_ms: int, expires_ms: int) -> int:
         if site == self.deaf:
             raise IntentNotSent(f"{site}: the broker does not take it")
+        self.tries += 1
+        if self.held:
+            self.held -= 1
+            raise IntentHeld("area elsewhere: 21 MW up in a minute")
         self.sent.append((site, kind, body, valid_from_ms, expires_ms))
         return len(self.sent)
 
@@ -75,6 +81,22 @@ def intent(
         reason=reason,
         updated_ms=1,
     )
+
+
+async def test_what_is_held_up_for_a_ramp_is_tried_again() -> None:
+    sender = Sender(held=5)
+    assert await arm(sender, AWARD, SHARES, PLAN, START_MS, held_s=0.0) == {}
+    assert sorted((site, kind) for site, kind, *_ in sender.sent) == [
+        (site, kind) for site in ("a", "b") for kind in ("schedule", "service")
+    ]
+
+
+async def test_where_one_is_held_for_good_the_others_are_not_waited_for() -> None:
+    shares = [AwardShare(award_id="award-1", site="a", contracted_w=1) for _ in range(200)]
+    sender = Sender(held=10**6)
+    told = await arm(sender, AWARD, shares, PLAN, START_MS, held_s=0.0)
+    assert told == {"a": "area elsewhere: 21 MW up in a minute"}
+    assert sender.tries < 2 * HELD_TRIES * 32, "a wave of them, and each other once"
 
 
 async def test_each_site_gets_its_schedule_and_its_service() -> None:
