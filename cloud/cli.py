@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from cloud import config
-from cloud.commands import approve, claim_files, dispatch, key, people, registry, regulate, stop, update
+from cloud.commands import approve, assets, claim_files, dispatch, key, people, registry, regulate, stop, update
 from cloud.data_folder import DataFolder, DataFolderError
 from cloud.identity.key_store import KeyringError
 from cloud.model.dispatch import DispatchRefused
@@ -365,6 +365,7 @@ def _parser() -> argparse.ArgumentParser:
     show = _command(settlement, "show", _settlement_show, "every settled award with each site's part")
     show.add_argument("--json", action="store_true", help="one JSON array")
 
+    assets.register(groups, _command)
     people.register(groups, _command)
     stop.register(groups, _command)
     update.register(groups, _command)

@@ -74,6 +74,11 @@ class MarketConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         str, Meta(pattern=r"^https?://[^/\s]+", description='its address, e.g. url = "http://127.0.0.1:9000"')
     ]
     currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}$", description="three capital letters, ISO 4217")]
+    # What homes pay and get for energy; else the market's own prices.
+    tariff: Annotated[
+        Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")] | None,
+        Meta(description="of the ledger, as in `vpp-cloud tariff import`"),
+    ] = None
     offers: Annotated[
         tuple[OfferConfig, ...],
         Meta(min_length=1, description="at least one table [[market.offers]] with product, service and group"),

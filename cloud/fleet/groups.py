@@ -23,10 +23,14 @@ class Aggregate:
 
 
 class Groups:
-    """Slots by group name, rising; the groups of a registry at one instant."""
+    """Slots by group name, rising; the groups of a registry at one instant.
 
-    def __init__(self, slots: Mapping[str, Array]) -> None:
+    parents: by group, the one it stands in, where that was said (cloud.store.assets).
+    """
+
+    def __init__(self, slots: Mapping[str, Array], parents: Mapping[str, str] | None = None) -> None:
         self._slots = dict(slots)
+        self._parents = parents or {}
 
     @staticmethod
     def of(sites: Iterable[Site]) -> "Groups":
@@ -47,12 +51,15 @@ class Groups:
     def nesting(self, root: str, inner: Sequence[str]) -> tuple[list[str], list[int], Array]:
         """Names of the nodes with the root first, each one's parent, and int64 [sites of the root]: each one's node.
 
-        A group inside another is below it; a site belongs to the smallest that has it. Only sites of the root count.
-        Raises ValueError for two groups that overlap, neither of them inside the other.
+        A group inside another is below it, of two with the same sites the one that was said to be; a site belongs to
+        the smallest that has it. Only sites of the root count. Raises ValueError for two groups that overlap, neither
+        of them inside the other.
         """
         members = self.slots(root)
         sets = {name: np.intersect1d(self.slots(name), members) for name in inner if name != root}
-        order = sorted((name for name in sets if len(sets[name])), key=lambda name: (-len(sets[name]), name))
+        order = sorted(
+            (name for name in sets if len(sets[name])), key=lambda name: (-len(sets[name]), self._depth(name), name)
+        )
         node, parents = np.zeros(len(members), dtype=np.int64), [-1]
         for number, name in enumerate(order, start=1):
             place = np.searchsorted(members, sets[name])
@@ -63,6 +70,12 @@ class Groups:
             parents.append(int(above[0]))
             node[place] = number
         return [root, *order], parents, node
+
+    def _depth(self, name: str) -> int:
+        depth = 0
+        while (parent := self._parents.get(name)) is not None:
+            depth, name = depth + 1, parent
+        return depth
 
 
 def aggregate(column: Array, slots: Array | None = None, percentiles: Sequence[float] = PERCENTILES) -> Aggregate:

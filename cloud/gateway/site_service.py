@@ -19,7 +19,8 @@ from cloud.gateway.credentials import CredentialIssuer
 from cloud.gateway.group_commit import GroupCommit
 from cloud.identity import certificates, nkey
 from cloud.identity.claims import key_fingerprint
-from cloud.model.records import Description, DeviceRecord, Site
+from cloud.model.assets import Resource
+from cloud.model.records import Description, Site
 from cloud.store.errors import CredentialsRefused
 from cloud.store.ledger import Ledger
 from protos.vpp.v1 import site_pb2, site_pb2_grpc
@@ -68,12 +69,13 @@ class SiteGateway(site_pb2_grpc.SiteServiceServicer):
         """Keeps what stands at the site and tells what it is to be."""
         site, _ = await self._caller(context)
         try:
-            description = _description(request)
+            description, resources = _description(request), _resources(site.site, request)
         except ValueError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"site {site.site}: {error}")
-        if description != site.description:
+        known = await asyncio.to_thread(self._ledger.resources, site.site)
+        if description != site.description or resources != known:
             now_ms = int(self._now().timestamp() * 1000)
-            await asyncio.to_thread(self._ledger.set_description, site.site, description, now_ms)
+            await asyncio.to_thread(self._ledger.set_description, site.site, description, now_ms, resources)
             log.info("described: site=%s rated_power_w=%.0f", site.site, description.rated_power_w)
         wanted = await asyncio.to_thread(updates.keep_told, self._ledger, site.site, request.updates, self._now())
         return site_pb2.SiteConfiguration(
@@ -197,14 +199,9 @@ class SiteGateway(site_pb2_grpc.SiteServiceServicer):
 
 def _description(request: site_pb2.SiteDescription) -> Description:
     """What the agent told, checked. ValueError names the field."""
-    for field in _RATINGS:
-        value = getattr(request, field)
-        if not math.isfinite(value) or value < 0:
-            raise ValueError(f"{field} is {value}: give a finite magnitude")
+    _check_ratings(request, "")
     if not 0 <= request.soc_min <= request.soc_max <= 1:
         raise ValueError(f"soc_min {request.soc_min} and soc_max {request.soc_max}: give 0 <= soc_min <= soc_max <= 1")
-    if len(request.devices) > _MOST_DEVICES:
-        raise ValueError(f"{len(request.devices)} devices: at most {_MOST_DEVICES} behind one gateway")
     return Description(
         agent_version=_text(request.agent_version),
         rated_power_w=request.rated_power_w,
@@ -213,17 +210,39 @@ def _description(request: site_pb2.SiteDescription) -> Description:
         storage_capacity_wh=request.storage_capacity_wh,
         soc_min=request.soc_min,
         soc_max=request.soc_max,
-        devices=tuple(
-            DeviceRecord(
-                name=_text(device.name),
-                manufacturer=_text(device.manufacturer),
-                model=_text(device.model),
-                serial=_text(device.serial),
-                sunspec_models=tuple(device.sunspec_models[:_LONGEST_TEXT]),
-            )
-            for device in request.devices
-        ),
     )
+
+
+def _resources(site: str, request: site_pb2.SiteDescription) -> list[Resource]:
+    """The devices that the agent told, checked, by name. ValueError names what is wrong."""
+    if len(request.devices) > _MOST_DEVICES:
+        raise ValueError(f"{len(request.devices)} devices: at most {_MOST_DEVICES} behind one gateway")
+    found: dict[str, Resource] = {}
+    for device in request.devices:
+        name = _text(device.name)
+        if name in found:
+            raise ValueError(f"device {name!r} is there twice: give each a name of its own")
+        _check_ratings(device, f" of device {name!r}")
+        found[name] = Resource(
+            site=site,
+            name=name,
+            manufacturer=_text(device.manufacturer),
+            model=_text(device.model),
+            serial=_text(device.serial),
+            sunspec_models=tuple(device.sunspec_models[:_LONGEST_TEXT]),
+            rated_power_w=device.rated_power_w,
+            max_charge_w=device.max_charge_w,
+            max_discharge_w=device.max_discharge_w,
+            storage_capacity_wh=device.storage_capacity_wh,
+        )
+    return [found[name] for name in sorted(found)]
+
+
+def _check_ratings(told: site_pb2.SiteDescription | site_pb2.Device, of: str) -> None:
+    for field in _RATINGS:
+        value = getattr(told, field)
+        if not math.isfinite(value) or value < 0:
+            raise ValueError(f"{field}{of} is {value}: give a finite magnitude")
 
 
 def _text(told: str) -> str:

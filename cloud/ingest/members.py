@@ -35,11 +35,13 @@ class Members:
         self.slots = np.concatenate(slots) if slots else np.empty(0, np.int64)  # rising
         self._partition = np.concatenate(partition) if partition else np.empty(0, np.uint8)
         self._texts = np.concatenate(texts) if texts else np.empty(0, np.int64)
+        self._parents = ledger.parents()
         self._groups = [frozenset(json.loads(text)) for text in numbers]
 
     def renewed(self, ledger: Ledger) -> "Members":
         """As they are now: the same object where nothing has changed. Raises LedgerError."""
-        return self if ledger.members_mark() == self._mark else Members(ledger)
+        same = ledger.members_mark() == self._mark and ledger.parents() == self._parents
+        return self if same else Members(ledger)
 
     def of(self, group: str, within: Collection[int] = range(subjects.PARTITIONS)) -> Array:
         """int64: places in `slots` of the group's sites in these partitions, rising."""
@@ -55,4 +57,4 @@ class Members:
         return result
 
     def groups(self, names: Iterable[str]) -> Groups:
-        return Groups({name: self.slots[self.of(name)] for name in names})
+        return Groups({name: self.slots[self.of(name)] for name in names}, self._parents)

@@ -7,7 +7,7 @@ from decimal import Decimal
 import numpy as np
 
 from cloud.markets import arming
-from cloud.markets.office import Office, utc, window_of
+from cloud.markets.office import Office, window_of
 from cloud.markets.planning import PlannedSite, Prices, Window, plan_award, plan_record
 from cloud.markets.prices import energy_price
 from cloud.markets.products import load as load_product
@@ -63,7 +63,7 @@ async def settle(office: Office, session: MarketSession) -> MarketSession:
     await office.until(session.delivery_end_ms)
     await _await_telemetry(office, session, awards)
     tariff = await office.patiently(
-        lambda: office.market.tariff(utc(session.delivery_start_ms), utc(session.delivery_end_ms)),
+        lambda: office.tariff(session.delivery_start_ms, session.delivery_end_ms),
         session.delivery_end_ms + TELEMETRY_WITHIN_MS * 10,
     )
     price = energy_price(tariff, session.delivery_start_ms, session.delivery_end_ms)

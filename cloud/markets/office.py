@@ -9,8 +9,9 @@ from typing import TypeVar
 
 from cloud.config import MarketConfig
 from cloud.markets.arming import IntentSender
-from cloud.markets.client import MarketClient, MarketRefused, MarketUnavailable
+from cloud.markets.client import MarketClient, MarketRefused, MarketUnavailable, Tariff
 from cloud.markets.planning import Window
+from cloud.markets.prices import PriceGap
 from cloud.markets.roster import Fleet, History, LiveSites, Roster, call_roll
 from cloud.model.records import EventRecord, MarketSession, PlanRecord, Severity
 from cloud.store.ledger import Ledger
@@ -81,6 +82,30 @@ class Office:
                 if self.utc_ms() >= refused_until_ms:
                     raise
             await asyncio.sleep(POLL_S)
+
+    async def tariff(self, start_ms: int, end_ms: int) -> Tariff:
+        """Energy prices of [start_ms, end_ms): the ledger's where the configuration names a tariff, else the market's.
+
+        Raises MarketRefused, MarketUnavailable, PriceGap.
+        """
+        name = self.config.tariff
+        if name is None:
+            return await self.market.tariff(utc(start_ms), utc(end_ms))
+        kept = await asyncio.to_thread(self.ledger.tariff, name)
+        if kept is None:
+            raise PriceGap(f"[market] tariff {name!r} is not in the ledger: give it by `vpp-cloud tariff import`")
+        if kept.currency != self.config.currency:
+            raise PriceGap(f"tariff {name!r} is in {kept.currency}, the market in {self.config.currency}")
+        rates = await asyncio.to_thread(self.ledger.tariff_rates, name, start_ms, end_ms)
+        return Tariff(
+            mtu_s=kept.interval_ms // 1000,
+            currency=kept.currency,
+            unit=f"{kept.currency}/kWh",
+            rows=tuple(
+                Tariff.Row(start=utc(rate.start_ms), import_price=rate.import_price, export_price=rate.export_price)
+                for rate in rates
+            ),
+        )
 
     async def roll(self, window: Window) -> Roster:
         """Who can take part now."""

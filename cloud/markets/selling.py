@@ -50,7 +50,7 @@ async def make_offers(office: Office, session: MarketSession) -> MarketSession:
 
 async def market_prices(office: Office, window: Window, products: dict[str, Product]) -> dict[str, Prices]:
     """What plans are made with, by product. Raises MarketRefused, MarketUnavailable, PriceGap."""
-    tariff = await office.market.tariff(utc(window.start_ms), utc(window.end_ms))
+    tariff = await office.tariff(window.start_ms, window.end_ms)
     bought, sold = unit_prices(tariff, window.start_ms, window.mtu_s, UNITS)
     now, result = utc(office.utc_ms()), {}
     for product in products:

@@ -13,17 +13,6 @@ from protos import subjects
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceRecord:
-    """A device as the site's agent found it."""
-
-    name: str
-    manufacturer: str
-    model: str
-    serial: str
-    sunspec_models: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
     """What stands at a site, as its agent told at its last start."""
 
@@ -34,7 +23,6 @@ class Description:
     storage_capacity_wh: float  # 0 without storage
     soc_min: float  # 0..1
     soc_max: float  # 0..1
-    devices: tuple[DeviceRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

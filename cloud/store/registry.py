@@ -6,7 +6,9 @@ from typing import Final
 
 import msgspec
 
+from cloud.model.assets import Resource
 from cloud.model.records import Claim, Description, Site
+from cloud.store.assets import Assets, ancestors
 from cloud.store.audit import COORDINATOR
 from cloud.store.credentials import REPLACED, CredentialBook
 from cloud.store.errors import ClaimError, ClaimProblem, LedgerError
@@ -19,11 +21,11 @@ _REQUEST_MARK: Final = 32  # characters of a request's hash that are kept
 _MOST_REQUESTS: Final = 64  # of one claim; more answers than that get lost on no network
 
 
-class Registry(CredentialBook):
+class Registry(CredentialBook, Assets):
     """Who belongs to the power plant."""
 
     def add_site(self, site: str, groups: tuple[str, ...], now_ms: int, actor: str = COORDINATOR) -> Site:
-        """A new site with the next free slot. actor: who adds it, for the audit log.
+        """A new site with the next free slot, in the groups and in those that they stand in. actor: who adds it.
 
         Raises LedgerError for a name that cannot be used or is taken.
         """
@@ -40,6 +42,9 @@ class Registry(CredentialBook):
                 raise LedgerError(
                     f"site {site!r} exists already: choose another name, or `vpp-cloud site claim` for a further claim"
                 )
+            known = {group.name: group for group in self.groups()}
+            above = [parent for group in groups for parent in ancestors(known, group)]
+            groups = tuple(dict.fromkeys((*groups, *above)))
             (slot,) = self._execute("SELECT coalesce(max(slot) + 1, 0) FROM sites").fetchone()
             added = Site(slot=slot, site=site, groups=groups, created_ms=now_ms)
             self._insert("sites", added)
@@ -107,10 +112,12 @@ class Registry(CredentialBook):
     def site(self, site: str) -> Site | None:
         return self._one(Site, "SELECT * FROM sites WHERE site = ?", (site,))
 
-    def set_description(self, site: str, description: Description, now_ms: int) -> None:
-        """Keeps what the site's agent told of itself; its limits go to the audit log when they are others than before.
+    def set_description(
+        self, site: str, description: Description, now_ms: int, resources: Sequence[Resource] = ()
+    ) -> None:
+        """Keeps what the site's agent told of itself and its devices.
 
-        Raises LedgerError for an unknown site.
+        Its limits go to the audit log when they are others than before. Raises LedgerError for an unknown site.
         """
         text = msgspec.json.encode(description).decode()
         with self.transaction():
@@ -118,6 +125,7 @@ class Registry(CredentialBook):
             if known is None:
                 raise LedgerError(f"site {site!r} is unknown: add it with vpp-cloud site add")
             self._execute("UPDATE sites SET description = ? WHERE site = ?", (text, site))
+            self._put_resources(site, resources)
             limits = {name: str(getattr(description, name)) for name in LIMITS}
             if known.description is None or limits != {name: str(getattr(known.description, name)) for name in LIMITS}:
                 self.audit("limits.told", actor=f"site:{site}", subject=site, at_ms=now_ms, **limits)

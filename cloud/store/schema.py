@@ -24,6 +24,7 @@ MIGRATIONS: Final[tuple[Callable[[Tables], None], ...]] = (
     security.changes_of_limits_are_asked,
     assets.thinned_frames,
     security.guard_states,
+    assets.groups_resources_and_tariffs,
 )
 """Migration i brings schema i to i + 1; the database holds the number of those applied."""
 

@@ -119,11 +119,9 @@ def description_message(
         if plate is not None:
             device.manufacturer, device.model, device.serial = plate.manufacturer, plate.model, plate.serial
             device.sunspec_models.extend(plate.sunspec_models)
+            _rate(device, plate)
     if inverter is not None:
-        description.rated_power_w = inverter.rated_power_w
-        description.max_charge_w = inverter.max_charge_w
-        description.max_discharge_w = inverter.max_discharge_w
-        description.storage_capacity_wh = inverter.storage_capacity_wh
+        _rate(description, inverter)
     return local_pb2.ToSync(description=description).SerializeToString()
 
 
@@ -136,6 +134,13 @@ def read_expectation(message: local_pb2.Expectation) -> Expectation:
         source=message.source,
         note=message.note,
     )
+
+
+def _rate(message: site_pb2.Device | site_pb2.SiteDescription, plate: Nameplate) -> None:
+    message.rated_power_w = plate.rated_power_w
+    message.max_charge_w = plate.max_charge_w
+    message.max_discharge_w = plate.max_discharge_w
+    message.storage_capacity_wh = plate.storage_capacity_wh
 
 
 def intent_kind(message: intent_pb2.Intent) -> str:

@@ -20,6 +20,13 @@ def test_a_site_is_in_several_groups_and_nested_ones_stand_below_each_other() ->
     assert (names, parents, node.tolist()) == (["all", "area", "f1", "f2"], [-1, 0, 1, 1], [2, 3, 1, 0])
 
 
+def test_of_two_groups_with_the_same_sites_the_one_said_to_be_inside_is_below() -> None:
+    slots = dict.fromkeys(("all", "a", "b"), np.arange(2))
+    assert Groups(slots).nesting("all", ["a", "b"])[0] == ["all", "a", "b"]
+    names, parents, node = Groups(slots, {"a": "b", "b": "all"}).nesting("all", ["a", "b"])
+    assert (names, parents, node.tolist()) == (["all", "b", "a"], [-1, 0, 1], [2, 2])
+
+
 def test_groups_that_overlap_otherwise_are_refused() -> None:
     with pytest.raises(ValueError, match=r"'b' and 'a' overlap"):
         groups("all a", "all a b", "all b").nesting("all", ["a", "b"])

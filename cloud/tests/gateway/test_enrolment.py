@@ -91,7 +91,8 @@ async def test_site_describes_itself_and_is_configured(gateway: Gateway) -> None
     assert site is not None
     assert site.description is not None
     assert (site.description.rated_power_w, site.description.storage_capacity_wh) == (5000, 10_000)
-    assert site.description.devices[0].sunspec_models == (1, 701)
+    (resource,) = gateway.ledger.resources(site.site)
+    assert (resource.name, resource.manufacturer, resource.sunspec_models) == ("hybrid", "Acme", (1, 701))
 
 
 async def test_identity_is_the_certificates(gateway: Gateway) -> None:

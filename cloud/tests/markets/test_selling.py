@@ -1,17 +1,21 @@
 """What is taken of a market's answer: an award as it was offered, or none."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from msgspec import structs
 
 from cloud.config import MarketConfig, OfferConfig
 from cloud.fleet.state import FleetState
 from cloud.markets.client import Award, MarketClient
 from cloud.markets.office import Office, Passed
+from cloud.markets.prices import PriceGap, energy_price, unit_prices
 from cloud.markets.selling import collect_awards
+from cloud.model.assets import LedgerTariff, TariffRate
 from cloud.model.records import MarketSession, OfferRecord, PlanRecord, SessionStage, Severity, SitePlan
 from cloud.store.history import History
 from cloud.store.ledger import Ledger
@@ -120,3 +124,26 @@ async def test_an_award_that_is_not_as_offered_arms_nobody(
     assert ledger.awards("s1") == []
     (event,) = ledger.events()
     assert (event.code, event.severity) == ("desk.award-disputed", Severity.ALARM)
+
+
+async def test_energy_is_priced_by_the_ledgers_tariff_where_one_is_named(ledger: Ledger, tmp_path: Path) -> None:
+    """Half an hour at 0.30 and half at 0.10 is 0.20 for the hour; the market is not asked."""
+    desk, half_ms = office(ledger, AS_OFFERED, tmp_path), 1_800_000
+    desk = replace(desk, config=structs.replace(desk.config, tariff="retail"))
+    with pytest.raises(PriceGap, match="'retail' is not in the ledger: give it by `vpp-cloud tariff import`"):
+        await desk.tariff(NOW_MS, NOW_MS + 2 * half_ms)
+    kept = LedgerTariff(name="retail", currency="USD", interval_ms=half_ms, created_ms=NOW_MS)
+    rates = [
+        TariffRate(tariff="retail", start_ms=NOW_MS + number * half_ms, import_price=price, export_price=price / 2)
+        for number, price in enumerate((Decimal("0.30"), Decimal("0.10")))
+    ]
+    ledger.import_tariff(kept, rates, "eve")
+    tariff = await desk.tariff(NOW_MS, NOW_MS + 2 * half_ms)
+    assert energy_price(tariff, NOW_MS, NOW_MS + 2 * half_ms) == Decimal("0.10")
+    bought, sold = unit_prices(tariff, NOW_MS, 3600, 1)
+    assert (bought.tolist(), sold.tolist()) == ([pytest.approx(0.2)], [pytest.approx(0.1)])
+    with pytest.raises(PriceGap, match="no tariff for all"):
+        energy_price(tariff, NOW_MS, NOW_MS + 3 * half_ms)
+    other = replace(desk, config=structs.replace(desk.config, currency="EUR"))
+    with pytest.raises(PriceGap, match="is in USD, the market in EUR"):
+        await other.tariff(NOW_MS, NOW_MS + half_ms)

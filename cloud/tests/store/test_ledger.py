@@ -11,7 +11,6 @@ import pytest
 
 from cloud.model.records import (
     Description,
-    DeviceRecord,
     EventRecord,
     IntentState,
     Severity,
@@ -33,10 +32,6 @@ DESCRIPTION = Description(
     storage_capacity_wh=13_500.0,
     soc_min=0.1,
     soc_max=0.95,
-    devices=(
-        DeviceRecord(name="hybrid", manufacturer="M", model="H5", serial="1", sunspec_models=(1, 701, 704)),
-        DeviceRecord(name="meter", manufacturer="M", model="Z", serial="2"),
-    ),
 )
 
 

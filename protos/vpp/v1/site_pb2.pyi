@@ -168,18 +168,26 @@ class SiteDescription(_message.Message):
     def __init__(self, devices: _Optional[_Iterable[_Union[Device, _Mapping]]] = ..., agent_version: _Optional[str] = ..., rated_power_w: _Optional[float] = ..., max_charge_w: _Optional[float] = ..., max_discharge_w: _Optional[float] = ..., storage_capacity_wh: _Optional[float] = ..., soc_min: _Optional[float] = ..., soc_max: _Optional[float] = ..., updates: _Optional[_Iterable[_Union[UpdateStatus, _Mapping]]] = ...) -> None: ...
 
 class Device(_message.Message):
-    __slots__ = ("name", "manufacturer", "model", "serial", "sunspec_models")
+    __slots__ = ("name", "manufacturer", "model", "serial", "sunspec_models", "rated_power_w", "max_charge_w", "max_discharge_w", "storage_capacity_wh")
     NAME_FIELD_NUMBER: _ClassVar[int]
     MANUFACTURER_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SERIAL_FIELD_NUMBER: _ClassVar[int]
     SUNSPEC_MODELS_FIELD_NUMBER: _ClassVar[int]
+    RATED_POWER_W_FIELD_NUMBER: _ClassVar[int]
+    MAX_CHARGE_W_FIELD_NUMBER: _ClassVar[int]
+    MAX_DISCHARGE_W_FIELD_NUMBER: _ClassVar[int]
+    STORAGE_CAPACITY_WH_FIELD_NUMBER: _ClassVar[int]
     name: str
     manufacturer: str
     model: str
     serial: str
     sunspec_models: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, name: _Optional[str] = ..., manufacturer: _Optional[str] = ..., model: _Optional[str] = ..., serial: _Optional[str] = ..., sunspec_models: _Optional[_Iterable[int]] = ...) -> None: ...
+    rated_power_w: float
+    max_charge_w: float
+    max_discharge_w: float
+    storage_capacity_wh: float
+    def __init__(self, name: _Optional[str] = ..., manufacturer: _Optional[str] = ..., model: _Optional[str] = ..., serial: _Optional[str] = ..., sunspec_models: _Optional[_Iterable[int]] = ..., rated_power_w: _Optional[float] = ..., max_charge_w: _Optional[float] = ..., max_discharge_w: _Optional[float] = ..., storage_capacity_wh: _Optional[float] = ...) -> None: ...
 
 class SiteConfiguration(_message.Message):
     __slots__ = ("telemetry_interval_ms", "groups", "updates", "coordinator_time_ms", "remote")
