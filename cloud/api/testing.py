@@ -5,8 +5,10 @@ import datetime as dt
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import argon2
+import httpx
 import numpy as np
 from google.protobuf.json_format import MessageToJson
 
@@ -151,3 +153,33 @@ async def served(world: World) -> AsyncIterator[str]:
         serving.cancel()
         await asyncio.wait({serving}, timeout=DEADLINE_S)
         world.ledger.close()
+
+
+OPEN = {"/log-in", "/welcome/{token}", "/static/vendor/{name}", "/static"}  # without a session
+
+
+def routes(world: World) -> list[tuple[str, str]]:
+    """Every method and path of the application, also those of included routers."""
+    found: list[tuple[str, str]] = []
+
+    def collect(items: list[Any], prefix: str) -> None:
+        for route in items:
+            included = getattr(route, "original_router", None)
+            if included is not None:
+                collect(included.routes, prefix + route.include_context.prefix)
+            else:
+                found.extend((method, prefix + route.path) for method in getattr(route, "methods", None) or {"GET"})
+
+    collect(world.app.routes, "")
+    return found
+
+
+async def person(world: World, username: str, *roles: str) -> httpx.AsyncClient:
+    """A browser that is logged in as a new user of these roles."""
+    token = world.app.state.accounts.invite(username, roles, "test")
+    transport = httpx.ASGITransport(app=world.app, client=("192.0.2.9", 40_000))
+    client = httpx.AsyncClient(transport=transport, base_url="http://console.test")
+    answer = await client.post(f"/welcome/{token}", data={"password": PASSWORD, "repeat": PASSWORD})
+    if answer.status_code != 303:
+        raise AssertionError(answer.text)
+    return client

@@ -46,3 +46,16 @@ async def operator(visitor: httpx.AsyncClient, welcome: Welcome) -> httpx.AsyncC
     answer = await visitor.post(welcome.path, data=welcome.form)
     assert answer.status_code == 303
     return visitor
+
+
+@pytest.fixture
+def lenient(tmp_path: Path) -> World:
+    """A console that lets roles be in force without a second factor."""
+    return World(tmp_path / "lenient", allow_password_only=True)
+
+
+@pytest.fixture
+async def program(world: World) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app=world.app, client=("192.0.2.8", 40_000))
+    async with httpx.AsyncClient(transport=transport, base_url="http://console.test") as client:
+        yield client

@@ -8,12 +8,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from cloud.api.testing import World
+from cloud.api.testing import World, person
 from cloud.gateway.intents import body_text
 from cloud.gateway.stopping import Told
 from cloud.model.approval import GRANT_MS, Limits
 from cloud.model.records import IntentState
-from cloud.tests.api.test_roles import person
 from protos.vpp.v1 import intent_pb2
 
 ACTIVATION = {"group": "north", "power_kw": "-7.5", "minutes": "15", "reason": "test run"}

@@ -1,3 +1,15 @@
+from cloud.tests.api.conftest import lenient, operator, program, visitor, welcome, world
 from cloud.tests.gateway.conftest import broker, gateway, keyring, trust
 
-__all__ = ["broker", "gateway", "keyring", "trust"]
+__all__ = [
+    "broker",
+    "gateway",
+    "keyring",
+    "lenient",
+    "operator",
+    "program",
+    "trust",
+    "visitor",
+    "welcome",
+    "world",
+]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from nats.aio.client import Client
 
-from cloud.api.testing import World
+from cloud.api.testing import World, person
 from cloud.dispatch.dispatcher import Dispatcher
 from cloud.dispatch.fleet_guard import AreaLimits
 from cloud.dispatch.prices import PriceGrid
@@ -18,7 +18,6 @@ from cloud.gateway.intents import IntentSender
 from cloud.gateway.testing import SiteConnect
 from cloud.gateway.workers import FleetWorkers
 from cloud.identity.keyring import Keyring
-from cloud.tests.api.test_roles import person
 from protos import subjects
 from protos.vpp.v1 import broadcast_pb2, intent_pb2
 
