@@ -5,7 +5,7 @@ import math
 import random
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -15,7 +15,7 @@ import zstandard
 from cloud.ingest.owners import partitions
 from cloud.model.telemetry import Array
 from hil.load.fleet import FRAME_MS, RECORD, SimulatedFleet, grid_counts
-from hil.load.link import Link, LoadError
+from hil.load.link import Link, LoadError, Login
 from protos import subjects
 
 PROBE_EVERY: Final = 1000  # of these sites the instant of each frame is noted
@@ -96,17 +96,26 @@ def share_out(sites: int, connections: int) -> list[tuple[int, Array]]:
 class LoadDriver:
     """Sends for a simulated fleet. What was sent is kept by site, to be compared with what arrived."""
 
-    def __init__(self, fleet: SimulatedFleet, sites: int, connections: int, host: str, port: int, mode: Mode) -> None:
+    def __init__(
+        self,
+        fleet: SimulatedFleet,
+        sites: int,
+        connections: int,
+        host: str,
+        port: int,
+        mode: Mode,
+        login: Callable[[str, int], Login] | None = None,
+    ) -> None:
+        """login: of a concentrator by its name and one of its sites; None for a broker in plain text."""
         self._fleet = fleet
         self._mode = mode
         self._concentrators: list[Concentrator] = []
         self._dice = random.Random(5)
         for number, (partition, share) in enumerate(share_out(sites, connections)):
             room = asyncio.Event()
-            link = Link(f"con-{number:04}", host, port, room.set)
-            self._concentrators.append(
-                Concentrator(name=link.name, partition=partition, sites=share, link=link, room=room)
-            )
+            name = f"con-{number:04}"
+            link = Link(name, host, port, room.set, login and login(name, int(share[0])))
+            self._concentrators.append(Concentrator(name=name, partition=partition, sites=share, link=link, room=room))
         self.frames = np.zeros(sites, dtype=np.int64)  # sent, by site
         self.grid_counts = np.zeros(sites, dtype=np.int64)  # sum of grid_power_w's counts, by site
         self.probes: dict[tuple[int, int], int] = {}  # by slot and seq: when it was given to the socket [ns]

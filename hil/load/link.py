@@ -5,19 +5,31 @@ connection broke is sent again under the same id.
 """
 
 import asyncio
+import base64
 import json
+import ssl
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Any, Final, NamedTuple, cast
+
+from cloud.identity.nkey import Nkey
 
 _ACKNOWLEDGED: Final = b'"seq":'
 _ERROR: Final = b'"error"'
-_CONNECT: Final = json.dumps({"verbose": False, "pedantic": False, "headers": True, "lang": "load", "version": "1"})
+_CONNECT: Final = {"verbose": False, "pedantic": False, "headers": True, "lang": "load", "version": "1"}
 
 
 class LoadError(Exception):
     """The broker does not do what it should; the text says what."""
+
+
+class Login(NamedTuple):
+    """How a connection proves who it is, over TLS."""
+
+    trust: ssl.SSLContext
+    jwt: str
+    user: Nkey
 
 
 @dataclass(slots=True)
@@ -30,13 +42,21 @@ class Sending:
 
 
 class Link(asyncio.Protocol):
-    """A concentrator's connection. on_change: called when acknowledgements came or the connection was lost."""
+    """A concentrator's connection. on_change: called when acknowledgements came or the connection was lost.
 
-    def __init__(self, name: str, host: str, port: int, on_change: Callable[[], None]) -> None:
+    login: None for a broker in plain text that asks for none.
+    """
+
+    def __init__(
+        self, name: str, host: str, port: int, on_change: Callable[[], None], login: Login | None = None
+    ) -> None:
         self.name = name
         self._host, self._port = host, port
         self._on_change = on_change
+        self._greeted: asyncio.Transport
+        self._login = login
         self._transport: asyncio.Transport | None = None
+        self._greeting: asyncio.Future[dict[str, Any]] | None = None
         self._ready: asyncio.Future[None] | None = None
         self._tail = b""
         self._pending: deque[Sending] = deque()
@@ -58,11 +78,22 @@ class Link(asyncio.Protocol):
     async def open(self) -> None:
         """Connects, and sends again what was under way. Raises OSError, LoadError."""
         loop = asyncio.get_running_loop()
-        self._ready = loop.create_future()
+        self._greeting, self._ready = loop.create_future(), None
         self._tail = b""
-        transport, _ = await loop.create_connection(lambda: self, self._host, self._port)
+        await loop.create_connection(lambda: self, self._host, self._port)
+        greeting = await self._greeting
+        hello = dict(_CONNECT)
+        if self._login is not None:
+            if not greeting.get("tls_required"):
+                raise LoadError(f"the broker at {self._host}:{self._port} offers no TLS; is it the installation's?")
+            secured = await loop.start_tls(self._greeted, self, self._login.trust, server_hostname=self._host)
+            self._greeted = cast(asyncio.Transport, secured)
+            signature = base64.urlsafe_b64encode(self._login.user.sign(greeting["nonce"].encode())).rstrip(b"=")
+            hello |= {"jwt": self._login.jwt, "sig": signature.decode()}
+        self._ready = loop.create_future()
+        self._greeted.write(f"CONNECT {json.dumps(hello)}\r\nPING\r\n".encode())
         await self._ready
-        self._transport = transport
+        self._transport = transport = self._greeted
         transport.write(f"SUB {self._inbox} 1\r\n".encode())
         for sending in self._pending:
             transport.write(sending.data)
@@ -97,18 +128,21 @@ class Link(asyncio.Protocol):
         self._greeted = cast(asyncio.Transport, transport)  # uvloop's are of another class
 
     def data_received(self, data: bytes) -> None:
+        if self._greeting is not None and not self._greeting.done():
+            self._tail += data
+            if self._tail.endswith(b"\r\n"):
+                greeting, self._tail = self._tail, b""
+                self._greeting.set_result(json.loads(greeting.removeprefix(b"INFO ")))
+            return
         if self._ready is not None and not self._ready.done():
             self._tail += data
             if not self._tail.endswith(b"\r\n"):
                 return
-            if self._tail.startswith(b"INFO "):
-                self._greeted.write(f"CONNECT {_CONNECT}\r\nPING\r\n".encode())
-                self._tail = b""
+            if b"-ERR" in self._tail:
+                self._ready.set_exception(LoadError(f"the broker says {self._tail[:200]!r}"))
             elif b"PONG" in self._tail:
                 self._tail = b""
                 self._ready.set_result(None)
-            else:
-                self._ready.set_exception(LoadError(f"the broker says {self._tail[:200]!r}"))
             return
         if b"PING\r\n" in data:
             self._greeted.write(b"PONG\r\n")
@@ -131,6 +165,7 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
-        if self._ready is not None and not self._ready.done():
-            self._ready.set_exception(error or ConnectionResetError("the broker hangs up"))
+        for awaited in (self._greeting, self._ready):
+            if awaited is not None and not awaited.done():
+                awaited.set_exception(error or ConnectionResetError("the broker hangs up"))
         self._on_change()

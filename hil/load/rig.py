@@ -7,19 +7,21 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import nats
 import psutil
+from nats.aio.client import Client
 from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 
 from cloud.gateway.nats_server import find_program
 from cloud.ingest.worker import UPKEEP_S
 from cloud.store.history import History
 from cloud.store.ledger import LEDGER_FILE, Ledger
+from hil.bench.shares import peak_rss_mb
 from hil.load.driver import Concentrator, site_name
 from hil.load.link import LoadError
 from protos import subjects
@@ -36,6 +38,15 @@ class Cost:
     rss_mb: float
 
 
+def costs_of(pids: Mapping[str, int]) -> dict[str, Cost]:
+    """By name of each process."""
+    costs = {}
+    for name, pid in pids.items():
+        times = psutil.Process(pid).cpu_times()
+        costs[name] = Cost(times.user + times.system, peak_rss_mb(pid))
+    return costs
+
+
 def insert_sites(ledger: Path, sites: Iterable[tuple[str, int, str | None]]) -> None:
     """Name, slot and concentrator of each into a ledger, made if it is missing. Past the audit: they are no homes."""
     Ledger(ledger).close()
@@ -46,6 +57,43 @@ def insert_sites(ledger: Path, sites: Iterable[tuple[str, int, str | None]]) -> 
             ((site, slot, now_ms, concentrator) for site, slot, concentrator in sites),
         )
     connection.close()
+
+
+def register(ledger: Path, sites: int, concentrators: Sequence[Concentrator], *, behind: bool = True) -> None:
+    """Sites of the load, behind their concentrators or not; slots as the simulated fleet has them."""
+    of_site: dict[int, str] = {}
+    for one in concentrators:
+        of_site.update(dict.fromkeys(one.sites.tolist(), one.name) if behind else {})
+    insert_sites(
+        ledger,
+        (
+            *((one.name, sites + number, None) for number, one in enumerate(concentrators)),
+            *((site_name(slot), slot, of_site.get(slot)) for slot in range(sites)),
+        ),
+    )
+
+
+async def stored(connection: Client, history: History, streams: int, within_s: float) -> None:
+    """Returns when the history has everything that the streams have. Raises LoadError."""
+    for part in range(streams):
+        stream = subjects.telemetry_stream(part)
+        last = (await connection.jsm(timeout=10).stream_info(stream)).state.last_seq
+
+        def complete(part: int = part, sequence: int = last) -> bool:
+            position = history.position(part)
+            return not sequence or (position is not None and position.last_sequence >= sequence)
+
+        await until(complete, f"{stream} is not in the history up to {last}", within_s, 0.1)
+
+
+async def until(holds: Callable[[], bool], what: str, within_s: float = _START_S, step_s: float = _STEP_S) -> None:
+    """Returns when it holds. Raises LoadError with `what` is wrong."""
+    try:
+        async with asyncio.timeout(within_s):
+            while not holds():  # noqa: ASYNC110 (what is waited for happens in other processes)
+                await asyncio.sleep(step_s)
+    except TimeoutError:
+        raise LoadError(f"{what} within {within_s:.0f} s") from None
 
 
 class LoadRig:
@@ -87,7 +135,7 @@ class LoadRig:
                 [str(program), "-c", str(config), "--ports_file_dir", str(self.folder)], stdout=log, stderr=log
             )
         ports = self.folder / f"{program.name}_{self._server.pid}.ports"
-        await self._until(lambda: ports.exists() and ports.read_text().endswith("}"), "the broker does not start")
+        await until(lambda: ports.exists() and ports.read_text().endswith("}"), "the broker does not start")
         self.port = int(json.loads(ports.read_text())["nats"][0].rsplit(":", 1)[1])
 
     async def make_streams(self) -> None:
@@ -109,16 +157,7 @@ class LoadRig:
 
     def register(self, sites: int, concentrators: Sequence[Concentrator], *, behind: bool = True) -> None:
         """Sites of the load in the ledger, behind their concentrators or not."""
-        of_site: dict[int, str] = {}
-        for one in concentrators:
-            of_site.update(dict.fromkeys(one.sites.tolist(), one.name) if behind else {})
-        insert_sites(
-            self.folder / LEDGER_FILE,
-            (
-                *((one.name, sites + number, None) for number, one in enumerate(concentrators)),
-                *((site_name(slot), slot, of_site.get(slot)) for slot in range(sites)),
-            ),
-        )
+        register(self.folder / LEDGER_FILE, sites, concentrators, behind=behind)
 
     async def start_workers(self) -> None:
         """Raises LoadError."""
@@ -163,15 +202,7 @@ class LoadRig:
         """Returns when the history has everything that the streams have. Raises LoadError."""
         connection = await nats.connect(self.url)
         try:
-            for group in range(self._streams):
-                stream = subjects.telemetry_stream(group)
-                last = (await connection.jsm(timeout=10).stream_info(stream)).state.last_seq
-
-                def complete(part: int = group, sequence: int = last) -> bool:
-                    position = self.history.position(part)
-                    return not sequence or (position is not None and position.last_sequence >= sequence)
-
-                await self._until(complete, f"{stream} is not in the history up to {last}", within_s, 0.1)
+            await stored(connection, self.history, self._streams, within_s)
         finally:
             await connection.close()
 
@@ -183,15 +214,7 @@ class LoadRig:
         if self._follower is not None:
             named["view"] = self._follower.pid
         named.update({f"ingest {part}": worker.pid for part, worker in enumerate(self._workers)})
-        costs = {}
-        for name, pid in named.items():
-            process = psutil.Process(pid)
-            times = process.cpu_times()
-            peak = next(
-                line.split()[1] for line in Path(f"/proc/{pid}/status").read_text().splitlines() if "VmHWM" in line
-            )
-            costs[name] = Cost(times.user + times.system, int(peak) / 1024)
-        return costs
+        return costs_of(named)
 
     def stop_workers(self) -> list[dict[str, Any]]:
         """Ends the workers; what each reports. Raises LoadError."""
@@ -225,12 +248,3 @@ class LoadRig:
 
     def _report(self, part: int) -> Path:
         return self.folder / f"worker-{part}.json"
-
-    @staticmethod
-    async def _until(holds: Any, what: str, within_s: float = _START_S, step_s: float = _STEP_S) -> None:
-        try:
-            async with asyncio.timeout(within_s):
-                while not holds():  # noqa: ASYNC110 (what is waited for happens in other processes)
-                    await asyncio.sleep(step_s)
-        except TimeoutError:
-            raise LoadError(f"{what} within {within_s:.0f} s") from None

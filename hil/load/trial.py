@@ -1,5 +1,6 @@
 """One load put on one rig, and what it cost: the part that the command and the benches share."""
 
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -10,9 +11,11 @@ from typing import Final
 import numpy as np
 
 from cloud.ingest.worker import UPKEEP_S
+from cloud.store.history import History
 from hil.load.check import Comparison, compare
 from hil.load.driver import LoadDriver, Mode, Phase
 from hil.load.fleet import SimulatedFleet
+from hil.load.installation import HOST, Installation
 from hil.load.link import LoadError
 from hil.load.rig import LoadRig
 
@@ -33,6 +36,7 @@ class Load:
     outages_per_s: float = 0.0
     upkeep_s: float = UPKEEP_S  # between two upkeeps of a worker
     followed: bool = False  # by a process that ingests nothing
+    storm: bool = False  # at the end every connection is cut at once and comes back, with a frame of each site
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,16 +49,45 @@ class Outcome:
     cores: dict[str, float]  # by process
     cpu_us_per_frame: dict[str, float]
     rss_mb: dict[str, float]
-    lag_ms: tuple[float, float, float]  # frame given to the socket -> in the fleet's columns: p50, p99, largest
+    lag_ms: tuple[float, float, float] | None  # frame given to the socket -> in the fleet's columns: p50, p99, largest
     wire_bytes_per_value: float
     history_bytes_per_value: float
-    duplicates: int  # dropped by ingest: sent twice because an acknowledgement was lost
+    duplicates: int | None  # dropped by ingest: sent twice because an acknowledgement was lost
     refused: int
     reconnected: int
+    storm_s: float | None = None  # until all connections were back and their frames acknowledged
+
+
+async def put_on_installation(load: Load, folder: Path) -> Outcome:
+    """The same against `vpp-cloud run`, each connection over TLS with credentials of its own.
+
+    Raises LoadError, OSError.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    rig = Installation(folder, streams=load.streams)
+    try:
+        fleet = SimulatedFleet(load.sites, noon_ms=time.time_ns() // 1_000_000)
+        driver = LoadDriver(fleet, load.sites, load.connections, HOST, rig.port, load.mode, rig.login)
+        await rig.start(load.sites, driver.concentrators)
+        if load.mode.prepared:
+            driver.prepare(load.phases)
+        await driver.connect()
+        await rig.reading()
+        sent = await _send(load, rig, driver)
+        refused = rig.refused()
+        driver.close()
+        return _outcome(rig.history, driver, sent, lags=[], duplicates=None, refused=refused)
+    except ExceptionGroup as group:  # of connections that fail alike: the first tells what is wrong
+        raise _first(group) from group
+    finally:
+        rig.stop()
 
 
 async def put(load: Load, folder: Path) -> Outcome:
-    """Sends, waits until everything is stored, and compares. Raises LoadError, OSError."""
+    """Sends to a bare broker in plain text, waits until everything is stored, and compares.
+
+    Raises LoadError, OSError.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     rig = LoadRig(folder, sync_interval=load.sync_interval, streams=load.streams, upkeep_s=load.upkeep_s)
     try:
@@ -77,39 +110,77 @@ async def put(load: Load, folder: Path) -> Outcome:
         rig.stop()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sent:
+    """How the sending went."""
+
+    acknowledged_per_s: float
+    whole_s: float
+    used_s: dict[str, float]
+    rss_mb: dict[str, float]
+    storm_s: float | None
+
+
 async def _measure(load: Load, rig: LoadRig, driver: LoadDriver) -> Outcome:
-    before, begin_s = rig.costs(), time.monotonic()
-    await driver.run(load.phases, outages_per_s=load.outages_per_s)
-    sending_s, acknowledged = time.monotonic() - begin_s, driver.acknowledged_frames
-    await driver.settled()
-    await rig.stored(within_s=_DRAINED_S)
-    whole_s, after = time.monotonic() - begin_s, rig.costs()
+    sent = await _send(load, rig, driver)
     reports = rig.stop_workers()
     driver.close()
-    frames = int(driver.frames.sum())
-    if not frames:
-        raise LoadError("no frame was due in so short a time: give more seconds or sites")
     lags = [
         (shown_ns - driver.probes[slot, seq]) / 1e6
         for report in reports
         for slot, seq, shown_ns in report["shown"]
         if (slot, seq) in driver.probes
     ]
-    used_s = {name: after[name].cpu_s - before[name].cpu_s for name in after}
-    p50, p99, largest = np.percentile(lags, (50, 99, 100)).tolist() if lags else (float("nan"),) * 3
-    return Outcome(
-        comparison=compare(rig.history, driver.frames, driver.grid_counts),
+    duplicates = sum(report["duplicates"] for report in reports)
+    refused = sum(sum(report["refused"].values()) for report in reports)
+    return _outcome(rig.history, driver, sent, lags=lags, duplicates=duplicates, refused=refused)
+
+
+async def _send(load: Load, rig: LoadRig | Installation, driver: LoadDriver) -> _Sent:
+    """Returns when all that was sent is stored."""
+    before, begin_s = rig.costs(), time.monotonic()
+    await driver.run(load.phases, outages_per_s=load.outages_per_s)
+    sending_s, acknowledged = time.monotonic() - begin_s, driver.acknowledged_frames
+    await driver.settled()
+    storm_s = None
+    if load.storm:
+        cut_s = time.monotonic()
+        await driver.storm()
+        await driver.run_rounds(1)
+        await driver.settled()
+        storm_s = time.monotonic() - cut_s
+    await rig.stored(within_s=_DRAINED_S)
+    after = rig.costs()
+    return _Sent(
         acknowledged_per_s=acknowledged / sending_s,
-        stored_per_s=frames / whole_s,
-        cores={name: used / whole_s for name, used in used_s.items()},
-        cpu_us_per_frame={name: used / frames * 1e6 for name, used in used_s.items()},
+        whole_s=time.monotonic() - begin_s,
+        used_s={name: after[name].cpu_s - before[name].cpu_s for name in after},
         rss_mb={name: cost.rss_mb for name, cost in after.items()},
-        lag_ms=(p50, p99, largest),
+        storm_s=storm_s,
+    )
+
+
+def _outcome(
+    history: History, driver: LoadDriver, sent: _Sent, *, lags: Sequence[float], duplicates: int | None, refused: int
+) -> Outcome:
+    frames = int(driver.frames.sum())
+    if not frames:
+        raise LoadError("no frame was due in so short a time: give more seconds or sites")
+    p50, p99, largest = np.percentile(lags or (math.nan,), (50, 99, 100)).tolist()
+    return Outcome(
+        comparison=compare(history, driver.frames, driver.grid_counts),
+        acknowledged_per_s=sent.acknowledged_per_s,
+        stored_per_s=frames / sent.whole_s,
+        cores={name: used / sent.whole_s for name, used in sent.used_s.items()},
+        cpu_us_per_frame={name: used / frames * 1e6 for name, used in sent.used_s.items()},
+        rss_mb=sent.rss_mb,
+        lag_ms=(p50, p99, largest) if lags else None,
         wire_bytes_per_value=driver.sent_bytes / frames / 60,
-        history_bytes_per_value=rig.history.size().bytes_per_value,
-        duplicates=sum(report["duplicates"] for report in reports),
-        refused=sum(sum(report["refused"].values()) for report in reports),
+        history_bytes_per_value=history.size().bytes_per_value,
+        duplicates=duplicates,
+        refused=refused,
         reconnected=driver.reconnected,
+        storm_s=sent.storm_s,
     )
 
 

@@ -94,9 +94,29 @@ async def test_a_loss_a_double_and_another_value_are_noticed(tmp_path: Path) -> 
 
 
 def test_the_command_prints_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--sites", "200", "--connections", "64", "--ramp", "0", "--seconds", "1", "--unsynced", "--rate", "200"]
-    assert main(["load", *options, "--data", str(tmp_path / "load"), "--json"]) == 0
+    options = ["--sites", "200", "--connections", "64", "--ramp", "0", "--seconds", "1", "--rate", "200"]
+    bare = [*options, "--insecure-loopback-only", "--unsynced"]
+    assert main(["load", *bare, "--data", str(tmp_path / "load"), "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures["comparison"]["sent"] == figures["comparison"]["stored"] >= 200
+    assert figures["lag_ms"][0] > 0
     assert main(["load", "--streams", "0"]) == 2
     assert "--streams 0" in capsys.readouterr().err
+    assert main(["load", *options, "--unsynced"]) == 2
+    assert "--insecure-loopback-only" in capsys.readouterr().err
+    assert main(["load", *options, "--batch", "1"]) == 2
+    assert "--insecure-loopback-only" in capsys.readouterr().err
+
+
+def test_an_installation_stores_what_came_with_credentials_and_through_a_storm(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--sites", "150", "--connections", "64", "--ramp", "0", "--seconds", "1", "--rate", "150", "--storm"]
+    assert main(["load", *options, "--data", str(tmp_path / "load"), "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["comparison"]["sent"] == figures["comparison"]["stored"] >= 2 * 150
+    assert (figures["refused"], figures["reconnected"]) == (0, 64)
+    assert figures["storm_s"] > 0
+    assert set(figures["cores"]) == {"generator", "broker", "coordinator"}
+    log = (tmp_path / "load" / "cloud" / "broker" / "nats-server.log").read_text()
+    assert "TLS required for client connections" in log
