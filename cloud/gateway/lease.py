@@ -33,6 +33,9 @@ _STREAM: Final = f"KV_{BUCKET}"
 _WRONG_LAST: Final = 10071
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
+_NOBODY: Final = "nobody"
+_QUICKER: Final = "somebody who was quicker"
+
 _TROUBLE: Final = (TimeoutError, OSError, nats.errors.Error, JetStreamError)
 
 
@@ -51,6 +54,11 @@ class Fence:
 async def ensure_bucket(js: JetStreamContext, replicas: int) -> None:
     """The bucket of all leases. Raises what JetStream raises."""
     await js.create_key_value(KeyValueConfig(bucket=BUCKET, history=1, replicas=replicas))
+
+
+def is_somebody(other: str) -> bool:
+    """Whether what `acquire` tells is the name of a holder."""
+    return other != _QUICKER and not other.startswith(f"{_NOBODY}: ")
 
 
 class Lease:
@@ -90,7 +98,7 @@ class Lease:
                     created_ms = (info.created - _EPOCH) // timedelta(milliseconds=1) if info.created else 0
                     return Fence(created_ms, self._revision)
             except _TROUBLE as error:
-                other = f"nobody: the broker does not answer ({error!r})"
+                other = f"{_NOBODY}: the broker does not answer ({error!r})"
             if other != told:
                 stands_by(other)
                 told = other
@@ -113,7 +121,7 @@ class Lease:
             self._revision = await self._write(revision, self._ttl_s)
         except APIError as error:
             if error.err_code == _WRONG_LAST:
-                return "somebody who was quicker"
+                return _QUICKER
             raise
         self._valid_until_s = begun_s + self._ttl_s - self._renew_s
         return ""

@@ -2,27 +2,44 @@
 
 import asyncio
 import json
+import logging
 import multiprocessing
 import os
+import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 import nats
 from nats.aio.client import Client
 from nats.js.api import StreamConfig
 
 from cloud.fleet.state import FleetState
+from cloud.gateway.lease import Lease
 from cloud.gateway.nats_server import find_program
+from cloud.ingest.duty import IngestDuty, lease_key
 from cloud.ingest.worker import IngestWorker
 from cloud.store.history import History
 from cloud.store.ledger import LEDGER_FILE, Ledger
+from cloud.store.tenure import ALONE, Writer
 from protos import frame, subjects
 
 DEADLINE_S = 30.0
 STEP_S = 0.02
+STREAM = "TEL_0"
+SITES = tuple(f"home-{number:02}" for number in range(1, 5))
+NOON_MS = 1_790_000_000_000
+
+
+def utc_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+LEASE_S = 2
 
 
 async def eventually(holds: Callable[[], bool], what: str, within_s: float = DEADLINE_S) -> None:
@@ -103,17 +120,76 @@ def packed(slot: int, seq: int, t0_ms: int) -> bytes:
     return frame.pack(slot, seq, t0_ms, 100, columns_of(slot, seq))
 
 
-class WorkerProcess:
-    """An ingest worker as a process of its own, to be killed. Started anew it imports nothing anew."""
+def a_batch(slot: int, first: int, last: int) -> bytes:
+    return frame.batch([packed(slot, seq, NOON_MS + 1000 * seq) for seq in range(first, last + 1)])
 
-    def __init__(self, url: str, data: Path, stream: str) -> None:
+
+class Plant:
+    """A coordinator's data folder with its sites, and the workers that a test runs on it."""
+
+    def __init__(self, folder: Path, connection: Client) -> None:
+        self.folder = folder
+        self.ledger = Ledger(folder / LEDGER_FILE)
+        for site in SITES:
+            self.ledger.add_site(site, (), now_ms=1)
+        self.history = History(folder / "history")
+        self.fleet = FleetState()
+        self.connection = connection
+        self.sites = Publisher(connection, STREAM)
+
+    def worker(self, **more: Any) -> IngestWorker:
+        return IngestWorker(
+            self.connection,
+            STREAM,
+            0,
+            history=self.history,
+            fleet=self.fleet,
+            ledger=self.ledger,
+            utc_ms=utc_ms,
+            **more,
+        )
+
+    @asynccontextmanager
+    async def running(self, worker: IngestWorker) -> AsyncIterator[IngestWorker]:
+        """The worker at work; stopped, and all it has on disk, afterwards."""
+        task = asyncio.create_task(worker.run())
+        try:
+            yield worker
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait_for(task, DEADLINE_S)
+
+    async def shown(self, frames: int) -> None:
+        """Returns when the fleet state has taken so many frames."""
+        await eventually(lambda: int(self.fleet.frames.sum()) == frames, f"{frames} frames shown")
+
+    @property
+    def on_disk(self) -> int:
+        """The stream's last sequence in the history."""
+        position = self.history.position(0)
+        return position.last_sequence if position else 0
+
+    async def stored(self, sequence: int) -> None:
+        """Returns when the history has come to the sequence."""
+        await eventually(lambda: self.on_disk >= sequence, f"message {sequence} on disk")
+
+
+class WorkerProcess:
+    """An ingest worker as a process of its own, to be killed. Started anew it imports nothing anew.
+
+    name: what its lease is known by; without one it has the stream alone.
+    """
+
+    def __init__(self, url: str, data: Path, stream: str, name: str | None = None) -> None:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([__name__])
-        self._given = (url, data, stream)
-        self._log = data / "worker.log"
+        self._given = (url, data, stream, name)
+        self._log = data / f"worker-{name}.log"
         self._process: ForkServerProcess | None = None
 
     def start(self) -> None:
+        self._log.touch()
         self._process = self._context.Process(target=_worker_main, args=(*self._given, self._log), daemon=True)
         self._process.start()
 
@@ -124,6 +200,17 @@ class WorkerProcess:
             self._process.join(DEADLINE_S)
             self._process = None
 
+    def freeze(self) -> None:
+        """SIGSTOP: it stands still and does not know."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, which: signal.Signals) -> None:
+        assert self._process is not None and self._process.pid is not None, "started"  # noqa: S101, PT018
+        os.kill(self._process.pid, which)
+
     @property
     def alive(self) -> bool:
         return self._process is not None and self._process.is_alive()
@@ -133,25 +220,35 @@ class WorkerProcess:
         return self._log.read_text()
 
 
-def _worker_main(url: str, data: Path, stream: str, log: Path) -> None:
+def _worker_main(url: str, data: Path, stream: str, name: str | None, log: Path) -> None:
     with log.open("ab") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
-    asyncio.run(run_worker(url, data, stream))
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    asyncio.run(run_worker(url, data, stream, name))
 
 
-async def run_worker(url: str, data: Path, stream: str) -> None:
+async def run_worker(url: str, data: Path, stream: str, name: str | None) -> None:
     connection = await nats.connect(url)
     with Ledger(data / LEDGER_FILE) as ledger:
-        worker = IngestWorker(
-            connection,
-            stream,
-            part=0,
-            history=History(data / "history"),
-            fleet=FleetState(),
-            ledger=ledger,
-            utc_ms=lambda: time.time_ns() // 1_000_000,
-            flush_s=0.02,
-            upkeep_s=0.02,
-        )
-        await worker.run()
+
+        async def work(writer: Writer) -> None:
+            worker = IngestWorker(
+                connection,
+                stream,
+                part=0,
+                history=History(data / "history"),
+                fleet=FleetState(),
+                ledger=ledger,
+                utc_ms=utc_ms,
+                flush_s=0.02,
+                upkeep_s=0.02,
+                writer=writer,
+            )
+            await worker.run()
+
+        if name is None:
+            await work(ALONE)
+        else:
+            lease = Lease(connection, lease_key(stream), name, time.monotonic, LEASE_S)
+            await IngestDuty(stream, lease, name, work).run()

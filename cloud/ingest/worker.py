@@ -23,6 +23,7 @@ from cloud.store.history import History
 from cloud.store.ledger import Ledger
 from cloud.store.rejected import MOST_BYTES, Rejected, RejectedBook
 from cloud.store.segments import Position
+from cloud.store.tenure import ALONE, Writer
 from cloud.store.upkeep import FOR_EVER, Retention
 from protos import subjects
 
@@ -51,7 +52,7 @@ class IngestWorker:
 
     part: the stream's name in the history. utc_ms: the wall clock. flush_s: how long a frame may wait for the disk.
     most_frames: that may wait for it, which bounds the worker's memory; half of them are written at once. partitions:
-    those of the stream.
+    those of the stream. writer: under which lease it writes the history.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class IngestWorker:
         most_frames: int = MOST_FRAMES,
         partitions: range = range(subjects.PARTITIONS),
         retention: Retention = FOR_EVER,
+        writer: Writer = ALONE,
     ) -> None:
         self._connection = connection
         self._stream = stream
@@ -81,6 +83,7 @@ class IngestWorker:
         self._upkeep_s = upkeep_s
         self._most_frames = most_frames
         self._retention = retention
+        self._writer = writer
         self._partitions = partitions
         self._owners = Owners(ledger)
         self._sequences = Sequences()
@@ -100,7 +103,10 @@ class IngestWorker:
         return self._waiting
 
     async def run(self) -> None:
-        """Reads until cancelled, then puts on disk what it has. Raises StreamClosed, HistoryError at the start."""
+        """Reads until cancelled, then puts on disk what it has.
+
+        Raises StreamClosed; Superseded when another process writes the part; HistoryError, LedgerError at the start.
+        """
         position = await asyncio.to_thread(self._restore)
         reading = asyncio.create_task(self._read(position), name=f"read {self._stream}")
         flushing = asyncio.create_task(self._flush_regularly(), name=f"flush {self._stream}")
@@ -119,10 +125,10 @@ class IngestWorker:
         await reading
 
     def _restore(self) -> Position | None:
-        self._history.tidy(self._part)
+        self._owners.refresh()
+        self._history.begin(self._part, self._writer)
         self._sequences.restore(self._history.runs())
         self._rejected = RejectedBook(self._history.place, self._part)
-        self._owners.refresh()
         return self._history.position(self._part)
 
     async def _read(self, position: Position | None) -> None:

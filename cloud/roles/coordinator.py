@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import socket
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -51,10 +50,9 @@ async def start(on: Foundation) -> None:
     """Returns when it leads or stands by."""
     nc = await on.connect("lease", on.parts)
     await _patiently(partial(_ensure, nc.jetstream(timeout=_ANSWER_S), on.config.messaging))
-    holder = f"{socket.gethostname()}:{on.data.path}"
     steered: list[Steered] = []
-    lease = Lease(nc, Role.COORDINATOR, holder, time.monotonic)
-    leadership = Leadership(lease, on.ledger, holder, partial(lead, on, steered), utc_ms)
+    lease = Lease(nc, Role.COORDINATOR, on.holder, time.monotonic)
+    leadership = Leadership(lease, on.ledger, on.holder, partial(lead, on, steered), utc_ms)
     on.metrics.gauge("murmuration_leads", "1 while this process leads", lambda: {(): float(leadership.leads)})
     on.metrics.gauge("murmuration_term", "of this process's last leadership", lambda: {(): float(on.ledger.term or 0)})
     _tell(on, steered)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -71,6 +72,11 @@ class Foundation:
     link: Link  # to the broker
     metrics: Metrics
     served: dict[str, object] = field(default_factory=dict)  # what run.json says beside the process id
+
+    @property
+    def holder(self) -> str:
+        """What this process's leases are known by."""
+        return f"{socket.gethostname()}:{self.data.path}"
 
     @property
     def run_file(self) -> Path:

@@ -23,6 +23,10 @@ class HistoryError(StoreError):
     """The history refuses."""
 
 
+class Superseded(StoreError):
+    """A part of the history is written by another process by now: nothing of this one's counts any more."""
+
+
 class ClaimProblem(StrEnum):
     UNKNOWN = "unknown"
     USED = "used"

@@ -20,6 +20,7 @@ from cloud.store.raw import RAW, tables_of
 from cloud.store.rollups import MINUTE_MS, MINUTES, QUARTER_MS, QUARTERS
 from cloud.store.seen import Seen
 from cloud.store.segments import Position, Segment, Segments
+from cloud.store.tenure import ALONE, Writer
 from cloud.store.upkeep import Retention
 
 _READ_ATTEMPTS: Final = 5  # a join may take files away between the listing and the reading
@@ -93,6 +94,11 @@ class History:
         self._seen = Seen(place, self._raw)
         self._imports = Quarters(place.folder("quarters"))
         self.database: Final = query.Database()
+
+    def begin(self, part: int, writer: Writer = ALONE) -> None:
+        """From now on `writer` writes the part; what an interrupted one left behind is removed. Raises Superseded."""
+        for tier in (self._raw, self._minutes, self._quarters):
+            tier.begin(part, writer)
 
     def tidy(self, part: int) -> None:
         """Removes what an interrupted writer of the part left behind. For the one who writes the part."""

@@ -1,9 +1,9 @@
 """Parquet segments that carry how far their stream was read, so that one rename commits rows and position.
 
-`<tier>/day=<UTC day>/part=<part>/<epoch>-<first>-<last>-<oldest>-<newest>-<level>[-late].parquet`: first and last are
-the stream sequences that went into it (also such as gave no rows), oldest and newest the UTC milliseconds of its rows,
-day that of the oldest, level how often it was joined with others. An epoch is one life of the stream: a stream made
-anew counts from 1 again and begins the next epoch.
+`<tier>/day=<UTC day>/part=<part>/<epoch>-<first>-<last>-<oldest>-<newest>-<level>[-w<token>][-late].parquet`: first and
+last are the stream sequences that went into it (also such as gave no rows), oldest and newest the UTC milliseconds of
+its rows, day that of the oldest, level how often it was joined with others, token whose it is (tenure.py). An epoch is
+one life of the stream: a stream made anew counts from 1 again and begins the next epoch.
 
 What is written at once may fall into several spans (hours or days): each gets a segment of its own, those of older
 spans first and marked `late`. Only the last one, unmarked, says that the sequences were read; late ones without it are
@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 from cloud.model.telemetry import Array
 from cloud.store.errors import HistoryError
 from cloud.store.place import Place
+from cloud.store.tenure import ALONE, NO_TOKEN, Tenures, Token, Writer, is_void
 
 DAY_MS: Final = 86_400_000
 _PAGE_BYTES: Final = 64 * 1024  # what a join holds of each column of each file
@@ -35,7 +36,7 @@ _LEAST_ROWS: Final = 2048  # of one file at a time
 MOST_JOINED: Final = 128  # files in one join
 _FOOTER_KEY: Final = b"murmuration.segment"
 _NAME: Final = re.compile(
-    r"day=([\d-]{10})/part=(\d+)/(\d{4})-(\d{15})-(\d{15})-(\d{13})-(\d{13})-(\d+)(-late)?\.parquet"
+    r"day=([\d-]{10})/part=(\d+)/(\d{4})-(\d{15})-(\d{15})-(\d{13})-(\d{13})-(\d+)(?:-w(\d+)\.(\d+))?(-late)?\.parquet"
 )
 
 
@@ -66,6 +67,7 @@ class Segment:
     oldest_ms: int
     newest_ms: int
     level: int
+    token: Token  # of the writer
     late: bool
 
     @property
@@ -106,11 +108,16 @@ class Footer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Segments:
-    """The segments of one tier. One process writes a part at a time; any may read. Raises HistoryError, OSError."""
+    """The segments of one tier. One process writes a part at a time; any may read.
+
+    Raises HistoryError, OSError; where it writes, Superseded if another process took the part over.
+    """
 
     def __init__(self, place: Place, tier: Tier) -> None:
         self.place = place.folder(tier.name)
         self.tier = tier
+        self._tenures = Tenures(self.place)
+        self._writers: dict[int, Writer] = {}  # by part that this process writes
 
     def find(
         self, part: int | None = None, *, t0_ms: int | None = None, t1_ms: int | None = None
@@ -126,12 +133,16 @@ class Segments:
             for segment in [self._named(file.path, file.bytes)]
             if (t0_ms is None or segment.newest_ms >= t0_ms) and (t1_ms is None or segment.oldest_ms < t1_ms)
         ]
+        tenures = self._tenures.of(part)  # after the files: whoever commits again what is void was entered before
+        void = [one for one in found if is_void(one.token, one.order, tenures.get(one.part, ()))]
+        if void:
+            found = [segment for segment in found if segment not in void]
         span_ms = self.tier.span_ms
         found.sort(
             key=lambda one: (one.part, one.epoch, one.oldest_ms // span_ms, one.first, -one.last, -one.level, one.path)
         )
         current: list[Segment] = []
-        leftovers: list[Segment] = []
+        leftovers = void
         for segment in found:
             holder = current[-1] if current else None
             if (
@@ -160,9 +171,11 @@ class Segments:
         match = _NAME.fullmatch(path)
         if match is None:
             raise HistoryError(f"history {self.place.full(path)}: not named like a segment: move it elsewhere")
-        day, *numbers, late = match.groups()
-        part, epoch, first, last, oldest, newest, level = map(int, numbers)
-        return Segment(path, size, day, part, epoch, first, last, oldest, newest, level, late is not None)
+        day, *numbers, late = match.groups(default="0")
+        part, epoch, first, last, oldest, newest, level, *token = map(int, numbers)
+        return Segment(
+            path, size, day, part, epoch, first, last, oldest, newest, level, (token[0], token[1]), late != "0"
+        )
 
     def position(self, part: int) -> Position | None:
         """How far the part's stream is in this tier; None before its first segment."""
@@ -187,6 +200,15 @@ class Segments:
         if named != (footer.part, footer.epoch, footer.first_sequence, footer.last_sequence):
             raise HistoryError(f"history {path}: name and footer differ: give it back the name it had")
         return footer, metadata.num_rows
+
+    def begin(self, part: int, writer: Writer) -> None:
+        """From now on `writer` is who writes the part here. Raises Superseded where somebody newer does."""
+        self._tenures.check(part, writer)
+        self._writers[part] = writer
+        self.tidy(part)
+        if writer.token != NO_TOKEN:
+            committed = max((segment.order for segment in self.find(part)[0] if not segment.late), default=(0, 0))
+            self._tenures.begin(part, writer, committed)
 
     def tidy(self, part: int) -> None:
         """Removes what an interrupted writer of the part left behind. For the one who writes the part."""
@@ -223,8 +245,10 @@ class Segments:
             for draft in drafts.values():
                 draft.close(footer)
             *late, newest = sorted(drafts)
-            written = [drafts[span].put(footer, level, late=True) for span in late]
-            written.append(drafts[newest].put(footer, level, late=False))
+            writer = self._writers.get(part, ALONE)
+            self._tenures.check(part, writer)
+            written = [drafts[span].put(footer, level, writer.token, late=True) for span in late]
+            written.append(drafts[newest].put(footer, level, writer.token, late=False))
         except BaseException:
             for draft in drafts.values():
                 draft.discard()
@@ -277,6 +301,7 @@ class Segments:
         level = max(segment.level for segment in group) + 1
         first = min(segment.first for segment in group)
         joined = self.write(last.part, position, first, tables, level=level)
+        self._tenures.check(last.part, self._writers.get(last.part, ALONE))
         for segment in group:
             self.place.remove(segment.path)
         return joined
@@ -326,11 +351,12 @@ class _Draft:
         self._writer.add_key_value_metadata({_FOOTER_KEY: msgspec.json.encode(footer)})
         self._writer.close()
 
-    def put(self, footer: Footer, level: int, *, late: bool) -> tuple[str, int]:
+    def put(self, footer: Footer, level: int, token: Token, *, late: bool) -> tuple[str, int]:
         """Path and size of the segment, which is now there."""
+        whose = "" if token == NO_TOKEN else f"-w{token[0]}.{token[1]}"
         name = (
             f"{footer.epoch:04}-{footer.first_sequence:015}-{footer.last_sequence:015}-"
-            f"{self._oldest:013}-{self._newest:013}-{level}{'-late' if late else ''}.parquet"
+            f"{self._oldest:013}-{self._newest:013}-{level}{whose}{'-late' if late else ''}.parquet"
         )
         path = f"{self._folder}/{name}"
         assert self._path is not None  # noqa: S101 (put once)

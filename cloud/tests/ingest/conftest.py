@@ -7,7 +7,7 @@ import nats
 import pytest
 from nats.aio.client import Client
 
-from cloud.ingest.testing import Server
+from cloud.ingest.testing import Plant, Server
 
 
 @pytest.fixture
@@ -29,6 +29,16 @@ async def connection(server: Server) -> AsyncIterator[Client]:
         yield client
     finally:
         await client.close()
+
+
+@pytest.fixture
+async def plant(tmp_path: Path, connection: Client) -> AsyncIterator[Plant]:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    plant = Plant(folder, connection)
+    await plant.sites.make_stream()
+    yield plant
+    plant.ledger.close()
 
 
 async def _quiet(_: Exception) -> None:

@@ -3,101 +3,29 @@
 import asyncio
 import random
 import threading
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from nats.aio.client import Client
 
-from cloud.fleet.state import FleetState
 from cloud.ingest import reader
 from cloud.ingest.decode import Cause
-from cloud.ingest.testing import DEADLINE_S, Publisher, Server, WorkerProcess, eventually, packed
-from cloud.ingest.worker import IngestWorker
+from cloud.ingest.testing import (
+    DEADLINE_S,
+    NOON_MS,
+    SITES,
+    STREAM,
+    Plant,
+    Server,
+    WorkerProcess,
+    a_batch,
+    eventually,
+    packed,
+    utc_ms,
+)
 from cloud.model.records import Severity
-from cloud.store.history import History
-from cloud.store.ledger import LEDGER_FILE, Ledger
 from cloud.store.rejected import read as read_rejected
 from protos import frame
-
-STREAM = "TEL_0"
-SITES = tuple(f"home-{number:02}" for number in range(1, 5))
-
-
-def utc_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-NOON_MS = 1_790_000_000_000
-
-
-class Plant:
-    """A coordinator's data folder with its sites, and the workers that a test runs on it."""
-
-    def __init__(self, folder: Path, connection: Client) -> None:
-        self.folder = folder
-        self.ledger = Ledger(folder / LEDGER_FILE)
-        for site in SITES:
-            self.ledger.add_site(site, (), now_ms=1)
-        self.history = History(folder / "history")
-        self.fleet = FleetState()
-        self.connection = connection
-        self.sites = Publisher(connection, STREAM)
-
-    def worker(self, **more: Any) -> IngestWorker:
-        return IngestWorker(
-            self.connection,
-            STREAM,
-            0,
-            history=self.history,
-            fleet=self.fleet,
-            ledger=self.ledger,
-            utc_ms=utc_ms,
-            **more,
-        )
-
-    @asynccontextmanager
-    async def running(self, worker: IngestWorker) -> AsyncIterator[IngestWorker]:
-        """The worker at work; stopped, and all it has on disk, afterwards."""
-        task = asyncio.create_task(worker.run())
-        try:
-            yield worker
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait_for(task, DEADLINE_S)
-
-    async def shown(self, frames: int) -> None:
-        """Returns when the fleet state has taken so many frames."""
-        await eventually(lambda: int(self.fleet.frames.sum()) == frames, f"{frames} frames shown")
-
-    @property
-    def on_disk(self) -> int:
-        """The stream's last sequence in the history."""
-        position = self.history.position(0)
-        return position.last_sequence if position else 0
-
-    async def stored(self, sequence: int) -> None:
-        """Returns when the history has come to the sequence."""
-        await eventually(lambda: self.on_disk >= sequence, f"message {sequence} on disk")
-
-
-@pytest.fixture
-async def plant(tmp_path: Path, connection: Client) -> AsyncIterator[Plant]:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    plant = Plant(folder, connection)
-    await plant.sites.make_stream()
-    yield plant
-    plant.ledger.close()
-
-
-def a_batch(slot: int, first: int, last: int) -> bytes:
-    return frame.batch([packed(slot, seq, NOON_MS + 1000 * seq) for seq in range(first, last + 1)])
 
 
 async def test_what_sites_send_is_shown_and_then_stored(plant: Plant) -> None:
