@@ -20,27 +20,38 @@ POINTS = (
     ("voltage_v", 0.1),  # [V]
     ("pv_power_w", 1.0),  # DC [W], positive when generating
 )
+# Of a site with chargers or loads that can wait, behind the others in layouts of their own. What it has not is 0.
+FLEXIBLE_POINTS = (
+    ("ev_power_w", 1.0),  # of all chargers [W], positive towards the grid: charging is negative
+    ("flexible_load_power_w", 1.0),  # of all loads that can wait [W], likewise
+    ("ev_session_wh", 1.0),  # into the vehicles that stand there, since they came [Wh]
+    ("ev_connected", 1.0),  # vehicles that stand there
+)
 SAMPLES = 10
 NARROW = {1000: 1, 100: 2}  # sample interval [ms] -> layout: int32 base and nine int16 offsets a column
 WIDE = {1000: 3, 100: 4}  # sample interval [ms] -> layout: ten int32 a column, for swings or holes that need it
+NARROW_FLEXIBLE = {1000: 5, 100: 6}  # as NARROW and WIDE, with FLEXIBLE_POINTS
+WIDE_FLEXIBLE = {1000: 7, 100: 8}
 HOLE_16 = -0x8000
 HOLE_32 = -0x80000000
 OFFSET_LIMIT = 0x7FFF
 COUNT_LIMIT = 0x7FFFFFFF
 
 _HEADER = "<BIBIBQBIBBB"
-_NARROW_FORMAT = _HEADER + "i9h" * len(POINTS)
-_WIDE_FORMAT = _HEADER + "10i" * len(POINTS)
+_ALL_POINTS = POINTS + FLEXIBLE_POINTS
 _TAG_SITE, _TAG_SEQ, _TAG_T0, _TAG_LAYOUT, _TAG_BLOCK = 0x0D, 0x15, 0x19, 0x25, 0x7A
-NARROW_BLOCK_BYTES = len(POINTS) * (4 + 2 * (SAMPLES - 1))
-WIDE_BLOCK_BYTES = len(POINTS) * 4 * SAMPLES
+_NARROW_COLUMN_BYTES = 4 + 2 * (SAMPLES - 1)
+_WIDE_COLUMN_BYTES = 4 * SAMPLES
+NARROW_BLOCK_BYTES = len(POINTS) * _NARROW_COLUMN_BYTES
+WIDE_BLOCK_BYTES = len(POINTS) * _WIDE_COLUMN_BYTES
 HEADER_BYTES = 27
 
 
 def pack(site: int, seq: int, t0_ms: int, interval_ms: int, columns: "Sequence[Sequence[float | None]]") -> bytes:
     """Bytes of one frame.
 
-    columns: one sequence of SAMPLES values per point, in POINTS' order and units; None is a hole.
+    columns: one sequence of SAMPLES values per point, in POINTS' order and units, and then those of FLEXIBLE_POINTS
+    where the site has such devices; None is a hole.
     interval_ms: between samples, 100 or 1000; t0_ms, the first sample's UTC, must be a multiple of it.
     Switches to the wide layout where an offset would not fit or the first sample is a hole; never clips. A value
     beyond 32 bits of counts is no measurement and becomes a hole. Raises ValueError for a wrong shape or instant.
@@ -49,12 +60,13 @@ def pack(site: int, seq: int, t0_ms: int, interval_ms: int, columns: "Sequence[S
         raise ValueError("interval_ms must be one of 100, 1000")
     if t0_ms % interval_ms:
         raise ValueError("t0_ms must be a multiple of interval_ms")
-    if len(columns) != len(POINTS):
+    if len(columns) not in (len(POINTS), len(_ALL_POINTS)):
         raise ValueError("one column per point")
+    flexible = len(columns) > len(POINTS)
     narrow = []
     wide = []
     fits = True
-    for (_, scale), column in zip(POINTS, columns):  # noqa: B905 (MicroPython's zip has no strict)
+    for (_, scale), column in zip(_ALL_POINTS, columns):  # noqa: B905 (MicroPython's zip has no strict)
         if len(column) != SAMPLES:
             raise ValueError("a column has %d samples" % SAMPLES)  # noqa: UP031
         counts = [_count(value, scale) for value in column]
@@ -69,9 +81,12 @@ def pack(site: int, seq: int, t0_ms: int, interval_ms: int, columns: "Sequence[S
             offset = count - base
             fits = fits and -OFFSET_LIMIT <= offset <= OFFSET_LIMIT
             narrow.append(offset)
-    layout, size = (NARROW[interval_ms], NARROW_BLOCK_BYTES) if fits else (WIDE[interval_ms], WIDE_BLOCK_BYTES)
+    if fits:
+        layouts, size = NARROW_FLEXIBLE if flexible else NARROW, _NARROW_COLUMN_BYTES * len(columns)
+    else:
+        layouts, size = WIDE_FLEXIBLE if flexible else WIDE, _WIDE_COLUMN_BYTES * len(columns)
     return struct.pack(
-        _NARROW_FORMAT if fits else _WIDE_FORMAT,
+        _format(not fits, len(columns)),
         _TAG_SITE,
         site,
         _TAG_SEQ,
@@ -79,7 +94,7 @@ def pack(site: int, seq: int, t0_ms: int, interval_ms: int, columns: "Sequence[S
         _TAG_T0,
         t0_ms,
         _TAG_LAYOUT,
-        layout,
+        layouts[interval_ms],
         _TAG_BLOCK,
         size & 0x7F | 0x80,
         size >> 7,
@@ -89,16 +104,26 @@ def pack(site: int, seq: int, t0_ms: int, interval_ms: int, columns: "Sequence[S
 
 def unpack(frame: bytes) -> "tuple[int, int, int, int, list[list[float | None]]]":
     """(site, seq, t0_ms, interval_ms, columns) of a frame that `pack` made. Raises ValueError for anything else."""
-    if len(frame) not in (HEADER_BYTES + NARROW_BLOCK_BYTES, HEADER_BYTES + WIDE_BLOCK_BYTES):
+    found = [
+        (layouts, wide, points)
+        for layouts, wide, points in (
+            (NARROW, False, POINTS),
+            (WIDE, True, POINTS),
+            (NARROW_FLEXIBLE, False, _ALL_POINTS),
+            (WIDE_FLEXIBLE, True, _ALL_POINTS),
+        )
+        if len(frame) == HEADER_BYTES + len(points) * (_WIDE_COLUMN_BYTES if wide else _NARROW_COLUMN_BYTES)
+    ]
+    if not found:
         raise ValueError("a frame of another length")
-    wide = len(frame) == HEADER_BYTES + WIDE_BLOCK_BYTES
-    fields = struct.unpack(_WIDE_FORMAT if wide else _NARROW_FORMAT, frame)
-    intervals = [interval for interval, layout in (WIDE if wide else NARROW).items() if layout == fields[7]]
+    layouts, wide, points = found[0]
+    fields = struct.unpack(_format(wide, len(points)), frame)
+    intervals = [interval for interval, layout in layouts.items() if layout == fields[7]]
     if fields[0:10:2] != (_TAG_SITE, _TAG_SEQ, _TAG_T0, _TAG_LAYOUT, _TAG_BLOCK) or not intervals:
         raise ValueError("a frame of another layout")
     counts = fields[11:]
     columns: list[list[float | None]] = []
-    for index, (_, scale) in enumerate(POINTS):
+    for index, (_, scale) in enumerate(points):
         column = counts[SAMPLES * index : SAMPLES * (index + 1)]
         base, hole = (0, HOLE_32) if wide else (column[0], HOLE_16)
         values: list[float | None] = [None if column[0] == HOLE_32 else column[0] * scale]
@@ -115,6 +140,10 @@ def batch(frames: "Iterable[bytes]") -> bytes:
         parts.append(bytes((0x0A, size & 0x7F | 0x80, size >> 7)) if size > 0x7F else bytes((0x0A, size)))
         parts.append(frame)
     return b"".join(parts)
+
+
+def _format(wide: bool, columns: int) -> str:
+    return _HEADER + ("10i" if wide else "i9h") * columns
 
 
 def _count(value: float | None, scale: float) -> int:

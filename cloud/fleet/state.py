@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from cloud.model.telemetry import HOLE, POINTS, SAMPLES, SCALES, Array, Frames
+from cloud.model.telemetry import FLEXIBLE_POINTS, FLEXIBLE_SCALES, HOLE, POINTS, SAMPLES, SCALES, Array, Frames
 
 TICK_MS: Final = 100
 RING_TICKS: Final = 600  # one minute
@@ -33,6 +33,7 @@ class FleetState:
 
     def __init__(self) -> None:
         self._values = np.empty((len(POINTS), 0))
+        self._flexible = np.empty((len(FLEXIBLE_POINTS), 0))
         self._last_seen_ms = np.empty(0, dtype=np.int64)
         self._counters = {name: np.empty(0, dtype=np.int64) for name in _COUNTERS}
         self._ring = _Ring()
@@ -71,6 +72,39 @@ class FleetState:
         return self._column("pv_power_w")
 
     @property
+    def ev_power_w(self) -> Array:
+        """float64: of a site's chargers, positive towards the grid; NaN where it has nothing flexible."""
+        return self._flexible_column("ev_power_w")
+
+    @property
+    def flexible_load_power_w(self) -> Array:
+        """float64: of a site's loads that can wait, positive towards the grid; NaN where it has nothing flexible."""
+        return self._flexible_column("flexible_load_power_w")
+
+    @property
+    def ev_session_wh(self) -> Array:
+        """float64: into the vehicles that stand at a site, since they came."""
+        return self._flexible_column("ev_session_wh")
+
+    @property
+    def ev_connected(self) -> Array:
+        """float64: how many vehicles stand at a site."""
+        return self._flexible_column("ev_connected")
+
+    @property
+    def steered_power_w(self) -> Array:
+        """float64: what a site's supply function is about: its inverter, chargers and loads that can wait, together.
+
+        A site without an inverter has its chargers and loads; NaN where nothing of it is known.
+        """
+        flexible = self._flexible[FLEXIBLE_POINTS.index("ev_power_w")]
+        flexible = flexible + self._flexible[FLEXIBLE_POINTS.index("flexible_load_power_w")]
+        inverter = self._values[POINTS.index("inverter_power_w")]
+        both: Array = np.where(np.isnan(flexible), inverter, np.nan_to_num(inverter) + flexible)
+        both.flags.writeable = False
+        return both
+
+    @property
     def last_seen_ms(self) -> Array:
         """int64: UTC of the newest sample, 0 for none."""
         return self._last_seen_ms
@@ -100,6 +134,7 @@ class FleetState:
         more = slots - self.capacity
         if more > 0:
             self._values = np.hstack((self._values, np.full((len(POINTS), more), np.nan)))
+            self._flexible = np.hstack((self._flexible, np.full((len(FLEXIBLE_POINTS), more), np.nan)))
             self._last_seen_ms = np.append(self._last_seen_ms, np.zeros(more, dtype=np.int64))
             self._counters = {
                 name: np.append(column, np.zeros(more, dtype=np.int64)) for name, column in self._counters.items()
@@ -128,7 +163,9 @@ class FleetState:
         last = order[np.append(slots[1:] != slots[:-1], True)]  # the newest frame of each slot
         last = last[newest_ms[last] > self._last_seen_ms[frames.slot[last]]]
         slots = frames.slot[last]
-        self._values[:, slots] = _last_known(counts[last]).T
+        self._values[:, slots] = _last_known(counts[last], SCALES).T
+        if frames.flexible is not None:
+            self._flexible[:, slots] = _last_known(frames.flexible[last], FLEXIBLE_SCALES).T
         self._last_seen_ms[slots] = newest_ms[last]
 
     def count(self, counter: str, slot: Array, number: Array | int = 1) -> None:
@@ -145,6 +182,11 @@ class FleetState:
     def recent(self, after_ms: int) -> FleetSlots:
         """Instants after `after_ms`, as far back as they are kept. Sites may still report for the newest ones."""
         return self._ring.after(after_ms)
+
+    def _flexible_column(self, point: str) -> Array:
+        column: Array = self._flexible[FLEXIBLE_POINTS.index(point)]
+        column.flags.writeable = False
+        return column
 
     def _column(self, point: str) -> Array:
         column: Array = self._values[POINTS.index(point)]
@@ -247,14 +289,14 @@ def _bridged(counts: Array, most: int) -> Array:
     return bridged
 
 
-def _last_known(counts: Array) -> Array:
+def _last_known(counts: Array, scales: Array) -> Array:
     """float64 [n, points]: the last sample of each point that is not a hole, in its unit; NaN where all are."""
     last = counts[:, :, -1]
     hidden = last == HOLE
     if hidden.any():
         index = SAMPLES - 1 - np.argmax((counts != HOLE)[:, :, ::-1], axis=2)
         last = np.take_along_axis(counts, index[:, :, None], axis=2)[:, :, 0]
-    values: Array = last * SCALES
+    values: Array = last * scales
     if hidden.any():
         values[last == HOLE] = np.nan
     return values

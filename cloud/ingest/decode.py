@@ -16,7 +16,7 @@ import numpy as np
 import zstandard
 from google.protobuf.message import DecodeError
 
-from cloud.model.telemetry import FIRST_SEQ, HOLE, NARROW, POINTS, Array, Frames
+from cloud.model.telemetry import FIRST_SEQ, FLEXIBLE_POINTS, HOLE, NARROW, POINTS, Array, Frames, counts_of
 from protos import frame
 from protos.vpp.v1 import telemetry_pb2
 
@@ -59,11 +59,19 @@ class _Layout:
     block: np.dtype[Any]
 
 
+_ALL: Final = len(POINTS) + len(FLEXIBLE_POINTS)
 _WIDE_BLOCK: Final = np.dtype((np.dtype("<i4"), (len(POINTS), frame.SAMPLES)))
 _NARROW_BLOCK: Final = np.dtype((NARROW, (len(POINTS),)))
+_WIDE_FLEXIBLE_BLOCK: Final = np.dtype((np.dtype("<i4"), (_ALL, frame.SAMPLES)))
+_NARROW_FLEXIBLE_BLOCK: Final = np.dtype((NARROW, (_ALL,)))
+_BLOCK_OF: Final = (
+    (frame.NARROW, _NARROW_BLOCK),
+    (frame.WIDE, _WIDE_BLOCK),
+    (frame.NARROW_FLEXIBLE, _NARROW_FLEXIBLE_BLOCK),
+    (frame.WIDE_FLEXIBLE, _WIDE_FLEXIBLE_BLOCK),
+)
 _LAYOUTS: Final = {
-    **{layout: _Layout(interval, _NARROW_BLOCK) for interval, layout in frame.NARROW.items()},
-    **{layout: _Layout(interval, _WIDE_BLOCK) for interval, layout in frame.WIDE.items()},
+    layout: _Layout(interval, block) for layouts, block in _BLOCK_OF for interval, layout in layouts.items()
 }
 
 
@@ -87,8 +95,8 @@ def _record(block: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(fields)
 
 
-_RECORDS: Final = {dtype.itemsize: dtype for dtype in (_record(_NARROW_BLOCK), _record(_WIDE_BLOCK))}
-_BLOCKS: Final = {_record(block).itemsize: block for block in (_NARROW_BLOCK, _WIDE_BLOCK)}
+_BLOCKS: Final = {_record(block).itemsize: block for _, block in _BLOCK_OF}
+_RECORDS: Final = {size: _record(block) for size, block in _BLOCKS.items()}
 
 
 _INTERVALS: Final = np.zeros(max(_LAYOUTS) + 1, dtype=np.int64)
@@ -255,7 +263,9 @@ def _checked(
         if mask.any():
             bad.extend(Bad(cause, int(index)) for index in message[mask & good])
             good &= ~mask
-    frames = Frames(message, site.astype(np.int64), seq.astype(np.int64), instants, interval_ms, blocks)
+    flexible = counts_of(blocks[:, len(POINTS) :]) if blocks.shape[1] > len(POINTS) else None
+    common = blocks[:, : len(POINTS)]
+    frames = Frames(message, site.astype(np.int64), seq.astype(np.int64), instants, interval_ms, common, flexible)
     return (frames if good.all() else frames.take(good)), bad
 
 

@@ -52,7 +52,7 @@ class Fleet(Protocol):
     def grid_power_w(self) -> Array: ...
 
     @property
-    def inverter_power_w(self) -> Array: ...
+    def steered_power_w(self) -> Array: ...
 
     @property
     def last_seen_ms(self) -> Array: ...
@@ -80,7 +80,7 @@ class _Held:
 class _Columns:
     """Copies of the fleet's columns at one instant."""
 
-    inverter_w: Array
+    steered_w: Array  # inverters, chargers and loads that can wait
     grid_w: Array
     seen_ms: Array
     until_ms: Array
@@ -270,7 +270,7 @@ class Shares:
     def _look(self, held: _Held) -> _Columns:
         self._reserve(held)
         return _Columns(
-            self._fleet.inverter_power_w.copy(),
+            self._fleet.steered_power_w.copy(),
             self._fleet.grid_power_w.copy(),
             self._fleet.last_seen_ms.copy(),
             self._columns.until_ms.copy(),
@@ -301,11 +301,11 @@ class Shares:
 
 def _work(stream: str, held: _Held, ask: Ask, changed: Array, news: Rows, columns: _Columns) -> Told:
     """A step, where one is asked for, and the answer."""
-    inverter_w, grid_w = (column[held.house_slots] for column in (columns.inverter_w, columns.grid_w))
+    inverter_w, grid_w = (column[held.house_slots] for column in (columns.steered_w, columns.grid_w))
     house_w = np.nan_to_num(inverter_w - grid_w) - np.where(held.house_ours, 0.0, np.nan_to_num(inverter_w))
     if ask.step:
         seen_ms = columns.seen_ms[held.slots]
         quiet_s = np.where(seen_ms > 0, (columns.now_ms - seen_ms) / 1000.0, np.inf)
         offers = columns.until_ms[held.slots] > columns.now_ms
-        held.share.step(changed, news, offers, Telemetry(columns.inverter_w[held.slots], quiet_s), ask)
+        held.share.step(changed, news, offers, Telemetry(columns.steered_w[held.slots], quiet_s), ask)
     return held.share.tell(stream, columns.now_ms, np.bincount(held.house_node, house_w, len(held.nodes)), ask)

@@ -1,6 +1,6 @@
 """Telemetry as numpy columns: what ingest decodes, history stores and the fleet shows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -10,6 +10,8 @@ from protos import frame
 Array = np.ndarray[Any, np.dtype[Any]]
 
 POINTS: Final = tuple(name for name, _ in frame.POINTS)
+FLEXIBLE_POINTS: Final = tuple(name for name, _ in frame.FLEXIBLE_POINTS)
+FLEXIBLE_SCALES: Final = np.array([scale for _, scale in frame.FLEXIBLE_POINTS])
 SCALES: Final = np.array([scale for _, scale in frame.POINTS])  # value = count * scale, in the point's unit
 SAMPLES: Final = frame.SAMPLES  # in a frame
 FIRST_SEQ: Final = 1  # of a site's first frame; what is missing is counted from here
@@ -28,6 +30,8 @@ class Frames:
     t0_ms: Array  # int64 [n]: UTC of the first sample
     interval_ms: Array  # int64 [n]: between samples
     blocks: Array  # NARROW [n, points], or int32 [n, points, samples] with HOLE where nothing was measured
+    # int32 [n, FLEXIBLE_POINTS, samples], HOLE where nothing was measured; None where no frame has any.
+    flexible: Array | None = None
 
     def __len__(self) -> int:
         return len(self.slot)
@@ -38,21 +42,13 @@ class Frames:
 
     def take(self, which: Array | slice) -> "Frames":
         """Those that a mask, an index array or a slice picks."""
-        return Frames(*(column[which] for column in self._columns))
+        flexible = self.flexible[which] if self.flexible is not None else None
+        return replace(Frames(*(column[which] for column in self._columns)), flexible=flexible)
 
     @property
     def counts(self) -> Array:
         """int32 [n, points, samples], HOLE where nothing was measured."""
-        if self.blocks.dtype.names is None:
-            return self.blocks
-        base, offsets = self.blocks["base"], self.blocks["offsets"]
-        counts = np.empty((*base.shape, SAMPLES), dtype=np.int32)
-        counts[..., 0] = base
-        np.add(base[..., None], offsets, out=counts[..., 1:])
-        holes = offsets == frame.HOLE_16
-        if holes.any():
-            counts[..., 1:][holes] = HOLE
-        return counts
+        return counts_of(self.blocks)
 
     def sample_ms(self) -> Array:
         """int64 [n, samples]: UTC of every sample."""
@@ -75,4 +71,27 @@ class Frames:
         columns = [list(columns) for columns in zip(*(part._columns for part in parts), strict=True)]
         if len({block.dtype for block in columns[-1]}) > 1:
             columns[-1] = [part.counts for part in parts]
-        return Frames(*(np.concatenate(column) for column in columns))
+        flexible = None
+        if any(part.flexible is not None for part in parts):
+            flexible = np.concatenate(
+                [part.flexible if part.flexible is not None else _none(len(part)) for part in parts]
+            )
+        return replace(Frames(*(np.concatenate(column) for column in columns)), flexible=flexible)
+
+
+def counts_of(blocks: Array) -> Array:
+    """int32 [n, points, samples] of blocks as they stand on the wire, HOLE where nothing was measured."""
+    if blocks.dtype.names is None:
+        return blocks
+    base, offsets = blocks["base"], blocks["offsets"]
+    counts = np.empty((*base.shape, SAMPLES), dtype=np.int32)
+    counts[..., 0] = base
+    np.add(base[..., None], offsets, out=counts[..., 1:])
+    holes = offsets == frame.HOLE_16
+    if holes.any():
+        counts[..., 1:][holes] = HOLE
+    return counts
+
+
+def _none(frames: int) -> Array:
+    return np.full((frames, len(FLEXIBLE_POINTS), SAMPLES), HOLE, dtype=np.int32)

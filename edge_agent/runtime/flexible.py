@@ -18,7 +18,7 @@ from edge_agent.control.flexible import Outlook, State
 from edge_agent.control.guard import Guard, GuardLimits
 from edge_agent.control.owner import device_bounds
 from edge_agent.control.running import Times
-from edge_agent.control.stay import Wants
+from edge_agent.control.stay import Stay, Wants
 from edge_agent.control.supply import PriceBand, band_until
 from edge_agent.model import local_time
 from edge_agent.model.clock import Clock
@@ -196,26 +196,27 @@ class FlexibleUnits:
         return sum(max(0.0, u.outlook.needed_wh or 0.0) for u in self.units if u.outlook and u.function is not None)
 
     def power_w(self, *, chargers: bool) -> Sample:
-        """Of all chargers, or of all loads; good where each of them is known."""
+        """Of all chargers, or of all loads; good where each of them is known, and 0 where there are only the others."""
         now_s = self._clock.monotonic_s()
         found = [unit.power_w(now_s) for unit in self.units if unit.is_charger is chargers]
-        if not found or any(sample.good is None for sample in found):
+        if not self.units or any(sample.good is None for sample in found):
             return MISSING
-        return Sample(sum(sample.value for sample in found), Quality.GOOD, min(sample.at_s for sample in found))
+        return Sample(sum(sample.value for sample in found), Quality.GOOD, now_s)
 
     def session_wh(self) -> Sample:
-        """What the vehicles have got since they came, together; not known where there is no charger."""
-        stays = [unit.state.stay for unit in self.units if unit.is_charger and unit.state.stay is not None]
-        if not stays:
-            return MISSING
-        return Sample(sum(stay.drawn_wh for stay in stays), Quality.GOOD, min(stay.at_s for stay in stays))
+        """What the vehicles have got since they came, together; not known where there is nothing flexible."""
+        return self._of_stays(lambda stay: stay.drawn_wh)
 
     def connected(self) -> Sample:
-        """How many vehicles stand there; not known where there is no charger."""
-        stays = [unit.state.stay for unit in self.units if unit.is_charger and unit.state.stay is not None]
-        if not stays:
+        """How many vehicles stand there; not known where there is nothing flexible."""
+        return self._of_stays(lambda stay: float(stay.plugged))
+
+    def _of_stays(self, value: Callable[[Stay], float]) -> Sample:
+        chargers = [unit for unit in self.units if unit.is_charger]
+        stays = [unit.state.stay for unit in chargers if unit.state.stay is not None and unit.source.healthy]
+        if not self.units or len(stays) < len(chargers):
             return MISSING
-        return Sample(float(sum(stay.plugged for stay in stays)), Quality.GOOD, min(stay.at_s for stay in stays))
+        return Sample(sum(map(value, stays)), Quality.GOOD, self._clock.monotonic_s())
 
     def summary(self) -> list[dict[str, Any]]:
         """Each of them for people: what it does now and why."""

@@ -94,6 +94,10 @@ def snapshot_message(snapshot: Snapshot, *, armed: bool = False) -> bytes:
         frequency_hz=snapshot.frequency_hz.good,
         voltage_v=snapshot.voltage_v.good,
         pv_power_w=snapshot.pv_power_w.good,
+        ev_power_w=snapshot.ev_power_w.good,
+        flexible_load_power_w=snapshot.flexible_load_power_w.good,
+        ev_session_wh=snapshot.ev_session_wh.good,
+        ev_connected=snapshot.ev_connected.good,
     )
     return local_pb2.ToSync(snapshot=report).SerializeToString()
 

@@ -9,15 +9,17 @@ wall clock (or a restart in the middle of a slot) costs the samples of the repea
 `BACK_STEP_MS` means that the clock had been wrong before: the frames go back with it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from protos.frame import POINTS, SAMPLES, pack
+from protos.frame import FLEXIBLE_POINTS, POINTS, SAMPLES, pack
 from protos.vpp.v1.local_pb2 import SnapshotReport
 
 BACK_STEP_MS = 60_000
 _NAMES = tuple(name for name, _ in POINTS)
+_FLEXIBLE_NAMES = tuple(name for name, _ in FLEXIBLE_POINTS)
 
-Row = tuple[float | None, ...]  # one value per point, in POINTS' order and units
+Row = tuple[float | None, ...]  # one value per point, in POINTS' order and units, and of FLEXIBLE_POINTS where measured
 _HOLES: Row = (None,) * len(POINTS)
 
 
@@ -38,8 +40,13 @@ class FrameDraft:
 
     def pack(self, slot: int, seq: int) -> bytes:
         """The frame's bytes, from the site in this slot."""
-        columns = list(zip(*self.rows, strict=True))
-        return pack(slot, seq, self.t0_ms, self.interval_ms, columns)
+        return pack(slot, seq, self.t0_ms, self.interval_ms, columns_of(self.rows))
+
+
+def columns_of(rows: Sequence[Row]) -> list[tuple[float | None, ...]]:
+    """One column a point; a row without chargers and loads has holes there where another has them."""
+    width = max(map(len, rows))
+    return list(zip(*((*row, *[None] * (width - len(row))) for row in rows), strict=True))
 
 
 @dataclass(slots=True)
@@ -112,4 +119,7 @@ class FrameBuilder:
 
 
 def _row(snapshot: SnapshotReport) -> Row:
-    return tuple(getattr(snapshot, name) if snapshot.HasField(name) else None for name in _NAMES)
+    names = _NAMES
+    if any(snapshot.HasField(name) for name in _FLEXIBLE_NAMES):
+        names += _FLEXIBLE_NAMES
+    return tuple(getattr(snapshot, name) if snapshot.HasField(name) else None for name in names)

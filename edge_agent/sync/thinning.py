@@ -7,13 +7,13 @@ what a frame of 1 s samples would have shown at once.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from edge_agent.sync.frames import Row, columns_of
 from protos.frame import POINTS, SAMPLES, pack, unpack
 
 FINE_MS = 100
 COARSE_MS = 1000
 _SPAN_MS = COARSE_MS * SAMPLES
 
-Row = tuple[float | None, ...]  # one value per point
 _HOLES: Row = (None,) * len(POINTS)
 
 
@@ -60,8 +60,9 @@ def _joined(slot: int, run: Sequence[tuple[int, int, list[Row]]]) -> Thinned:
             if second < SAMPLES and any(value is not None for value in row):
                 rows[second] = row
     seq = run[-1][0]
-    columns = list(zip(*rows, strict=True))
-    return Thinned(seq, pack(slot, seq, t0_ms, COARSE_MS, columns), tuple(number for number, _, _ in run), t0_ms)
+    return Thinned(
+        seq, pack(slot, seq, t0_ms, COARSE_MS, columns_of(rows)), tuple(number for number, _, _ in run), t0_ms
+    )
 
 
 def runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:

@@ -46,7 +46,7 @@ class Play:
     stuck: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.inverter_power_w = np.zeros(SITES)
+        self.steered_power_w = np.zeros(SITES)
         self.last_seen_ms = np.full(SITES, self.now_ms)
         for slot in range(SITES):
             name = f"home-{slot}"
@@ -79,7 +79,7 @@ class Play:
 
     @property
     def grid_power_w(self) -> np.ndarray:
-        return self.inverter_power_w - 100.0  # every home uses 100 W
+        return self.steered_power_w - 100.0  # every home uses 100 W
 
     def tell(self) -> None:
         functions = [
@@ -134,7 +134,7 @@ class Play:
                 price = self.prices.get(self.follows.get(f"home-{slot}", ""))
                 if price is not None and slot not in self.stuck:
                     row = self.columns.rows.take(np.array([slot]))
-                    self.inverter_power_w[slot] = powers_at(row, GRID.position(price))[0]
+                    self.steered_power_w[slot] = powers_at(row, GRID.position(price))[0]
             self.now_ms += 2_000
             self.last_seen_ms[:] = self.now_ms
 
@@ -158,7 +158,7 @@ async def test_an_activation_brings_its_group_to_the_target_and_is_accounted_for
     play.activate(3_000)
     dispatcher = play.dispatcher()
     await play.run(dispatcher, 60)
-    assert play.inverter_power_w.sum() == pytest.approx(3_000, abs=2)
+    assert play.steered_power_w.sum() == pytest.approx(3_000, abs=2)
     assert sorted(site for site, _, _ in play.intents) == [f"home-{slot}" for slot in range(SITES)]
     assert play.actors == {"me"}, "sent in the name of who wants it, or he could grant it himself"
     await play.run(dispatcher, 1)
@@ -181,7 +181,7 @@ async def test_who_takes_over_goes_on_and_tells_nobody_twice(play: Play) -> None
     told = len(play.intents)
     await play.run(play.dispatcher(), 40)
     assert len(play.intents) == told
-    assert play.inverter_power_w.sum() == pytest.approx(3_000, abs=2)
+    assert play.steered_power_w.sum() == pytest.approx(3_000, abs=2)
 
 
 async def test_who_takes_over_counts_silent_sites_at_the_price_that_they_were_told(play: Play) -> None:
@@ -202,7 +202,7 @@ async def test_a_worker_that_does_not_answer_is_named_and_counted_as_it_told_las
     await play.run(dispatcher, 20)
     running = dispatcher.running["a1"]
     assert "TEL_1 did not answer" in running.problem
-    assert play.inverter_power_w.sum() == pytest.approx(3_000, abs=5), "its sites go on hearing the price"
+    assert play.steered_power_w.sum() == pytest.approx(3_000, abs=5), "its sites go on hearing the price"
     for _ in range(3):
         await play.run(dispatcher, 50)
         play.tell()
@@ -227,7 +227,7 @@ async def test_the_limit_of_a_feeder_is_kept_at_its_meters_by_a_price_of_its_own
     play.activate(3_000)
     await play.run(play.dispatcher(), 50)
     assert play.grid_power_w[:3].sum() == pytest.approx(600, abs=2)
-    assert play.inverter_power_w.sum() == pytest.approx(3_000, abs=2)
+    assert play.steered_power_w.sum() == pytest.approx(3_000, abs=2)
     assert set(play.follows.items()) == {(f"home-{s}", "feeder" if s < 3 else "all") for s in range(SITES)}
     assert play.prices["feeder"].ticks < play.prices["all"].ticks
 
@@ -262,7 +262,7 @@ async def test_beyond_reach_it_gives_all_there_is_and_says_so(play: Play) -> Non
     done = play.ledger.activation("a1")
     assert done is not None
     assert "sites offer 6000 W of the" in done.note
-    assert play.inverter_power_w.sum() == 6_000
+    assert play.steered_power_w.sum() == 6_000
 
 
 async def test_an_end_before_its_time_lets_the_sites_go(play: Play) -> None:

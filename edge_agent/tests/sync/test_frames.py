@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.sync.frames import BACK_STEP_MS, FrameBuilder, FrameDraft
-from protos.frame import HOLE_32, POINTS
+from protos.frame import FLEXIBLE_POINTS, HOLE_32, POINTS, unpack
 from protos.vpp.v1.local_pb2 import SnapshotReport
 from protos.vpp.v1.telemetry_pb2 import Frame
 
@@ -146,3 +146,20 @@ def test_a_frame_in_which_a_service_was_armed_once_is_to_be_settled() -> None:
     ]
     drafts = run(FrameBuilder(100), reports)
     assert [draft.settles for draft in drafts] == [False, True, False, False, True, False]  # 3950 ms belongs to 4000
+
+
+def test_a_site_with_chargers_and_loads_sends_them_behind_the_rest() -> None:
+    builder = FrameBuilder(100)
+    for index in range(10):
+        report = SnapshotReport(at_ms=T0_MS + 100 * index, inverter_power_w=500.0)
+        if index:  # before that nothing of them was read
+            report.ev_power_w, report.ev_session_wh, report.ev_connected = -3_600.0 - index, 20.0, 1.0
+            report.flexible_load_power_w = 0.0
+        builder.add(report)
+    (draft,) = builder.flush()
+    site, seq, t0_ms, interval_ms, columns = unpack(draft.pack(slot=9, seq=4))
+    assert (site, seq, t0_ms, interval_ms) == (9, 4, T0_MS, 100)
+    assert len(columns) == len(POINTS) + len(FLEXIBLE_POINTS)
+    assert columns[1] == [500.0] * 10
+    assert columns[6] == [None, *(-3_600.0 - index for index in range(1, 10))]
+    assert columns[9] == [None, *[1.0] * 9]

@@ -52,3 +52,16 @@ def test_thinned_frames_hold_what_frames_of_one_second_would(ticks: list[int], s
 def test_frames_of_other_intervals_are_passed_over() -> None:
     body = frame.pack(7, 1, T0_MS, 1000, [[1.0] * 10] * 6)
     assert list(thin([(1, body)])) == []
+
+
+def test_frames_with_and_without_chargers_are_joined() -> None:
+    plain, more = [[1.0] * 10] * 6, [[-3_600.0] * 10, [0.0] * 10, [5.0] * 10, [1.0] * 10]
+    fine = [
+        (seq, frame.pack(7, seq, T0_MS + 1000 * (seq - 1), 100, [*plain, *more] if seq > 3 else plain))
+        for seq in range(1, 11)
+    ]
+    (thinned,) = thin(fine)
+    columns = frame.unpack(thinned.body)[4]
+    assert columns[0] == [1.0] * 10
+    # The second that ends with a frame's beginning is of that frame, too.
+    assert columns[6] == [None] * 3 + [-3_600.0] * 7

@@ -16,12 +16,13 @@ from edge_agent.tests.sync.counterparts import Authority, Broker, Coordinator, u
 from hil.plant.household import SteadyHousehold
 from hil.rigs.flexible_home import ROD_W, FlexibleDevices, WithFlexible
 from hil.rigs.home import HomeRig, serve_home
-from protos import subjects
+from protos import frame, subjects
 from protos.vpp.v1 import broadcast_pb2, intent_pb2
 
 SITE, GROUP = "home-01", "fast"
 MOST_W, FALLBACK_W = 11_040.0, 6.0 * 3 * 230.0
 WITHIN_S = 60.0
+ALL_POINTS = (*frame.POINTS, *frame.FLEXIBLE_POINTS)
 
 
 class Home:
@@ -108,6 +109,18 @@ class Home:
         async with self._coordinator.broker.backend() as client:
             await client.publish(subjects.broadcast(GROUP, "price"), self._coordinator.sign_broadcast(message))
 
+    async def until_telemetry_shows(self, wanted: dict[str, float]) -> None:
+        """Waits for a frame whose last sample has all of these, and the energy of the stay."""
+        async with asyncio.timeout(WITHIN_S):
+            while True:
+                newest = (await self._coordinator.broker.frames())[-1]
+                columns = frame.unpack(newest.SerializeToString())[4]
+                shown = {name: column[-1] for (name, _), column in zip(ALL_POINTS, columns, strict=False)}
+                session_wh = shown.get("ev_session_wh") or 0.0
+                if wanted.items() <= shown.items() and 0.0 < session_wh <= self.devices.car.drawn_wh + 1.0:
+                    return
+                await asyncio.sleep(0.5)
+
     async def until(self, condition: Callable[[], bool], what: str) -> None:
         """Waits for what the devices do."""
         try:
@@ -160,6 +173,8 @@ async def test_price_ready_by_comfort_and_a_dead_agent(home: Home) -> None:
     await home.says(1_000, lambda: (home.car_w, home.tank_w) == (-MOST_W, -ROD_W), "cheap: both draw")
     told = await home.command("status")
     assert "wallbox: charging 11.0 kW: the price that was broadcast" in told
+
+    await home.until_telemetry_shows({"ev_power_w": -MOST_W, "flexible_load_power_w": -ROD_W, "ev_connected": 1.0})
 
     home.devices.tank.temperature_c = 47.0
     await home.says(9_000, lambda: home.car_w == 0.0 and home.tank_w == -ROD_W, "dear, and the tank is too cold")

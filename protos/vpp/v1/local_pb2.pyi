@@ -58,7 +58,7 @@ class Expectation(_message.Message):
     def __init__(self, start_ms: _Optional[int] = ..., step_s: _Optional[int] = ..., load_w: _Optional[_Iterable[int]] = ..., sun_w: _Optional[_Iterable[int]] = ..., source: _Optional[str] = ..., note: _Optional[str] = ...) -> None: ...
 
 class SnapshotReport(_message.Message):
-    __slots__ = ("at_ms", "grid_power_w", "inverter_power_w", "soc", "frequency_hz", "voltage_v", "pv_power_w", "armed")
+    __slots__ = ("at_ms", "grid_power_w", "inverter_power_w", "soc", "frequency_hz", "voltage_v", "pv_power_w", "ev_power_w", "flexible_load_power_w", "ev_session_wh", "ev_connected", "armed")
     AT_MS_FIELD_NUMBER: _ClassVar[int]
     GRID_POWER_W_FIELD_NUMBER: _ClassVar[int]
     INVERTER_POWER_W_FIELD_NUMBER: _ClassVar[int]
@@ -66,6 +66,10 @@ class SnapshotReport(_message.Message):
     FREQUENCY_HZ_FIELD_NUMBER: _ClassVar[int]
     VOLTAGE_V_FIELD_NUMBER: _ClassVar[int]
     PV_POWER_W_FIELD_NUMBER: _ClassVar[int]
+    EV_POWER_W_FIELD_NUMBER: _ClassVar[int]
+    FLEXIBLE_LOAD_POWER_W_FIELD_NUMBER: _ClassVar[int]
+    EV_SESSION_WH_FIELD_NUMBER: _ClassVar[int]
+    EV_CONNECTED_FIELD_NUMBER: _ClassVar[int]
     ARMED_FIELD_NUMBER: _ClassVar[int]
     at_ms: int
     grid_power_w: float
@@ -74,8 +78,12 @@ class SnapshotReport(_message.Message):
     frequency_hz: float
     voltage_v: float
     pv_power_w: float
+    ev_power_w: float
+    flexible_load_power_w: float
+    ev_session_wh: float
+    ev_connected: float
     armed: bool
-    def __init__(self, at_ms: _Optional[int] = ..., grid_power_w: _Optional[float] = ..., inverter_power_w: _Optional[float] = ..., soc: _Optional[float] = ..., frequency_hz: _Optional[float] = ..., voltage_v: _Optional[float] = ..., pv_power_w: _Optional[float] = ..., armed: _Optional[bool] = ...) -> None: ...
+    def __init__(self, at_ms: _Optional[int] = ..., grid_power_w: _Optional[float] = ..., inverter_power_w: _Optional[float] = ..., soc: _Optional[float] = ..., frequency_hz: _Optional[float] = ..., voltage_v: _Optional[float] = ..., pv_power_w: _Optional[float] = ..., ev_power_w: _Optional[float] = ..., flexible_load_power_w: _Optional[float] = ..., ev_session_wh: _Optional[float] = ..., ev_connected: _Optional[float] = ..., armed: _Optional[bool] = ...) -> None: ...
 
 class CoordinatorTime(_message.Message):
     __slots__ = ("ahead_ms", "uncertainty_ms")
