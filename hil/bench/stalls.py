@@ -35,7 +35,7 @@ _GRID: Final = PriceGrid()
 class _Fleet:
     """What a worker sees of its sites."""
 
-    inverter_power_w: Array
+    steered_power_w: Array
     grid_power_w: Array
     last_seen_ms: Array
 
@@ -79,7 +79,7 @@ async def _measured(sites: int, ledger: Ledger) -> dict[str, float]:
         news = _wide(functions(rng, len(changed)))
         columns.rows.ticks[:, changed], columns.rows.power_w[:, changed] = news.ticks, news.power_w
         columns.seq[changed] += 1
-        fleet.inverter_power_w = np.concatenate(
+        fleet.steered_power_w = np.concatenate(
             [powers_at(columns.rows.take(slice(b, b + 50_000)), position) for b in range(0, sites, 50_000)]
         )[:sites]
         await asyncio.sleep(2 * _TICK_S)

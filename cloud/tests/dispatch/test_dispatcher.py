@@ -243,7 +243,7 @@ async def test_no_site_is_told_to_follow_before_the_price_was_let_through(play: 
     play.held = False
     await play.run(dispatcher, 20)
     assert len(play.follows) == SITES
-    assert play.inverter_power_w.sum() == pytest.approx(3000, abs=1)
+    assert play.steered_power_w.sum() == pytest.approx(3000, abs=1)
     assert [each.state for each in play.ledger.activations()] == [ActivationState.ACTIVE]
 
 
