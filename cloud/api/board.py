@@ -119,6 +119,7 @@ class Board:
 
 _STATE: Final = {
     IntentState.ISSUED: frames.SENT,
+    IntentState.RECEIVED: frames.RECEIVED,
     IntentState.ACCEPTED: frames.ACCEPTED,
     IntentState.ACTIVE: frames.ARMED,
     IntentState.REFUSED: frames.REFUSED,

@@ -15,8 +15,8 @@ Whole = list[int | None]
 
 LINKS: Final = ("live", "late", "silent", "never")
 LIVE, LATE, SILENT, NEVER = range(4)
-SERVICE_STATES: Final = ("sent", "accepted", "armed", "active", "refused")
-SENT, ACCEPTED, ARMED, ACTIVE, REFUSED = range(5)
+SERVICE_STATES: Final = ("sent", "accepted", "armed", "active", "refused", "received")
+SENT, ACCEPTED, ARMED, ACTIVE, REFUSED, RECEIVED = range(6)
 
 
 class Roster(msgspec.Struct, frozen=True):

@@ -89,6 +89,7 @@ class Intents:
             return
         self._newest[intent.kind] = intent.sequence
         self._coming.append(intent)
+        self._acknowledge(intent.kind, intent.sequence, AckState.ACCEPTED, "")
 
     def keep_time(self, ahead_ms: float) -> None:
         """The coordinator's UTC less the monotonic clock is this: what is held begins and ends by it."""

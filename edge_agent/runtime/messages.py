@@ -38,6 +38,7 @@ class Severity(Enum):
 class AckState(Enum):
     """What became of an intent, as far as control knows."""
 
+    ACCEPTED = report_pb2.Acknowledgement.STATE_ACCEPTED
     ACTIVE = report_pb2.Acknowledgement.STATE_ACTIVE
     EXPIRED = report_pb2.Acknowledgement.STATE_EXPIRED
     RELEASED = report_pb2.Acknowledgement.STATE_RELEASED

@@ -345,13 +345,21 @@ class Bench:
         return [event.code for event in self.events()]
 
     def acks(self) -> list[tuple[int, str]]:
-        """(sequence, state) of each acknowledgement."""
+        """(sequence, state) of each acknowledgement that is not of an acceptance."""
         names = report_pb2.Acknowledgement.State.Name
         return [
-            (m.acknowledgement.sequence, names(m.acknowledgement.state).removeprefix("STATE_"))
-            for m in self.received
-            if m.WhichOneof("body") == "acknowledgement"
+            (told.sequence, names(told.state).removeprefix("STATE_"))
+            for told in self._acknowledgements()
+            if told.state != report_pb2.Acknowledgement.STATE_ACCEPTED
         ]
+
+    def accepted(self) -> list[int]:
+        """Sequences of the intents that were accepted."""
+        accepted = report_pb2.Acknowledgement.STATE_ACCEPTED
+        return [told.sequence for told in self._acknowledgements() if told.state == accepted]
+
+    def _acknowledgements(self) -> list[report_pb2.Acknowledgement]:
+        return [m.acknowledgement for m in self.received if m.WhichOneof("body") == "acknowledgement"]
 
     def snapshots(self) -> list[local_pb2.SnapshotReport]:
         return [m.snapshot for m in self.received if m.WhichOneof("body") == "snapshot"]

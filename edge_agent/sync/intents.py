@@ -215,7 +215,7 @@ class IntentDoor:
             case Forward(intent=intent, fresh=fresh):
                 if fresh:
                     self._accept(kind, intent, data)
-                log.info("intent %s: kind=%s sequence=%d", "accepted" if fresh else "resumed", kind, intent.sequence)
+                log.info("intent %s: kind=%s sequence=%d", "received" if fresh else "resumed", kind, intent.sequence)
                 self._forward(kind, intent)
             case Refuse(sequence=sequence, reason=reason):
                 self._refuse(kind, sequence, reason, mark)
@@ -243,9 +243,9 @@ class IntentDoor:
 
     def _accept(self, kind: str, intent: Intent, data: bytes) -> None:
         # Acknowledgement first, then what makes it known: a crash between them repeats the acknowledgement under the
-        # same event_id, which the coordinator drops; the other order could lose it.
-        name = f"{kind}-{intent.sequence}-accepted"
-        self._acknowledge(kind, intent.sequence, Acknowledgement.STATE_ACCEPTED, name, "")
+        # same event_id, which the coordinator drops; the other order could lose it. Control accepts or refuses it.
+        name = f"{kind}-{intent.sequence}-received"
+        self._acknowledge(kind, intent.sequence, Acknowledgement.STATE_RECEIVED, name, "")
         digest = hashlib.sha256(SignedIntent.FromString(data).intent).hexdigest()
         self._state.accept(kind, AcceptedIntent(intent.sequence, digest))
 

@@ -98,14 +98,19 @@ async def test_events_are_kept_once_though_sent_twice(reports: Reports) -> None:
 
 async def test_acknowledgements_move_the_intent_on_and_a_refusal_is_told(reports: Reports) -> None:
     async with reports.read():
+        await reports.send(ack("0", Acknowledgement.STATE_RECEIVED))
+        await reports.kept(1)
+        intent = reports.ledger.intent("home-01", "service", 1)
+        assert intent is not None
+        assert intent.state is IntentState.RECEIVED
         await reports.send(ack("1", Acknowledgement.STATE_ACCEPTED), ack("2", Acknowledgement.STATE_ACTIVE))
-        await reports.kept(2)
+        await reports.kept(3)
         intent = reports.ledger.intent("home-01", "service", 1)
         assert intent is not None
         assert (intent.state, intent.updated_ms) == (IntentState.ACTIVE, 6)
         reports.ledger.record_intent("home-01", "service", valid_from_ms=1, expires_ms=9, body="{}", now_ms=1)
         await reports.send(ack("3", Acknowledgement.STATE_REFUSED, sequence=2, reason="signature"))
-        await reports.kept(3)
+        await reports.kept(4)
     refused = reports.ledger.intent("home-01", "service", 2)
     assert refused is not None
     assert (refused.state, refused.reason) == (IntentState.REFUSED, "signature")

@@ -116,7 +116,7 @@ def test_intents_are_numbered_by_site_and_kind(ledger: Ledger) -> None:
 @pytest.mark.parametrize(
     ("states", "final", "news"),
     [
-        pytest.param(["accepted", "active", "expired"], "expired", [True, True, True], id="in order"),
+        pytest.param(["received", "accepted", "active", "expired"], "expired", [True] * 4, id="in order"),
         pytest.param(["active", "accepted"], "active", [True, False], id="crossed"),
         pytest.param(["expired", "active"], "expired", [True, False], id="over is over"),
         pytest.param(["accepted", "accepted"], "accepted", [True, False], id="twice"),

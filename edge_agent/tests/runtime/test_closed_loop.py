@@ -43,6 +43,7 @@ async def test_trigger_initiation_delivery_hold_release_and_expiry(bench: Bench)
     assert bench.codes() == ["service.armed", "service.triggered", "service.released"]
     assert "59.800 Hz" in bench.events()[1].text
     assert bench.acks() == [(1, "ACTIVE"), (2, "ACTIVE")]
+    assert bench.accepted() == [1, 2]
 
 
 async def test_droop_follows_the_lag_and_comes_back(bench: Bench) -> None:
@@ -278,7 +279,7 @@ async def test_arming_what_cannot_be_done_is_refused(
         await bench.agent.site.open_all()
         bench.arm("ercot-ffr", contracted_w)
         await bench.run_for(1.0)
-        assert bench.acks() == [(1, "REFUSED")]
+        assert (bench.acks(), bench.accepted()) == ([(1, "REFUSED")], [])
         refusal = next(m.acknowledgement for m in bench.received if m.WhichOneof("body") == "acknowledgement")
         assert reason in refusal.reason
         assert bench.codes() == []
@@ -321,8 +322,8 @@ async def test_event_ids_never_repeat(bench: Bench) -> None:
         await bench.run_for(2.0)
     told = [m for m in bench.received if m.WhichOneof("body") in ("event", "acknowledgement")]
     ids = [m.event.event_id or m.acknowledgement.event_id for m in told]
-    assert len(ids) == 15
-    assert len(set(ids)) == 15
+    assert len(ids) == 20
+    assert len(set(ids)) == 20
 
 
 async def test_snapshots_carry_the_picture(bench: Bench) -> None:

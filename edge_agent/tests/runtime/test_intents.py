@@ -14,16 +14,23 @@ class Kept:
     """Intents, with what they said."""
 
     def __init__(self) -> None:
-        self.said: list[tuple[str, int, str]] = []
+        self.said: list[tuple[str, int, str]] = []  # but acceptances
+        self.accepted: list[int] = []
         self.over: list[int] = []
         self.impossible = ""
         self.stops: list[StopOrder] = []
         self.intents = Intents(
-            lambda kind, sequence, state, reason: self.said.append((kind, sequence, state.name)),
+            self.acknowledge,
             lambda intent, state: self.over.append(intent.sequence),
             lambda intent: self.impossible,
             self.stops.append,
         )
+
+    def acknowledge(self, kind: str, sequence: int, state: AckState, reason: str) -> None:
+        if state is AckState.ACCEPTED:
+            self.accepted.append(sequence)
+        else:
+            self.said.append((kind, sequence, state.name))
 
     def at(self, now_s: float) -> "Kept":
         self.intents.advance(now_s)
@@ -53,6 +60,7 @@ def kept() -> Kept:
 def test_in_force_from_its_beginning_to_its_expiry(kept: Kept) -> None:
     kept.intents.offer(schedule(1, 10.0, 20.0))
     assert kept.at(9.9).intents.schedule is None
+    assert (kept.accepted, kept.said) == ([1], [])
     assert kept.at(10.0).intents.schedule is not None
     assert kept.at(19.9).intents.schedule is not None
     assert kept.at(20.0).intents.schedule is None
@@ -90,6 +98,7 @@ def test_repetition_after_a_restart_of_sync_is_ignored(kept: Kept) -> None:
     kept.intents.offer(arm(2, 0.0, 100.0))
     kept.at(1.0)
     assert kept.said == [("service", 3, "ACTIVE")]
+    assert kept.accepted == [3]
 
 
 def test_kinds_do_not_touch_each_other(kept: Kept) -> None:

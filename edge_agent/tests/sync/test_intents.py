@@ -90,14 +90,14 @@ class Site:
         return Site(self.folder, self.clock)
 
     def said(self) -> list[tuple[int, str]]:
-        """(sequence, "accepted" or the reason) of the acknowledgements written since the last call."""
+        """(sequence, "received" or the reason) of the acknowledgements written since the last call."""
         out = []
         while (report := self.journal.oldest_report()) is not None:
             done = Acknowledgement.FromString(report.body)
             assert (done.site, done.event_id) == ("home-01", report.event_id)
-            accepted = done.state == Acknowledgement.STATE_ACCEPTED
-            assert accepted or done.state == Acknowledgement.STATE_REFUSED
-            out.append((done.sequence, "accepted" if accepted else done.reason))
+            received = done.state == Acknowledgement.STATE_RECEIVED
+            assert received or done.state == Acknowledgement.STATE_REFUSED
+            out.append((done.sequence, "received" if received else done.reason))
             self.journal.report_acknowledged(report)
         return out
 
@@ -119,7 +119,7 @@ def site(tmp_path: Path) -> Site:
 def test_good_intents_go_to_control_and_are_acknowledged(site: Site, kind: str, message: Intent) -> None:
     site.door.receive(kind, signed(message), live=True)
     assert site.forwarded == [(kind, 5)]
-    assert site.said() == [(5, "accepted")]
+    assert site.said() == [(5, "received")]
 
 
 OTHER = Ed25519PrivateKey.from_private_bytes(bytes(32))
@@ -184,7 +184,7 @@ def test_nothing_is_timed_by_a_clock_that_is_too_uncertain_but_a_stop_is_obeyed(
     assert site.forwarded == [("stop", 5)]
     [(_, refused), (_, accepted)] = site.said()
     assert "clock is too uncertain" in refused
-    assert accepted == "accepted"
+    assert accepted == "received"
 
 
 def test_an_accepted_intent_that_is_replayed_moves_nothing(site: Site) -> None:
@@ -232,7 +232,7 @@ def test_a_sequence_used_for_something_else_is_refused(site: Site) -> None:
 def test_after_a_restart_control_is_told_again_without_a_second_acknowledgement(site: Site) -> None:
     data = signed(intent())
     site.door.receive("service", data, live=True)
-    assert site.said() == [(5, "accepted")]
+    assert site.said() == [(5, "received")]
     again = site.restarted()
     again.door.receive("service", data, live=False)
     again.door.receive("service", data, live=False)  # the next reconnect of the same process

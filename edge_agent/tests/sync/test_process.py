@@ -267,9 +267,9 @@ async def test_intents_are_checked_forwarded_and_told_again_after_a_restart(
     assert code == 0, stderr
     said = [(a.sequence, a.state) for a in await acknowledgements(broker)]
     assert said == [
-        (5, Acknowledgement.STATE_ACCEPTED),
+        (5, Acknowledgement.STATE_RECEIVED),
         (4, Acknowledgement.STATE_REFUSED),
-        (6, Acknowledgement.STATE_ACCEPTED),
+        (6, Acknowledgement.STATE_RECEIVED),
     ]
 
 
