@@ -58,7 +58,7 @@ class ModbusConnection:
         self.unit_id = unit_id
         self._timeout_s = timeout_s
         self._writable = writable
-        self._pause_s = pacing.pause_s
+        self._pacing = pacing
         self._free_s = float("-inf")  # when the device may be asked again
         # pymodbus logs each late reply with a dump of its last frames; what matters is raised.
         logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
@@ -104,7 +104,7 @@ class ModbusConnection:
         """Writes from `address` in one transaction. Raises DeviceTimeout, DeviceRejected naming `what`."""
         doing = f"writing {what} at {address}"
         self._writable.check(f"device {self._name}: {doing}", function, address, len(registers))
-        async with self._turn(doing):
+        async with self._turn(doing, write=True):
             match function:
                 case Write.MULTIPLE:
                     reply = await self._client.write_registers(address, registers, device_id=self.unit_id)
@@ -155,7 +155,7 @@ class ModbusConnection:
             raise DeviceTimeout(f"device {self._name}: not connected to {self._where}; connecting anew")
 
     @contextlib.asynccontextmanager
-    async def _turn(self, doing: str) -> AsyncIterator[None]:
+    async def _turn(self, doing: str, *, write: bool = False) -> AsyncIterator[None]:
         """One transaction: alone on the connection, and not before the device has had its pause."""
         loop = asyncio.get_running_loop()
         async with self._lock:
@@ -166,7 +166,7 @@ class ModbusConnection:
                 with self._told(doing):
                     yield
             finally:
-                self._free_s = loop.time() + self._pause_s
+                self._free_s = loop.time() + self._pacing.after(write=write)
 
     @contextlib.contextmanager
     def _told(self, doing: str) -> Iterator[None]:

@@ -144,11 +144,15 @@ class Link(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     # Registers between two points that may be read along; many devices refuse a block with a hole in it.
     widest_gap: Annotated[int, Meta(ge=0, le=124, description="registers, 0 to 124")] = 0
     pause_s: Annotated[float, Meta(ge=0, le=5, description="seconds from a reply to the next request")] = 0.0
+    # Where it is longer than that.
+    pause_after_write_s: Annotated[float, Meta(ge=0, le=5, description="seconds from a reply to a write on")] = 0.0
     latest_reply_s: Annotated[float, Meta(gt=0, le=10, description="seconds after which no reply comes any more")] = 1.0
 
     @property
     def pacing(self) -> Pacing:
-        return Pacing(pause_s=self.pause_s, latest_reply_s=self.latest_reply_s)
+        return Pacing(
+            pause_s=self.pause_s, pause_after_write_s=self.pause_after_write_s, latest_reply_s=self.latest_reply_s
+        )
 
 
 class InverterPoints(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

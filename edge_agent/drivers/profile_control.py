@@ -181,7 +181,7 @@ class ProfilePowerControl:
         if not wrong:
             return replace(held, checked_s=now_s, differs_since_s=None)
         since_s = held.differs_since_s if held.differs_since_s is not None else now_s
-        if now_s - since_s >= HOLDS_WITHIN_S:
+        if now_s - since_s >= HOLDS_WITHIN_S + self._control.settle_s:
             raise DeviceRejected(f"device {self._name}: does not hold what it was told: {'; '.join(wrong)}")
         return replace(held, checked_s=now_s, differs_since_s=since_s)
 

@@ -113,7 +113,7 @@ class SerialLine:
         sent_s = self._busy_until_s
         answer = await self._hear(request, sent_s + request.timeout_s + answer_time_s)
         if answer is not None:
-            if request.frame[1] in frozenset(Table):
+            if not request.writes:
                 self._echoes = self._heard.startswith(request.frame)
             if not request.answer.done():
                 request.answer.set_result(answer)
@@ -123,7 +123,7 @@ class SerialLine:
             noise = f", only {len(self._heard)} bytes that are none" if self._heard else ""
             self._fail(request, f"no answer on {self.path}{noise}")
             await self._hear(request, sent_s + request.pacing.latest_reply_s + answer_time_s)
-        self._may_speak_s[request.unit_id] = self._now_s() + request.pacing.pause_s
+        self._may_speak_s[request.unit_id] = self._now_s() + request.pacing.after(write=request.writes)
 
     async def _silence(self) -> None:
         """Waits until nothing has been on the line for as long as frames are apart, and forgets what was heard."""

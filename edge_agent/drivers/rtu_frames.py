@@ -64,6 +64,10 @@ class Request:
     def unit_id(self) -> int:
         return self.frame[0]
 
+    @property
+    def writes(self) -> bool:
+        return self.frame[1] not in frozenset(Table)
+
     def find(self, heard: bytes, *, echoed: bool) -> bytes | None:
         """The answer in what was heard, without CRC: wherever it begins, and whatever stands around it.
 

@@ -83,7 +83,12 @@ class Pacing:
     """What a device needs of whoever asks it."""
 
     pause_s: float = 0.0  # between its reply and the next request to it
+    pause_after_write_s: float = 0.0  # the same after a write, where that is longer
     latest_reply_s: float = 1.0  # after this long no reply comes any more; matters where replies bear no number: RTU
+
+    def after(self, *, write: bool) -> float:
+        """How long the device is left alone after its reply [s]."""
+        return max(self.pause_s, self.pause_after_write_s) if write else self.pause_s
 
 
 class Connection(Protocol):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from edge_agent.drivers.modbus import ModbusConnection
-from edge_agent.drivers.transaction import READ_ONLY, ModbusRejected, Write
+from edge_agent.drivers.transaction import READ_ONLY, UNLIMITED, ModbusRejected, Pacing, Write
 from edge_agent.model.devices import DeviceRejected, DeviceTimeout
 
 
@@ -15,6 +15,29 @@ def connection_to(server: Any, *, timeout_s: float) -> ModbusConnection:
     return ModbusConnection(
         name="hybrid", host="127.0.0.1", port=server.port, unit_id=1, timeout_s=timeout_s, writable=READ_ONLY
     )
+
+
+async def test_after_a_write_a_device_gets_its_longer_pause(serve: Any) -> None:
+    server = await serve()
+    connection = ModbusConnection(
+        name="hybrid",
+        host="127.0.0.1",
+        port=server.port,
+        unit_id=1,
+        timeout_s=5.0,
+        writable=UNLIMITED,
+        pacing=Pacing(pause_s=0.01, pause_after_write_s=0.2),
+    )
+    await connection.connect()
+    try:
+        loop = asyncio.get_running_loop()
+        with pytest.raises(DeviceRejected):  # a refusal is an answer as well
+            await connection.write(1, [1], "a command")
+        answered_s = loop.time()
+        await connection.read(40000, 2, "what came of it")
+        assert loop.time() - answered_s >= 0.19  # less what it took to raise
+    finally:
+        await connection.close()
 
 
 async def until_answered(read: Any) -> Any:

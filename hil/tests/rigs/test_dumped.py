@@ -178,7 +178,9 @@ async def test_a_device_of_a_profile_is_dumped_and_served_again(
 ) -> None:
     """Probed, read and driven, the copy is the device; only whose it is, it does not say."""
     described = load_profile(profile)
-    unpaced = msgspec.structs.replace(described, link=msgspec.structs.replace(described.link, pause_s=0.0))
+    unpaced = msgspec.structs.replace(
+        described, link=msgspec.structs.replace(described.link, pause_s=0.0, pause_after_write_s=0.0)
+    )
     monkeypatch.setattr("edge_agent.drivers.opening.load", lambda _: unpaced)
     original = simulated(described, Values(serial=SERIAL), now_s=asyncio.get_running_loop().time)
     async with AsyncExitStack() as stack:

@@ -34,7 +34,10 @@ class Listening(DumpedDevice):
 @pytest.fixture(autouse=True)
 def unpaced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses are the wire's business, and tested there."""
-    quick = {n: structs.replace(p, link=structs.replace(p.link, pause_s=0.0)) for n, p in PROFILES.items()}
+    quick = {
+        n: structs.replace(p, link=structs.replace(p.link, pause_s=0.0, pause_after_write_s=0.0))
+        for n, p in PROFILES.items()
+    }
     for module in ("edge_agent.commands.probe", "edge_agent.drivers.opening"):
         monkeypatch.setattr(f"{module}.load", quick.__getitem__)
 

@@ -89,7 +89,9 @@ class ProfileBench:
 async def bench(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ProfileBench]:
     """The device of the profile that the class was given. Its pauses are the wire's business, and tested there."""
     name, clock = request.param, ManualClock()
-    unpaced = structs.replace(PROFILES[name], link=structs.replace(PROFILES[name].link, pause_s=0.0))
+    unpaced = structs.replace(
+        PROFILES[name], link=structs.replace(PROFILES[name].link, pause_s=0.0, pause_after_write_s=0.0)
+    )
     monkeypatch.setattr("edge_agent.drivers.opening.load", lambda _: unpaced)
     device = ProfileDevice(PROFILES[name], Values(), now_s=lambda: clock.now_ms / 1000.0)
     async with TcpDevice(device, unit_id=3) as served:

@@ -106,7 +106,9 @@ def tells_level(device: FlexibleProfileDevice) -> bool:
 async def bench(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
     """The device of the profile that the class was given. Its pauses are the wire's business, and tested there."""
     name, clock = request.param, ManualClock()
-    unpaced = structs.replace(PROFILES[name], link=structs.replace(PROFILES[name].link, pause_s=0.0))
+    unpaced = structs.replace(
+        PROFILES[name], link=structs.replace(PROFILES[name].link, pause_s=0.0, pause_after_write_s=0.0)
+    )
     monkeypatch.setattr("edge_agent.drivers.opening.load", lambda _: unpaced)
     charger = PROFILES[name].ev_charger is not None
     plant = Charger(CAR) if charger else Heater(HEATER, temperature_c=55.0)

@@ -229,6 +229,15 @@ async def test_a_units_pause_is_kept_and_holds_up_nobody_else(line: Any) -> None
     assert asked[-1].begin_s - first_reply.end_s >= 0.2
 
 
+async def test_after_a_write_a_unit_gets_its_longer_pause(line: Any) -> None:
+    proxy, connect = await line()
+    unit = await connect(1, pause_after_write_s=0.2)
+    await unit.write(0, [7], "a command")
+    await unit.read(0, 1, "the command")
+    _, reply, second, _ = proxy.heard
+    assert second.begin_s - reply.end_s >= 0.2
+
+
 # ---- late, lost and spoilt replies
 
 
