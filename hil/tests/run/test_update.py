@@ -1,6 +1,9 @@
 """A running agent is updated through the coordinator: a version that does not run well is given up by itself."""
 
+import contextlib
 import json
+import math
+import signal
 import subprocess
 import sys
 import zipfile
@@ -10,6 +13,7 @@ from pathlib import Path
 
 import edge_agent
 import protos
+from edge_agent.tests.forecast import models
 from hil.run.chain import Chain
 from hil.run.processes import wait_until
 
@@ -86,4 +90,60 @@ def test_a_good_version_stays_and_a_broken_one_is_rolled_back(running_chain: Sta
             2,
             1,
             1,
+        ]
+
+
+def test_a_good_model_stays_and_bad_ones_are_rolled_back_or_refused(running_chain: Start, tmp_path: Path) -> None:
+    """Published, fetched, tried on the home's own two weeks, told; nobody starts anything anew."""
+    with running_chain(1) as chain:
+        chain.start_rig()
+        chain.start_coordinator()
+        chain.register_homes()
+        chain.start_agents()
+        chain.wait_online()
+        [site] = chain.sites
+        data = ["--data", str(chain.cloud)]
+
+        def order(version: str, content: bytes, *more: str) -> None:
+            file = tmp_path / f"{version}.onnx"
+            file.write_bytes(content)
+            words = ("--kind", "model", "--name", "site-forecast", "--version", version, *more, *data)
+            digest = command("vpp-cloud", "update", "publish", str(file), *words).split()[-1]
+            command("vpp-cloud", "update", "roll-out", digest, "--all", *data)
+
+        def becomes(version: str, state: str) -> str:
+            def shown() -> str:
+                program = str(Path(sys.executable).parent / "vpp-cloud")
+                done = subprocess.run([program, "update", "show", *data], capture_output=True, text=True, timeout=60)
+                return done.stdout if f"site-forecast {version}  {state}" in done.stdout else ""
+
+            wait_until(lambda: bool(shown()), f"{version} {state}", within_s=60, processes=chain.processes)
+            return shown()
+
+        def expected() -> str:
+            chain.processes.signal(f"agent-{site}", signal.SIGUSR1)  # it writes its figures
+            with contextlib.suppress(FileNotFoundError):
+                return str((chain.agent_statistics(site)["expected"] or {}).get("source"))
+            return "nothing yet"
+
+        order("1.0.0", models.column(), "--minimum-version", "1.0.0")
+        becomes("1.0.0", "healthy")
+        wait_until(
+            lambda: expected() == "model site-forecast 1.0.0",
+            "the new model forecasts",
+            within_s=30,
+            processes=chain.processes,
+        )
+        order("1.1.0", models.constant(math.nan))
+        assert "(its load is not finite)" in becomes("1.1.0", "rolled_back")
+        order("1.2.0", models.column(factor=3.0))
+        assert "is nothing like them" in becomes("1.2.0", "rolled_back")
+        order("0.9.0", models.column())
+        assert "version 0.9.0 is below the minimum 1.0.0" in becomes("0.9.0", "refused")
+        assert expected() == "model site-forecast 1.0.0", "the one before goes on"
+        acts = [entry.action for entry in chain.ledger.audit_entries() if entry.action.startswith("update.")]
+        assert acts == [
+            *("update.published", "update.ordered", "update.healthy"),
+            *("update.published", "update.ordered", "update.rolled_back") * 2,
+            *("update.published", "update.ordered", "update.refused"),
         ]
