@@ -10,20 +10,24 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.protobuf.message import DecodeError
 
-from edge_agent.model.clock import SystemClock
+from edge_agent.forecast.exchange import Answer
+from edge_agent.forecast.horizon import HORIZON
+from edge_agent.model.clock import SystemClock, VirtualClock
 from edge_agent.model.config import AgentConfig, ControlConfig, CoordinatorConfig, DeviceConfig
 from edge_agent.model.remote import merged
 from edge_agent.runtime.messages import IntentError, read_broadcast, read_intent
 from edge_agent.sync import broadcasts, intents
 from edge_agent.sync.claim import load_claim
 from edge_agent.sync.command_keys import ROTATION_CONTEXT, key_id, vouched_for
+from edge_agent.sync.notices import NoticeDoor
 from edge_agent.sync.page import StatusPage
 from edge_agent.sync.updates import UpdateRefused, unpack
 from hil.fuzz.target import Target, must
-from protos import manifest, services
+from protos import manifest, model_file, services
 from protos.settings import SettingsError
 from protos.vpp.v1 import broadcast_pb2, intent_pb2, site_pb2
 
@@ -44,6 +48,7 @@ class BelievesAll(intents.CommandKeys):
 
 
 _KEYS: Final = BelievesAll()
+_CLOCK: Final = VirtualClock(utc_ms=NOW_MS)
 
 
 def run_now(coroutine: Coroutine[Any, Any, Result]) -> Result:
@@ -93,6 +98,35 @@ def _broadcast(data: bytes) -> None:
                 read_broadcast(verdict, 0.0, 0.0)
             except IntentError:
                 return
+
+
+def _notice(data: bytes) -> None:
+    asked: list[bool] = []
+    for keys, signed in (
+        (_KEYS, site_pb2.SignedConfigureNow(notice=data).SerializeToString()),
+        (intents.CommandKeys(()), data),
+    ):
+        door = NoticeDoor(site=SITE, keys=keys, clock=_CLOCK, asked=lambda: asked.append(True))
+        door.receive(signed)
+        door.receive(signed)
+    must(len(asked) <= 1, "a notice was heeded twice, or unsigned")
+    if asked:
+        notice = site_pb2.ConfigureNow.FromString(data)
+        must(notice.site == SITE and notice.expires_ms > NOW_MS, "a notice for another site or an old one was believed")
+
+
+def _model(data: bytes) -> None:
+    with contextlib.suppress(model_file.ModelFileError):
+        model_file.check(data, model_file.SITE_FORECAST)
+
+
+def _answer(data: bytes) -> None:
+    try:
+        answer = msgspec.json.decode(data, type=Answer)
+    except msgspec.DecodeError:
+        return
+    for powers_w in (answer.load_w, answer.sun_w):
+        must(powers_w is None or len(powers_w) == HORIZON, "a forecast of another length was taken")
 
 
 def _service(data: bytes) -> None:
@@ -269,6 +303,27 @@ TARGETS: Final = (
     Target(name="intent", faces="the coordinator, or whoever has its key", one=_intent, seeds=_seed_intents()),
     Target(name="signed-intent", faces="the broker", one=_signed_intent, seeds=(b"\x0a\x02ab\x12\x01c",)),
     Target(name="broadcast", faces="the coordinator, or whoever has its key", one=_broadcast, seeds=_seed_broadcasts()),
+    Target(
+        name="notice",
+        faces="the broker",
+        one=_notice,
+        seeds=(site_pb2.ConfigureNow(site=SITE, issued_ms=NOW_MS, expires_ms=NOW_MS + 60_000).SerializeToString(),),
+    ),
+    Target(
+        name="model-file",
+        faces="whoever has an update key",
+        one=_model,
+        seeds=(
+            b"\x08\x08\x3a\x01\x00\x42\x00\x72\x22\x0a\x11murmuration.model\x12\x0dsite-forecast"
+            b"\x72\x17\x0a\x12murmuration.format\x12\x011",
+        ),
+    ),
+    Target(
+        name="model-answer",
+        faces="whoever has an update key, through a model that breaks its process",
+        one=_answer,
+        seeds=(msgspec.json.encode(Answer(load_w=(1.5,) * HORIZON, error_w=2.0)), b'{"fault":"it does not load"}'),
+    ),
     Target(
         name="service",
         faces="the coordinator, or whoever has its key",
