@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,14 @@ from edge_agent import cli
 from edge_agent.drivers import open_device
 from edge_agent.drivers.rtu import SerialLines
 from edge_agent.model.clock import SystemClock
-from edge_agent.model.config import AgentConfig, CoordinatorConfig, DeviceConfig, SerialSettings
+from edge_agent.model.config import DeviceConfig, SerialSettings
 from edge_agent.model.devices import DeviceTimeout, Microcontroller, UpdateState, UpdateStatus
-from edge_agent.model.update import Delivered
-from edge_agent.runtime.firmware_delivery import FirmwareDelivery
 from edge_agent.runtime.firmware_update import UpdateFailed, update_firmware
-from edge_agent.runtime.messages import Reporter
-from edge_agent.runtime.site import Site
 from hil.plant.mains import FrequencySteps
 from hil.rigs.firmware_node import FIRMWARE, PROTOS, FirmwareNode, write_record
 from hil.rigs.metered_home import metered_home
 from hil.rigs.rtu_proxy import Rates, RtuProxy
-from protos import firmware_image, manifest
-from protos.vpp.v1 import local_pb2, report_pb2
+from protos import firmware_image
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 BAUDRATE = 460_800  # fast, so that the test is
@@ -203,78 +197,6 @@ async def test_the_meter_is_updated_while_the_agent_acts_upon_it(tmp_path: Path,
             await site.update_firmware("hybrid", image)
         with pytest.raises(UpdateFailed, match="device boiler has not been found"):
             await site.update_firmware("boiler", image)
-
-
-async def test_what_the_coordinator_sent_is_installed_where_it_belongs(
-    tmp_path: Path, key_file: Path, capsys: Any
-) -> None:
-    image = packed(key_file, small(tmp_path / "modules"), "0.2.0", capsys)
-    other = Ed25519PrivateKey.generate()
-    _, described, _, files = firmware_image.unpack(image.read_bytes())
-    described = described.replace(b'"version":[0,2,0]', b'"version":[0,3,0]')
-    foreign = firmware_image.pack(described, other.sign(manifest.CONTEXT + described), files)
-    staged = tmp_path / "data" / "updates" / "firmware" / "relay"
-    (staged / "1").mkdir(parents=True)
-    (staged / "1" / "relay.image").write_bytes(image.read_bytes())
-    (staged / "current").symlink_to("1")
-    events: list[report_pb2.Event] = []
-    async with (
-        RtuProxy(settings=SerialSettings(baudrate=BAUDRATE), turn_round_s=0.0) as line,
-        FirmwareNode(tmp_path / "node", SETTINGS, wandering, uart_path=line.server_path, restarts=True),
-    ):
-        heater = DeviceConfig(
-            name="heater", driver="sunspec", serial=line.path, baudrate=BAUDRATE, unit_id=7, frequency_only=True
-        )
-        config = AgentConfig(
-            site="home-01",
-            data_dir=tmp_path / "data",
-            coordinator=CoordinatorConfig(claim_file=tmp_path / "claim.toml"),
-            devices=(heater,),
-        )
-
-        def send(data: bytes) -> None:
-            events.append(local_pb2.ToSync.FromString(data).event)
-
-        states: list[tuple[str, str, str]] = []
-
-        def note(delivered: tuple[Delivered, ...]) -> None:
-            [now] = delivered
-            if not states or states[-1] != (now.version, now.state, now.reason):
-                states.append((now.version, now.state, now.reason))
-
-        rounds = 0
-
-        async def sleep(seconds: float) -> None:
-            nonlocal rounds
-            rounds += 1
-            if rounds == 2:  # the same again was not done again; now one whose signature is another's
-                (staged / "1" / "relay.image").write_bytes(foreign)
-            elif rounds == 4:
-                raise asyncio.CancelledError
-
-        clock, lines = SystemClock(), SerialLines()
-        reporter = Reporter(site="home-01", boot_id="1", clock=clock, send=send)
-        site = Site(config, partial(open_device, lines=lines), clock=clock, reporter=reporter)
-        await site.open_all()
-        await site.find_missing(lambda: None)
-        delivery = FirmwareDelivery(site, config.data_dir, reporter=reporter, told=note, sleep=sleep)
-        try:
-            with pytest.raises(asyncio.CancelledError):
-                await delivery.run()
-            assert await site.firmware_version("heater") == (0, 2, 0)
-        finally:
-            await site.close()
-    told = [(event.code, event.text) for event in events]
-    assert told[0] == ("firmware.installed", "heater: firmware 0.2.0 runs")
-    assert [code for code, _ in told] == ["firmware.installed", "firmware.failed"]
-    assert "its signature is not that of the device's update_key" in told[1][1]
-    assert states[:3] == [
-        ("0.2.0", "switched", "at heater"),
-        ("0.2.0", "healthy", ""),
-        ("0.3.0", "switched", "at heater"),
-    ]
-    assert states[3][:2] == ("0.3.0", "refused")
-    assert "its signature is not that of the device's update_key" in states[3][2]
 
 
 async def test_the_command_installs_and_says_what_is_wrong(tmp_path: Path, key_file: Path, capsys: Any) -> None:
