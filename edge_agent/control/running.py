@@ -49,7 +49,7 @@ def rests(run: Run, times: Times, now_s: float) -> Proposal | None:
 def goes_on(run: Run, times: Times, plate: FlexiblePlate, now_s: float) -> Proposal | None:
     """It has not run for long enough to end, or was kept from running for too long."""
     for_s = now_s - run.since_s
-    if not run.runs and for_s >= times.max_off_s:
+    if not run.runs and math.isfinite(times.max_off_s) and for_s >= times.max_off_s:
         must = PowerBounds(lower_w=-plate.max_draw_w, upper_w=-plate.max_draw_w)
         return Proposal(source=SOURCE, bounds=must, note=f"it was kept from running for {_span(for_s)}")
     if run.runs and for_s < times.min_run_s:
