@@ -12,6 +12,7 @@ from cloud.commands import registry
 from cloud.data_folder import DataFolder
 from cloud.identity import key_store, passphrase
 from cloud.identity.key_store import KeyringError, RootKeys
+from cloud.model.role import Role
 from cloud.store.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ def register(groups: "argparse._SubParsersAction[argparse.ArgumentParser]", comm
         keys, "export-root", _export_root, "write the root's keys to a file and take them from this machine"
     )
     export.add_argument("file", type=Path, metavar="FILE")
+    share = command(keys, "export", _export, "the keys of some roles alone, as a data folder for another machine")
+    share.add_argument("folder", type=Path, metavar="FOLDER", help="to be made, or one that was exported before")
+    share.add_argument("--role", action="append", type=Role, choices=tuple(Role), required=True, metavar="ROLE")
+    share.add_argument("--host", action="append", default=[], metavar="NAME", help="by which it is reached; repeatable")
     rotate = command(keys, "rotate", _rotate, "a new key beside the old one; both are accepted until `keys retire`")
     rotate.add_argument("--leaked", action="store_true", help="accept the old key no longer, from now on")
     rotate.add_argument("--root", type=Path, metavar="FILE", help="where the root was exported to, if it was")
@@ -95,6 +100,23 @@ def _export_root(options: argparse.Namespace) -> int:
     rotation.export_root(options.file, _root_passphrase(options, "passphrase of the exported root: ", again=True))
     _audit(options, "keys.root_exported", "root")
     print(f"the root is in {options.file} and no longer on this machine; keep it and its passphrase apart, twice")
+    return 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    from cloud.identity.keyring import open_keyring
+    from cloud.identity.role_keys import export
+
+    data, target, now = DataFolder(options.data, options.passphrase_file), DataFolder(options.folder), datetime.now(UTC)
+    data.check()
+    keyring = open_keyring(data.keys, None, now=now, passphrase=data.passphrase())
+    hosts = dict.fromkeys((*options.host, "localhost", "127.0.0.1"))
+    with target.owned(("export",)):
+        secret = target.passphrase(make=True)
+        export(keyring, (data.keys, data.passphrase()), (target.keys, secret), options.role, hosts, now)
+    _audit(options, "keys.exported", ",".join(options.role))
+    print(f"the keys of {', '.join(options.role)} are in {target.path}, sealed with the passphrase in")
+    print(f"{passphrase.beside_of(target.path)}: take both to the machine, apart; export again after a rotation")
     return 0
 
 

@@ -166,9 +166,11 @@ def _remember(path: Path, revoked: Mapping[str, int]) -> None:
 
 
 def own_login(keyring: Keyring, now: Callable[[], datetime]) -> Login:
-    """The coordinator's own, for who has its keys."""
+    """The coordinator's own, for who has its keys, or the login that was signed for its share of them."""
 
     def token() -> str:
+        if keyring.keys.login:
+            return keyring.keys.login
         now_s = int(now().timestamp())
         return jwt.backend_jwt(keyring.account_signer, keyring.account, keyring.backend.public, now_s=now_s)
 

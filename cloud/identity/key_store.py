@@ -33,11 +33,12 @@ class KeyringError(Exception):
 
 
 class Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A private key, or the name under which a token holds it."""
+    """A private key, the name under which a token holds it, or the public half of one that is not here."""
 
     name: str
     made_ms: int
-    secret: bytes = b""  # raw Ed25519, or PKCS#8 DER of P-256; empty: in the token
+    secret: bytes = b""  # raw Ed25519, or PKCS#8 DER of P-256; empty: in the token, or not here
+    public: str = ""  # of a key that is not here: hex, raw or as SubjectPublicKeyInfo in DER
 
 
 class Former(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,6 +96,8 @@ class OnlineKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     server: Stored
     audit: Stored
     token: TokenPlace | None = None
+    roles: tuple[str, ...] = ()  # that this share is for; none: it is the whole
+    login: str = ""  # of a share: to the broker, signed by a key that is not here
 
 
 class RootKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

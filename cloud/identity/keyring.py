@@ -6,7 +6,7 @@ gateway that ever enrolled trusts the old ones. README.md has the hierarchy, lif
 
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloud.identity import certificates, key_store, nkey
+from cloud.identity.absent import AbsentKey, refuse
 from cloud.identity.audit import AuditSigner
 from cloud.identity.key_making import make_keys
 from cloud.identity.key_store import KeyringError, OnlineKeys, Stored
@@ -85,11 +86,30 @@ class Keyring:
         self.devices = Nkey(self._ed25519(keys.devices), nkey.ACCOUNT)
         self.backend = Nkey(self._ed25519(keys.backend), nkey.USER)
         self.authority = x509.load_pem_x509_certificate(keys.issuing_certificate.encode())
-        self.authority_key = self._p256(keys.issuing)
-        if self.authority.public_key() != self.authority_key.public_key():
+        if not keys.issuing.public and self.authority.public_key() != self.authority_key.public_key():
             raise KeyringError(f"{self._folder}: the issuing key is not its certificate's; restore a backup")
-        if self._hosts is not None:
+        if self._hosts is not None and not keys.server.public:
             self._refresh_server(self._hosts, now)
+
+    @property
+    def authority_key(self) -> ec.EllipticCurvePrivateKey:
+        """Raises KeyringError where it is not here."""
+        return self._p256(self.keys.issuing)
+
+    def check_roles(self, roles: Iterable[str]) -> None:
+        """Raises KeyringError for a role that this share of the keys is not for."""
+        if self.keys.roles and (missing := [role for role in roles if role not in self.keys.roles]):
+            raise KeyringError(
+                f"{self._folder}: has the keys of {', '.join(self.keys.roles)} and not of {', '.join(missing)}; "
+                f"export them with `vpp-cloud keys export --role {missing[0]}` where all keys are"
+            )
+
+    def public_half(self, stored: Stored) -> str:
+        """Hex: a raw Ed25519 key, or SubjectPublicKeyInfo of a P-256 one. Raises KeyringError."""
+        if stored not in (self.keys.issuing, self.keys.server):
+            return self._ed25519(stored).public_key().public_bytes_raw().hex()
+        spki = serialization.PublicFormat.SubjectPublicKeyInfo
+        return self._p256(stored).public_key().public_bytes(serialization.Encoding.DER, spki).hex()
 
     @property
     def account(self) -> str:
@@ -151,10 +171,39 @@ class Keyring:
     def _p256(self, stored: Stored) -> ec.EllipticCurvePrivateKey:
         return p256_of(stored, self._token)
 
+    def server_chain(self, hosts: Collection[str], now: datetime) -> bytes:
+        """The servers' certificate for these names, made now, and its chain. Raises KeyringError."""
+        public_key = self._p256(self.keys.server).public_key()
+        issued = certificates.make_server_certificate(
+            self.authority, self.authority_key, public_key, list(hosts), now=now
+        )
+        return certificates.certificate_pem(issued) + self._chain.encode()
+
+    @property
+    def _chain(self) -> str:
+        return self.keys.issuing_certificate + "".join(root.cross for root in self.keys.roots)
+
+    def _check_server(self, hosts: Sequence[str], now: datetime) -> None:
+        """Of who cannot issue another one. Raises KeyringError."""
+        certificate = x509.load_pem_x509_certificate(self.server_pem)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        if missing := [host for host in hosts if certificates.general_names([host])[0] not in list(names)]:
+            raise KeyringError(
+                f"{self.server_certificate_file}: is not for {', '.join(missing)}; export the keys again with "
+                f"`vpp-cloud keys export --host {missing[0]}`"
+            )
+        if now > certificate.not_valid_after_utc:
+            raise KeyringError(
+                f"{self.server_certificate_file}: has run out; export it again with `vpp-cloud keys export`"
+            )
+
     def _refresh_server(self, hosts: Sequence[str], now: datetime) -> None:
         """Issue the servers' certificate anew when there is none, it no longer fits, or it will soon run out."""
+        if self.keys.issuing.public:
+            self._check_server(hosts, now)
+            return
         public_key = self._p256(self.keys.server).public_key()
-        chain = self.keys.issuing_certificate + "".join(root.cross for root in self.keys.roots)
+        chain = self._chain
         path = self.server_certificate_file
         if path.exists():
             try:
@@ -168,8 +217,7 @@ class Keyring:
                     return
             except (ValueError, x509.ExtensionNotFound):
                 pass
-        issued = certificates.make_server_certificate(self.authority, self.authority_key, public_key, hosts, now=now)
-        key_store.write(path, certificates.certificate_pem(issued) + chain.encode())
+        key_store.write(path, self.server_chain(hosts, now))
 
 
 def open_keyring(folder: Path, hosts: Sequence[str] | None, *, now: datetime, passphrase: bytes) -> Keyring:
@@ -202,6 +250,8 @@ def open_token(keys: OnlineKeys, passphrase: bytes) -> Token | None:
 
 def ed25519_of(stored: Stored, token: Token | None) -> Ed25519PrivateKey:
     """Raises KeyringError."""
+    if stored.public:
+        return AbsentKey(stored)
     try:
         if stored.secret:
             return Ed25519PrivateKey.from_private_bytes(stored.secret)
@@ -212,6 +262,8 @@ def ed25519_of(stored: Stored, token: Token | None) -> Ed25519PrivateKey:
 
 def p256_of(stored: Stored, token: Token | None) -> ec.EllipticCurvePrivateKey:
     """Raises KeyringError."""
+    if stored.public:
+        refuse(stored)
     try:
         if not stored.secret:
             return _in(token, stored).p256(stored.name)

@@ -111,7 +111,7 @@ class Rotation:
         where = "disk" if self.root_file.exists() else "exported"
         found = [Standing(Level.ROOT, name, made_ms, len(of_root), _due(Level.ROOT, of_root), where)]
         for level, stored, times in rows:
-            where = "disk" if stored.secret else "token"
+            where = "not here" if stored.public else "disk" if stored.secret else "token"
             found.append(Standing(level, stored.name, stored.made_ms, len(times), _due(level, times), where))
         return found
 
@@ -134,6 +134,13 @@ class Rotation:
                 raise KeyringError(f"{path}: cannot be written ({error.strerror}); the root stays here") from error
             _wipe(self.root_file)
 
+    def _whole(self) -> OnlineKeys:
+        """Raises KeyringError for a role's share."""
+        keys = key_store.read_online(self._folder, self._passphrase)
+        if keys.roles:
+            raise KeyringError(f"{self._folder}: has a role's keys only; rotate where all keys are, and export again")
+        return keys
+
     def read_root(self, path: Path | None, root_passphrase: bytes | None) -> RootKeys:
         """The root's keys, from the file they were exported to or from this machine. Raises KeyringError."""
         if path is not None and root_passphrase is not None:
@@ -153,7 +160,7 @@ class Rotation:
         default on this machine. Raises KeyringError.
         """
         with key_store.locked(self._folder):
-            keys = key_store.read_online(self._folder, self._passphrase)
+            keys = self._whole()
             token = open_token(keys, self._passphrase)
             before = keys
             try:
@@ -201,7 +208,7 @@ class Rotation:
             due = datetime.fromtimestamp(standing.due_ms / 1000, UTC)
             raise KeyringError(f"{level}: {LOSES[level]}; wait until {due:%Y-%m-%d %H:%M} UTC, or give --now")
         with key_store.locked(self._folder):
-            keys = key_store.read_online(self._folder, self._passphrase)
+            keys = self._whole()
             token = open_token(keys, self._passphrase)
             try:
                 retired = _RETIRED[level](keys, token, self._now_ms)

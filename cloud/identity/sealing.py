@@ -13,7 +13,7 @@ from cloud.identity import vault
 
 KEY_FILE: Final = "people.key"
 KEY_BYTES: Final = 32
-_PURPOSE: Final = "murmuration people key"
+PURPOSE: Final = "murmuration people key"
 _NONCE_BYTES: Final = 12
 
 
@@ -54,10 +54,10 @@ def open_sealer(folder: Path, passphrase: bytes) -> Sealer:
         raise SealError(f"{path}: cannot be made ({error.strerror}); start `vpp-cloud run` once") from error
     else:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(vault.seal(secrets.token_bytes(KEY_BYTES), passphrase, _PURPOSE))
+            file.write(vault.seal(secrets.token_bytes(KEY_BYTES), passphrase, PURPOSE))
             file.flush()
             os.fsync(file.fileno())
     try:
-        return Sealer(vault.unseal(path.read_bytes(), passphrase, _PURPOSE))
+        return Sealer(vault.unseal(path.read_bytes(), passphrase, PURPOSE))
     except (OSError, ValueError) as error:
         raise SealError(f"{path}: cannot be used ({error}); restore it from a backup") from error

@@ -37,6 +37,8 @@ async def start(on: Foundation) -> None:
     listening = asyncio.Event()
 
     async def send_stop(*, stop: bool, reason: str, sites: Sequence[str], groups: Sequence[str], actor: str) -> Told:
+        if on.keyring.keys.command.public:
+            return Told(failures=["this console was given no command key: use `vpp-cloud stop` where the keys are"])
         with Ledger(on.data.ledger) as ledger:
             return await order(
                 nc,

@@ -114,6 +114,12 @@ def lay(
     ports = {key: chosen.resolve(key, getattr(listen, key)) for role in roles for key in _PORTS.get(role, ())}
     own_names = (listen.advertised_host, reachable(listen.host), "localhost", "127.0.0.1")
     keyring = open_keyring(data.keys, own_names, now=utc_now(), passphrase=data.passphrase(make=True))
+    keyring.check_roles(roles)
+    if keyring.keys.roles and config.ledger.url is None:
+        raise LedgerError(
+            f"{data.path}: has the keys of {', '.join(keyring.keys.roles)} only, and not the ledger: say where that is "
+            'with [ledger] url = "postgresql://..."'
+        )
     parts.run("keys", _follow_rotations(keyring))
     ledger = _open_ledger(config.ledger.url, data, later=set(roles) == {Role.BROKER})
     parts.on_stop("ledger", partial(asyncio.to_thread, ledger.close))
