@@ -20,7 +20,7 @@ from cloud.store.raw import RAW, tables_of
 from cloud.store.rollups import MINUTE_MS, MINUTES, QUARTER_MS, QUARTERS
 from cloud.store.seen import Seen
 from cloud.store.segments import Position, Segment, Segments
-from cloud.store.tenure import ALONE, Writer
+from cloud.store.tenure import ALONE, Holder, Writer
 from cloud.store.upkeep import Retention
 
 _READ_ATTEMPTS: Final = 5  # a join may take files away between the listing and the reading
@@ -99,6 +99,10 @@ class History:
         """From now on `writer` writes the part; what an interrupted one left behind is removed. Raises Superseded."""
         for tier in (self._raw, self._minutes, self._quarters):
             tier.begin(part, writer)
+
+    def writer(self, part: int) -> Holder | None:
+        """Who began to write the part last."""
+        return self._raw.writer(part)
 
     def tidy(self, part: int) -> None:
         """Removes what an interrupted writer of the part left behind. For the one who writes the part."""

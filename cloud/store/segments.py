@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from cloud.model.telemetry import Array
 from cloud.store.errors import HistoryError
 from cloud.store.place import Place
-from cloud.store.tenure import ALONE, NO_TOKEN, Tenures, Token, Writer, is_void
+from cloud.store.tenure import ALONE, NO_TOKEN, Holder, Tenures, Token, Writer, is_void
 
 DAY_MS: Final = 86_400_000
 _PAGE_BYTES: Final = 64 * 1024  # what a join holds of each column of each file
@@ -209,6 +209,10 @@ class Segments:
         if writer.token != NO_TOKEN:
             committed = max((segment.order for segment in self.find(part)[0] if not segment.late), default=(0, 0))
             self._tenures.begin(part, writer, committed)
+
+    def writer(self, part: int) -> Holder | None:
+        """Who began to write the part last; None where nobody had to be told apart."""
+        return self._tenures.last(part)
 
     def tidy(self, part: int) -> None:
         """Removes what an interrupted writer of the part left behind. For the one who writes the part."""

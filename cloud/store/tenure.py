@@ -7,6 +7,7 @@ token and beyond that tenure's beginning by its position.
 """
 
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -43,8 +44,11 @@ class Tenure:
     path: str
 
 
-class _Holder(msgspec.Struct, frozen=True):
+class Holder(msgspec.Struct, frozen=True):
+    """Whose a tenure is."""
+
     name: str
+    began_ms: int = 0  # by its own clock
 
 
 class Tenures:
@@ -67,8 +71,8 @@ class Tenures:
         tenures = self.of(part).get(part, [])
         if tenures and tenures[-1].token > writer.token:
             raise Superseded(
-                f"history {self._place}: part {part} is written by {self._name(tenures[-1])}, who took it over from "
-                f"{writer.name}"
+                f"history {self._place}: part {part} is written by {self._holder(tenures[-1]).name}, who took it over "
+                f"from {writer.name}"
             )
 
     def begin(self, part: int, writer: Writer, beginning: tuple[int, int]) -> None:
@@ -77,7 +81,7 @@ class Tenures:
         name = f"{created_ms:013}.{revision:012}-{max(epoch, 0):04}-{max(last, 0):015}.json"
         draft = self._place.draft(f"part={part}", f".{name}")
         try:
-            draft.write_bytes(msgspec.json.encode(_Holder(writer.name)))
+            draft.write_bytes(msgspec.json.encode(Holder(writer.name, time.time_ns() // 1_000_000)))
             self._place.finish(draft, f"part={part}/{name}")
         except BaseException:
             Place.discard(draft)
@@ -85,12 +89,17 @@ class Tenures:
         for old in self.of(part)[part][:-_KEPT]:
             self._place.remove(old.path)
 
-    def _name(self, tenure: Tenure) -> str:
+    def last(self, part: int) -> Holder | None:
+        """Who began to write the part last."""
+        tenures = self.of(part).get(part)
+        return self._holder(tenures[-1]) if tenures else None
+
+    def _holder(self, tenure: Tenure) -> Holder:
         try:
             with self._place.open(tenure.path) as file:
-                return msgspec.json.decode(file.read(), type=_Holder).name
+                return msgspec.json.decode(file.read(), type=Holder)
         except (OSError, msgspec.DecodeError):
-            return "somebody unknown"
+            return Holder("somebody unknown")
 
 
 def is_void(token: Token, order: tuple[int, int], tenures: Sequence[Tenure]) -> bool:

@@ -16,6 +16,7 @@ from cloud.roles.foundation import utc_ms, utc_now
 from cloud.store.errors import HistoryError, LedgerUnavailable
 from cloud.store.history import History
 from cloud.store.ledger import Ledger
+from cloud.store.tenure import Holder
 from hil.faults.cluster import Cluster, cluster
 from hil.faults.load import Load, Sender
 from hil.run.chain import Say
@@ -39,10 +40,16 @@ class Finding:
     lasted_s: float  # until the rig mended it
     no_ack_s: float  # the longest that any site waited for an acknowledgement
     no_leader_s: float | None  # from the fault to the next leader's term; None where the leader stayed
+    no_worker_s: float | None  # from the fault until another worker wrote; None where the worker stayed
     complete_s: float  # from the mending until every acknowledged frame stood in the history
     acknowledged: int  # frames, during the fault
     lost: int  # acknowledged and not in the history
     duplicated: int  # in the history twice
+
+
+def name_of(holder: Term | Holder) -> str:
+    """Of the process."""
+    return (holder.holder if isinstance(holder, Term) else holder.name).rsplit("/", 1)[1]
 
 
 class Trial:
@@ -73,7 +80,14 @@ class Trial:
 
     async def leader(self) -> str:
         """The coordinator that leads."""
-        return (await self._term()).holder.rsplit("/", 1)[1]
+        return name_of(await self._term())
+
+    def worker(self) -> Holder:
+        """The ingest worker that writes the history."""
+        holder = self._history.writer(0)
+        if holder is None:
+            raise ChainError("no worker ever wrote the history")
+        return holder
 
     async def _term(self) -> Term:
         deadline_s = time.monotonic() + _WITHIN_S
@@ -94,7 +108,7 @@ class Trial:
     ) -> Finding:
         """The fault, its mending, and what came of it."""
         await asyncio.sleep(STEADY_S)
-        term, before = await self._term(), self._load.acknowledged()
+        term, worker, before = await self._term(), self.worker(), self._load.acknowledged()
         self._load.begin()
         begun_s, begun_ms = time.monotonic(), utc_ms()
         await do()
@@ -111,11 +125,13 @@ class Trial:
             no_leader_s: float | None = (first - begun_ms) / 1000
         else:
             no_leader_s = None
+        writes = self.worker()
         finding = Finding(
             fault=name,
             lasted_s=mended_s - begun_s,
             no_ack_s=waited_s,
             no_leader_s=no_leader_s,
+            no_worker_s=(writes.began_ms - begun_ms) / 1000 if writes != worker else None,
             complete_s=complete_s,
             acknowledged=during,
             lost=lost,
@@ -211,9 +227,19 @@ async def _run(running: Cluster, outage_s: float, say: Say) -> list[Finding]:
                 )
             else:
                 say("faults: no network is cut: that takes root")
+            killed = name_of(trial.worker())
             findings.append(
                 await trial.suffer(
-                    "the ingest worker killed", lambda: kill("ingest"), lambda: restart("ingest"), lasts_s=1.0
+                    "the ingest worker killed", lambda: kill(killed), lambda: restart(killed), lasts_s=FAULT_S
+                )
+            )
+            stopped = name_of(trial.worker())
+            findings.append(
+                await trial.suffer(
+                    "the ingest worker frozen",
+                    lambda: send(stopped, signal.SIGSTOP),
+                    lambda: send(stopped, signal.SIGCONT),
+                    lasts_s=FAULT_S,
                 )
             )
             first = await trial.leader()
@@ -264,6 +290,7 @@ def faults_cloud(*, outage_s: float, folder: Path | None, say: Say) -> dict[str,
         "faults": [asdict(finding) for finding in findings],
         "frames_lost": sum(finding.lost for finding in findings),
         "frames_duplicated": max(finding.duplicated for finding in findings),
+        "worker_take_over_s": max((finding.no_worker_s or 0.0) for finding in findings if "worker" in finding.fault),
         "take_over_s": max((finding.no_leader_s or 0.0) for finding in findings if "coordinator" in finding.fault),
         "separate_networks": cut,
         "machine": machine(),
@@ -271,9 +298,12 @@ def faults_cloud(*, outage_s: float, folder: Path | None, say: Say) -> dict[str,
 
 
 def row(finding: Finding) -> str:
-    leader = "stayed" if finding.no_leader_s is None else f"{finding.no_leader_s:.1f} s"
+    leader, worker = (
+        "stayed" if after_s is None else f"{after_s:.1f} s" for after_s in (finding.no_leader_s, finding.no_worker_s)
+    )
     return (
-        f"{finding.fault:36} lasted {finding.lasted_s:5.1f} s  no ack {finding.no_ack_s:5.1f} s  leader {leader:>7}  "
+        f"{finding.fault:36} lasted {finding.lasted_s:5.1f} s  no ack {finding.no_ack_s:5.1f} s  "
+        f"leader {leader:>7}  worker {worker:>7}  "
         f"history whole after {finding.complete_s:5.1f} s  acked {finding.acknowledged:6}  lost {finding.lost}  "
         f"twice {finding.duplicated}"
     )

@@ -1,4 +1,4 @@
-"""The cloud as many processes: three nodes of a broker, two coordinators, a worker, PostgreSQL, one shared history."""
+"""The cloud as many processes: three nodes of a broker, two coordinators, two workers, PostgreSQL, one history."""
 
 import json
 import os
@@ -22,12 +22,14 @@ from hil.faults.network import Network, Place, inside, network
 from hil.run.processes import ChainError, last_line
 
 NODES: Final = 3
+COORDINATORS: Final = ("coordinator-a", "coordinator-b")
+WORKERS: Final = ("ingest-a", "ingest-b")  # both are given every partition
 _READY_S: Final = 60.0
 _TICK_S: Final = 0.05
 
 
 class Cluster:
-    """Processes by name: nats-1 to nats-3, coordinator-a, coordinator-b, ingest."""
+    """Processes by name: nats-1 to nats-3, coordinators and workers a and b."""
 
     def __init__(self, folder: Path, net: Network, ledger: PostgresServer) -> None:
         self.folder = folder
@@ -45,7 +47,7 @@ class Cluster:
 
     def _make_keys(self) -> Keyring:
         now = datetime.now(UTC)
-        names = (*self.nodes, "coordinator-a", "coordinator-b", "ingest")
+        names = (*self.nodes, *COORDINATORS, *WORKERS)
         first, *others = (DataFolder(self.folder / name) for name in names)
         with first.owned():
             keyring = open_keyring(first.keys, None, now=now, passphrase=first.passphrase(make=True))
@@ -150,7 +152,7 @@ def cluster(folder: Path, names: Sequence[str] = ()) -> Iterator[Cluster]:
     with network(NODES) as net, postgres_server(net.home) as ledger:
         running = Cluster(folder, net, ledger)
         try:
-            for name in names or (*running.nodes, "coordinator-a", "coordinator-b", "ingest"):
+            for name in names or (*running.nodes, *COORDINATORS, *WORKERS):
                 running.start(name)
             yield running
         finally:

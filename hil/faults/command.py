@@ -15,7 +15,7 @@ from hil.run.processes import ChainError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     subjects = parser.add_subparsers(required=True, metavar="WHAT")
-    cloud = subjects.add_parser("cloud", help="three broker nodes, two coordinators, a worker and PostgreSQL")
+    cloud = subjects.add_parser("cloud", help="three broker nodes, two coordinators, two workers and PostgreSQL")
     cloud.add_argument("--outage", type=float, default=15.0, metavar="S", help="of the ledger's server (default 15)")
     cloud.add_argument("--data", type=Path, help="an empty folder that is kept, with the logs")
     cloud.add_argument("--json", action="store_true", help="one JSON object on standard output, nothing else")
