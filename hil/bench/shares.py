@@ -19,6 +19,11 @@ class Shares:
     def of(self, *names: str) -> float:
         return sum(self.by_process_s[name] for name in names)
 
+    def with_processes(self, used_s: Mapping[str, float]) -> "Shares":
+        """With what processes used that were counted by themselves, such as those that ended or began meanwhile."""
+        elsewhere_s = max(0.0, self.elsewhere_s - sum(used_s.values()))
+        return Shares(wall_s=self.wall_s, by_process_s={**self.by_process_s, **used_s}, elsewhere_s=elsewhere_s)
+
     def beyond(self, quiet: "Shares") -> "Shares":
         """Without what the same processes use in as long a time when nothing happens."""
         scale = self.wall_s / quiet.wall_s
