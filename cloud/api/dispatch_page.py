@@ -28,6 +28,7 @@ Dispatcher = Annotated[Principal, page_needs(Permission.DISPATCH)]
 Stopper = Annotated[Principal, page_needs(Permission.STOP)]
 SecondPerson = Annotated[Principal, page_needs(Permission.APPROVE)]
 PowerKw = Annotated[float, Form(ge=-asking.MOST_W / 1000, le=asking.MOST_W / 1000, allow_inf_nan=False)]
+LimitKw = Annotated[float, Form(ge=0, le=asking.MOST_W / 1000, allow_inf_nan=False)]
 Minutes = Annotated[float, Form(gt=0, le=asking.LONGEST_MINUTES, allow_inf_nan=False)]
 
 
@@ -47,6 +48,7 @@ class DispatchPage:
         add("", self.dispatch, methods=["GET"])
         add("/activate", self.activate, methods=["POST"])
         add("/setpoint", self.setpoint, methods=["POST"])
+        add("/envelope", self.envelope, methods=["POST"])
         add("/end", self.end, methods=["POST"])
         add("/stop", self.stop, methods=["POST"])
         add("/stop/lift", self.lift, methods=["POST"])
@@ -116,6 +118,48 @@ class DispatchPage:
             return self._refused(request, person, refusal)
         form = {"site": site, "power_kw": power_kw, "minutes": minutes, "reason": reason}
         return self._confirm(request, person, "Setpoint for a site", f"{PATH}/setpoint", says, form)
+
+    def envelope(
+        self,
+        request: Request,
+        person: Dispatcher,
+        scope: Field,
+        import_kw: LimitKw,
+        export_kw: LimitKw,
+        minutes: Minutes,
+        site: Field = "",
+        group: Field = "",
+        confirmed: Field = "",
+    ) -> Response:
+        name, now_ms = (site if scope == "site" else group).strip(), self._now_ms()
+        limits = asking.Unit(
+            start_ms=now_ms,
+            minutes=minutes,
+            import_limit_w=round(import_kw * 1000),
+            export_limit_w=round(export_kw * 1000),
+        )
+        try:
+            if scope not in ("site", "each-of", "group") or not name:
+                raise DispatchRefused("envelope: whom? name a site, or a group")
+            registry = self._ledger.sites()
+            if not any(each.site == name if scope == "site" else name in each.groups for each in registry):
+                kind = "site" if scope == "site" else "group"
+                raise DispatchRefused(f"{kind} {name!r} is unknown: see the live page")
+            if confirmed:
+                asking.give_limits(self._ledger, scope, name, [limits], actor=person.actor, now_ms=now_ms)
+                return RedirectResponse(PATH, HTTPStatus.SEE_OTHER)
+        except (DispatchRefused, LedgerError) as refusal:
+            return self._refused(request, person, refusal)
+        says = words.of_envelope(scope, name, limits.import_limit_w, limits.export_limit_w, minutes, registry)
+        form = {
+            "scope": scope,
+            "site": site,
+            "group": group,
+            "import_kw": import_kw,
+            "export_kw": export_kw,
+            "minutes": minutes,
+        }
+        return self._confirm(request, person, "Set an envelope", f"{PATH}/envelope", says, form)
 
     def end(self, request: Request, person: Dispatcher, activation: Field) -> Response:
         try:

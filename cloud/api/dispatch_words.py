@@ -110,6 +110,32 @@ def of_setpoint(site: Site, power_w: float, minutes: float, *, stopped: bool) ->
     return Says(facts, warnings)
 
 
+def of_envelope(
+    kind: str, name: str, import_w: float, export_w: float, minutes: float, registry: Sequence[Site]
+) -> Says:
+    """kind: as in `asking.give_limits`."""
+    members = [site for site in registry if (site.site == name if kind == "site" else name in site.groups)]
+    limits = f"import up to {import_w / 1000:,.1f} kW and export up to {export_w / 1000:,.1f} kW at"
+    match kind:
+        case "site":
+            first = f"1 site, {name}, may {limits} its grid meter."
+        case "each-of":
+            first = f"{_sites(len(members))} of group {name} may each {limits} the grid meter."
+        case _:
+            first = f"{_sites(len(members))} of group {name} may together {limits} their grid meters."
+    facts = [first, f"It begins with your confirmation and ends {minutes:g} minutes later."]
+    if kind == "group":
+        facts.append("It bounds what activations ask of the group; what a site does by itself it does not.")
+    else:
+        facts.append("Sites obey at once where it is narrower, and let go by their own ramp when it ends.")
+    warnings = []
+    if missing := [site for site in members if site.enrolled_ms is None or site.revoked_ms is not None]:
+        warnings.append(f"{_sites(len(missing))} {_be(len(missing))} not enrolled: nobody will hear it.")
+    if kind != "group" and not import_w and not export_w:
+        warnings.append("Nothing may be exchanged: batteries rest, and the sun is curtailed to what the homes use.")
+    return Says(facts, warnings)
+
+
 def of_lift(sites: Collection[str], stopped: Collection[str]) -> Says:
     meant = sorted(set(sites) & set(stopped))
     more = f" and {len(meant) - _NAMED} more" if len(meant) > _NAMED else ""

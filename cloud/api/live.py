@@ -13,6 +13,7 @@ from cloud.api.asked import Asked, asked
 from cloud.api.board import Board
 from cloud.api.stream import Broadcaster, encode
 from cloud.api.target import Target
+from cloud.dispatch import asking
 from cloud.fleet.state import TICK_MS, FleetState
 from cloud.model.records import EventRecord
 from cloud.store.errors import LedgerUnavailable
@@ -24,6 +25,7 @@ SETTLED_MS: Final = 2_500  # an instant older than this is drawn with the sites 
 EVENTS_KEPT: Final = 200
 FEW_SITES: Final = 200  # up to which the columns go with every change, else once a second
 CHANGES_PER_COLUMNS: Final = 4
+DISPATCH_S: Final = 2.0  # between looks at what was asked, while a tab is open
 LEDGER_S: Final = 1.0  # between looks at sites and intents
 LEDGER_PARTS: Final = 20  # such a look takes at most one part of so many of the time
 
@@ -57,6 +59,7 @@ class Live:
         self._last_slot_ms = 0
         self._events: deque[EventRecord] = deque(maxlen=EVENTS_KEPT)
         self._last_event: int | None = None
+        self._stops = 0  # heard of, ordered or lifted
         self._changes = 0
         self.broadcaster = Broadcaster(self._picture, session_check_s=session_check_s)
 
@@ -66,6 +69,7 @@ class Live:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_ledger())
             tasks.create_task(self._follow_fleet())
+            tasks.create_task(self._follow_dispatch())
 
     def system(self) -> frames.System:
         return self._board.system(self._fleet, self._utc_ms(), broker=self._broker_connected())
@@ -101,6 +105,7 @@ class Live:
     async def _follow_fleet(self) -> None:
         while True:
             self._events.extend(events := await asyncio.to_thread(self._new_events))
+            self._stops += sum(event.code.startswith("stop.") for event in events)
             samples = self._new_samples()
             if self.broadcaster.tabs:
                 self._changes += 1
@@ -120,6 +125,19 @@ class Live:
                 self.broadcaster.publish(encode("change", message))
             self._roster_is_news = False
             await asyncio.sleep(CHANGE_S)
+
+    async def _follow_dispatch(self) -> None:
+        """Tells tabs that what was asked, or became of it, is another than before: they ask for the page again."""
+        told = ""
+        while True:
+            await asyncio.sleep(DISPATCH_S)
+            if not self.broadcaster.tabs:
+                continue
+            with suppress(LedgerUnavailable):
+                mark = await asyncio.to_thread(asking.mark, self._ledger, self._utc_ms())
+                if (mark := f"{mark} {self._stops}") != told:
+                    self.broadcaster.publish(encode("dispatch", {}))
+                told = mark
 
     def _new_events(self) -> list[EventRecord]:
         try:

@@ -6,7 +6,6 @@ They write what is wanted into the ledger; the coordinator that leads carries it
 import argparse
 import csv
 import json
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,9 +16,9 @@ from typing import Final
 from cloud.commands.registry import CommandError, actor, now_ms
 from cloud.data_folder import DataFolder
 from cloud.dispatch import asking
-from cloud.model.dispatch import SOURCES, GroupLimit
+from cloud.dispatch.asking import Unit
+from cloud.model.dispatch import SOURCES
 from cloud.store.ledger import Ledger
-from protos.vpp.v1 import intent_pb2
 
 Register = Callable[..., argparse.ArgumentParser]
 
@@ -118,49 +117,14 @@ def _envelope_set(options: argparse.Namespace) -> int:
                     "envelope set: whom (--site, --each-of or --group), --import-w, --export-w and --minutes; or --file"
                 )
             kind = next(name for name, value in zip(("site", "each-of", "group"), one, strict=True) if value)
-            rows = {(kind, next(filter(None, one))): [(now_ms(), options.minutes, options.import_w, options.export_w)]}
-        sites = sum(_set_limits(ledger, kind, name, units) for (kind, name), units in rows.items())
+            limits = {"import_limit_w": options.import_w, "export_limit_w": options.export_w}
+            rows = {(kind, next(filter(None, one))): [Unit(start_ms=now_ms(), minutes=options.minutes, **limits)]}
+        sites = sum(
+            asking.give_limits(ledger, kind, name, units, actor=actor(), now_ms=now_ms())
+            for (kind, name), units in rows.items()
+        )
     print(f"limits of {sites} sites and {sum(kind == 'group' for kind, _ in rows)} groups were given")
     return 0
-
-
-Unit = tuple[int, float, int, int]  # UTC of its beginning [ms], minutes, limits [W]
-
-
-def _set_limits(ledger: Ledger, kind: str, name: str, units: list[Unit]) -> int:
-    """How many sites get an order."""
-    if kind == "group":
-        for start_ms, minutes, import_w, export_w in units:
-            ledger.add_group_limit(
-                GroupLimit(
-                    limit_id=f"lim-{secrets.token_hex(6)}",
-                    group=name,
-                    start_ms=start_ms,
-                    end_ms=start_ms + round(60_000 * minutes),
-                    import_limit_w=import_w,
-                    export_limit_w=export_w,
-                    actor=actor(),
-                    created_ms=now_ms(),
-                )
-            )
-        return 0
-    sites = [name] if kind == "site" else [site.site for site in ledger.sites() if name in site.groups]
-    if not sites:
-        raise CommandError(f"group {name!r} has no site: see vpp-cloud site list")
-    start_ms, unit_ms = units[0][0], round(60_000 * units[0][1])
-    for number, (begin_ms, minutes, _, _) in enumerate(units):
-        if begin_ms != start_ms + number * unit_ms or round(60_000 * minutes) != unit_ms:
-            raise CommandError(f"limits of {name}: rows follow each other without a gap, all of one length")
-    body = intent_pb2.Envelope(
-        envelope_id=f"env-{secrets.token_hex(6)}",
-        start_ms=start_ms,
-        mtu_s=unit_ms // 1000,
-        import_limit_w=[unit[2] for unit in units],
-        export_limit_w=[unit[3] for unit in units],
-    )
-    begin_ms, end_ms = min(start_ms, now_ms()), start_ms + len(units) * unit_ms
-    asking.give(ledger, [asking.order(site, "envelope", body, begin_ms, end_ms, actor(), now_ms()) for site in sites])
-    return len(sites)
 
 
 def _read(path: Path) -> dict[tuple[str, str], list[Unit]]:
@@ -178,11 +142,11 @@ def _read(path: Path) -> dict[tuple[str, str], list[Unit]]:
                         raise ValueError("`for` is site:NAME, each-of:GROUP or group:NAME")
                     start = datetime.fromisoformat(row["utc_start"].replace("Z", "+00:00"))
                     start = start.replace(tzinfo=UTC) if start.tzinfo is None else start
-                    unit = (
-                        round(start.timestamp() * 1000),
-                        _minutes(row["minutes"]),
-                        _magnitude(row["import_limit_w"]),
-                        _magnitude(row["export_limit_w"]),
+                    unit = Unit(
+                        start_ms=round(start.timestamp() * 1000),
+                        minutes=_minutes(row["minutes"]),
+                        import_limit_w=_magnitude(row["import_limit_w"]),
+                        export_limit_w=_magnitude(row["export_limit_w"]),
                     )
                 except (ValueError, TypeError, AttributeError, argparse.ArgumentTypeError) as error:
                     raise CommandError(f"{path}, line {line}: {error}") from error
@@ -191,7 +155,7 @@ def _read(path: Path) -> dict[tuple[str, str], list[Unit]]:
         raise CommandError(f"{path}: cannot be read ({error})") from error
     if not found:
         raise CommandError(f"{path}: has no limits in it")
-    return {key: sorted(units) for key, units in found.items()}
+    return {key: sorted(units, key=lambda unit: unit.start_ms) for key, units in found.items()}
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -3,12 +3,13 @@
 The coordinator that leads carries it out within a cycle (`dispatcher.py`).
 """
 
+import hashlib
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from cloud.model.dispatch import Activation, DispatchRefused, Order
+from cloud.model.dispatch import Activation, ActivationState, DispatchRefused, GroupLimit, Order
 from cloud.model.records import Site
 from cloud.store.ledger import Ledger
 from protos.vpp.v1 import intent_pb2
@@ -16,6 +17,18 @@ from protos.vpp.v1 import intent_pb2
 MOST_W: Final = 2**31 - 1
 LONGEST_MINUTES: Final = 24 * 60.0
 _MINUTE_MS: Final = 60_000
+_TICK_MS: Final = 10_000
+_MARKED: Final = 50  # as many as the page shows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """Limits at the grid meter for a time; magnitudes."""
+
+    start_ms: int
+    minutes: float
+    import_limit_w: int
+    export_limit_w: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +100,60 @@ def order(
         actor=actor,
         created_ms=now_ms,
     )
+
+
+def give_limits(ledger: Ledger, kind: str, name: str, units: Sequence[Unit], *, actor: str, now_ms: int) -> int:
+    """What may be exchanged with the grid, unit by unit; how many sites get an order, 0 where a group is limited.
+
+    kind: "site", "each-of" (every site of a group), or "group" (its sites together).
+    Raises DispatchRefused, LedgerError.
+    """
+    if kind == "group":
+        for unit in units:
+            ledger.add_group_limit(
+                GroupLimit(
+                    limit_id=f"lim-{secrets.token_hex(6)}",
+                    group=name,
+                    start_ms=unit.start_ms,
+                    end_ms=unit.start_ms + round(_MINUTE_MS * unit.minutes),
+                    import_limit_w=unit.import_limit_w,
+                    export_limit_w=unit.export_limit_w,
+                    actor=actor,
+                    created_ms=now_ms,
+                )
+            )
+        return 0
+    sites = [name] if kind == "site" else [site.site for site in ledger.sites() if name in site.groups]
+    if not sites:
+        raise DispatchRefused(f"group {name!r} has no site: see vpp-cloud site list")
+    start_ms, unit_ms = units[0].start_ms, round(_MINUTE_MS * units[0].minutes)
+    for number, unit in enumerate(units):
+        if unit.start_ms != start_ms + number * unit_ms or round(_MINUTE_MS * unit.minutes) != unit_ms:
+            raise DispatchRefused(f"limits of {name}: rows follow each other without a gap, all of one length")
+    body = intent_pb2.Envelope(
+        envelope_id=f"env-{secrets.token_hex(6)}",
+        start_ms=start_ms,
+        mtu_s=unit_ms // 1000,
+        import_limit_w=[unit.import_limit_w for unit in units],
+        export_limit_w=[unit.export_limit_w for unit in units],
+    )
+    begin_ms, end_ms = min(start_ms, now_ms), start_ms + len(units) * unit_ms
+    give(ledger, [order(site, "envelope", body, begin_ms, end_ms, actor, now_ms) for site in sites])
+    return len(sites)
+
+
+def mark(ledger: Ledger, now_ms: int) -> str:
+    """Is another where anything that was asked, granted or became of it is another; while something runs every 10 s."""
+    activations = ledger.activations(limit=_MARKED)
+    runs = any(each.state is ActivationState.ACTIVE for each in activations)
+    shown = (
+        activations,
+        order_states(ledger, _MARKED),
+        [(each, each.state(now_ms)) for each in ledger.recent_approvals(now_ms)],
+        ledger.group_limits(now_ms),
+        now_ms // _TICK_MS if runs else 0,
+    )
+    return hashlib.sha256(repr(shown).encode()).hexdigest()
 
 
 def give(ledger: Ledger, orders: Sequence[Order]) -> None:

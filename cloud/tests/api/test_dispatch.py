@@ -17,6 +17,7 @@ from protos.vpp.v1 import intent_pb2
 
 ACTIVATION = {"group": "north", "power_kw": "-7.5", "minutes": "15", "reason": "test run"}
 SETPOINT = {"site": "home-1", "power_kw": "3", "minutes": "10", "reason": "test run"}
+ENVELOPE = {"scope": "site", "site": "home-1", "import_kw": "0", "export_kw": "0", "minutes": "10"}
 CONFIRMED = {"confirmed": "yes"}
 
 
@@ -119,6 +120,10 @@ async def test_an_activation_is_shown_before_it_is_asked(world: World, ada: http
         ("setpoint", SETPOINT | {"site": "home-9"}, "site 'home-9' is unknown"),
         ("setpoint", SETPOINT | {"site": "home-9"} | CONFIRMED, "site 'home-9' is unknown"),
         ("end", {"activation": "act-0"}, "activation 'act-0' is unknown"),
+        ("envelope", ENVELOPE | {"scope": "all"}, "envelope: whom?"),
+        ("envelope", ENVELOPE | {"site": "home-9"}, "site 'home-9' is unknown"),
+        ("envelope", ENVELOPE | {"scope": "group", "group": "west"}, "group 'west' is unknown"),
+        ("envelope", ENVELOPE | {"export_kw": "-1"}, "The form was not complete"),
         ("stop", {"scope": "site", "site": "", "reason": "fire"}, "stop: whom?"),
         ("stop", {"scope": "group", "group": "west", "reason": "fire"}, "group 'west' has no site"),
         ("stop", {"scope": "all", "reason": " "}, "the reason is empty"),
@@ -180,6 +185,23 @@ async def test_a_stop_that_did_not_go_out_says_so(
     assert "Stopped: " not in text(answer)
     call = await program.post("/api/v1/stop", json={"sites": ["home-0"], "reason": "fire"})
     assert (call.status_code, call.json()["sites"], len(call.json()["failures"])) == (503, [], 1)
+
+
+async def test_an_envelope_says_what_it_takes_and_a_groups_is_a_limit(world: World, ada: httpx.AsyncClient) -> None:
+    shown = await ada.post("/dispatch/envelope", data=ENVELOPE)
+    assert "1 site, home-1, may import up to 0.0 kW and export up to 0.0 kW at its grid meter" in text(shown)
+    assert "Nothing may be exchanged" in text(shown)
+    assert (await ada.post("/dispatch/envelope", data=fields(shown))).status_code == 303
+    (order,) = world.ledger.orders()
+    assert (order.site, order.kind, order.expires_ms - order.valid_from_ms) == ("home-1", "envelope", 600_000)
+    together = ENVELOPE | {"scope": "group", "group": "north", "import_kw": "5", "export_kw": "2.5"}
+    assert (await ada.post("/dispatch/envelope", data=together | CONFIRMED)).status_code == 303
+    limit = world.ledger.group_limits(world.now_ms)["north"]
+    assert (limit.import_limit_w, limit.export_limit_w, limit.actor) == (5000, 2500, "user:ada")
+    assert "import up to 5.0 kW, export up to 2.5 kW" in text(await ada.get("/dispatch"))
+    vera = await person(world, "vera", "viewer")
+    assert (await vera.post("/dispatch/envelope", data=ENVELOPE | CONFIRMED)).status_code == 403
+    assert "Envelope" not in (await vera.get("/dispatch")).text
 
 
 async def test_who_asked_cannot_grant_and_somebody_else_can(world: World, ada: httpx.AsyncClient) -> None:

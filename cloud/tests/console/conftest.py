@@ -5,6 +5,7 @@ import pytest
 from playwright.async_api import Browser, async_playwright
 
 from cloud.api.testing import World
+from cloud.console import assets
 
 ARGUMENTS = [
     "--headless",
@@ -32,3 +33,8 @@ async def browser(chromium_path: str) -> AsyncIterator[Browser]:
         browser = await playwright.chromium.launch(executable_path=chromium_path, args=ARGUMENTS)
         yield browser
         await browser.close()
+
+
+@pytest.fixture(autouse=True)
+def installed_assets() -> None:
+    assert assets.missing() == [], assets.MISSING_TEXT
