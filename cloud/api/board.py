@@ -67,6 +67,15 @@ class Board:
             age_ms=frames.whole(age_ms),
         )
 
+    def flexible(self, fleet: FleetState) -> frames.Flexible:
+        """The newest of every site's chargers and loads."""
+        return frames.Flexible(
+            ev_power_w=frames.whole(self._rows(fleet.ev_power_w)),
+            ev_connected=frames.whole(self._rows(fleet.ev_connected)),
+            ev_session_wh=frames.whole(self._rows(fleet.ev_session_wh)),
+            flexible_load_power_w=frames.whole(self._rows(fleet.flexible_load_power_w)),
+        )
+
     def system(self, fleet: FleetState, now_ms: int, *, broker: bool) -> frames.System:
         """The state of the whole."""
         in_force = (

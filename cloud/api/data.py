@@ -33,6 +33,10 @@ class SiteState(BaseModel):
     grid_power_w: float | None
     pv_power_w: float | None
     frequency_hz: float | None
+    ev_power_w: float | None  # of its chargers: what they draw is negative
+    ev_connected: int | None  # vehicles that stand there
+    ev_session_wh: float | None  # into them since they came
+    flexible_load_power_w: float | None  # of its loads that can wait
     service: ServiceState | None
 
 
@@ -93,6 +97,7 @@ def data_router(ledger: Ledger, live: Live) -> APIRouter:
     async def sites(_: CallViewer) -> list[SiteState]:
         """Every site's newest values."""
         system, roster, columns = live.system(), live.roster(), live.columns()
+        flexible = live.flexible()
         states = []
         for index, site in enumerate(roster.sites):
             service, state = columns.service[index], columns.service_state[index]
@@ -107,6 +112,10 @@ def data_router(ledger: Ledger, live: Live) -> APIRouter:
                     grid_power_w=columns.grid_power_w[index],
                     pv_power_w=columns.pv_power_w[index],
                     frequency_hz=_scaled(columns.frequency_mhz[index], 1000),
+                    ev_power_w=flexible.ev_power_w[index],
+                    ev_connected=flexible.ev_connected[index],
+                    ev_session_wh=flexible.ev_session_wh[index],
+                    flexible_load_power_w=flexible.flexible_load_power_w[index],
                     service=None
                     if service is None or state is None
                     else ServiceState(

@@ -41,6 +41,15 @@ class Columns(msgspec.Struct, frozen=True):
     age_ms: Whole  # since the last sample
 
 
+class Flexible(msgspec.Struct, frozen=True):
+    """Of every site: what chargers and loads that can wait draw, and the vehicles. Not sent to the live page."""
+
+    ev_power_w: Whole
+    ev_connected: Whole
+    ev_session_wh: Whole
+    flexible_load_power_w: Whole
+
+
 class ArmedSummary(msgspec.Struct, frozen=True):
     """A service in force, over all sites that hold it ready."""
 

@@ -80,6 +80,9 @@ class Live:
     def columns(self) -> frames.Columns:
         return self._board.columns(self._fleet, self._utc_ms(), self._target.responding())
 
+    def flexible(self) -> frames.Flexible:
+        return self._board.flexible(self._fleet)
+
     async def _follow_ledger(self) -> None:
         loop = asyncio.get_running_loop()
         took_s = 0.0

@@ -21,7 +21,7 @@ from cloud.fleet.state import FleetState
 from cloud.gateway.stopping import Told
 from cloud.identity.sealing import KEY_BYTES, Sealer
 from cloud.model.records import Description, IntentState
-from cloud.model.telemetry import HOLE, POINTS, SAMPLES, SCALES, Frames
+from cloud.model.telemetry import FLEXIBLE_POINTS, FLEXIBLE_SCALES, HOLE, POINTS, SAMPLES, SCALES, Frames
 from cloud.store.ledger import Ledger
 from protos import services
 from protos.vpp.v1 import intent_pb2
@@ -127,14 +127,22 @@ class World:
 def frame(slot: int, seq: int, t0_ms: int, points: Mapping[str, float | Sequence[float | None]]) -> Frames:
     """One frame of 100 ms samples as ingest hands it to the fleet."""
     counts = np.full((1, len(POINTS), SAMPLES), HOLE, dtype=np.int32)
+    flexible = np.full((1, len(FLEXIBLE_POINTS), SAMPLES), HOLE, dtype=np.int32)
     for name, given in points.items():
-        row = POINTS.index(name)
+        into, scales, names = (
+            (counts, SCALES, POINTS) if name in POINTS else (flexible, FLEXIBLE_SCALES, FLEXIBLE_POINTS)
+        )
+        row = names.index(name)
         samples = given if isinstance(given, Sequence) else [given] * SAMPLES
         for column, sample in enumerate(samples):
             if sample is not None:
-                counts[0, row, column] = round(sample / SCALES[row])
+                into[0, row, column] = round(sample / scales[row])
     whole = {"message": 0, "slot": slot, "seq": seq, "t0_ms": t0_ms, "interval_ms": 100}
-    return Frames(**{name: np.array([value], dtype=np.int64) for name, value in whole.items()}, blocks=counts)
+    return Frames(
+        **{name: np.array([value], dtype=np.int64) for name, value in whole.items()},
+        blocks=counts,
+        flexible=flexible if (flexible != HOLE).any() else None,
+    )
 
 
 @asynccontextmanager

@@ -24,7 +24,10 @@ _FRAGILE = (
     "says in holding register 43 that it is an off-grid inverter of Growatt's: these restart when registers from 30000 "
     "on are read, so it was asked nothing else; no profile knows it"
 )
-_UNITS = {"power_w": "W", "pv_power_w": "W", "frequency_hz": "Hz", "voltage_v": "V", "soc": "of 1"}
+_UNITS = {
+    "power_w": "W", "pv_power_w": "W", "frequency_hz": "Hz", "voltage_v": "V", "soc": "of 1", "session_wh": "Wh",
+    "level": "of comfort",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +217,12 @@ async def _describe(device: Device, config: DeviceConfig) -> AsyncIterator[str]:
             readings.append(("inverter", await device.inverter.read_inverter()))
         if device.meter is not None:
             readings.append(("meter", await device.meter.read_meter()))
+        if device.charger is not None:
+            charger = await device.charger.read_charger()
+            readings.append(("charger", charger))
+            yield f"{'a vehicle is' if charger.plugged else 'no vehicle is'} plugged in"
+        if device.load is not None:
+            readings.append(("load", await device.load.read_load()))
         if device.switch is not None:
             yield f"the switch is {'on' if await device.switch.read_switch() else 'off'}"
     except (DeviceTimeout, DeviceRejected) as error:
@@ -237,10 +246,15 @@ def describe(device: Device, config: DeviceConfig) -> Iterator[str]:
         parts.append(f"storage of {plate.storage_capacity_wh:.0f} Wh")
     if device.meter is not None:
         parts.append("a meter")
+    if device.charger is not None:
+        drawn = device.charger.plate
+        parts.append(f"a vehicle's charger of {drawn.least_draw_w:.0f} to {drawn.max_draw_w:.0f} W")
+    if device.load is not None:
+        parts.append(f"a load of {device.load.plate.max_draw_w:.0f} W that can wait")
     if device.switch is not None:
         parts.append("a switch")
     yield f"{plate.manufacturer} {plate.model}, serial {plate.serial or 'not told'}: {', '.join(parts)}"
-    if device.inverter is not None:
+    if device.inverter is not None or device.charger is not None or device.load is not None:
         profile = profile_of(config)
         settable = any(model in plate.sunspec_models for model in _CONTROL_MODELS)
         settable |= device.control is not None or (profile is not None and profile.control is not None)

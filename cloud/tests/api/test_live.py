@@ -170,6 +170,16 @@ async def test_a_site_added_later_appears(world: World) -> None:
     assert (seen, merged(await pictures(world, 6))["roster"]["sites"]) == (["home-01"], ["home-01", "home-02"])
 
 
+async def test_the_api_tells_of_vehicles_where_there_are_chargers(world: World, operator: httpx.AsyncClient) -> None:
+    two_homes(world)
+    told = {"ev_power_w": -3_600.0, "ev_connected": 1, "ev_session_wh": 2_400.0, "flexible_load_power_w": 0.0}
+    world.measure(0, world.now_ms // 100 * 100, inverter_power_w=500.0, **told)
+    await pictures(world, 3)
+    first, second = (await operator.get("/api/v1/sites")).json()
+    assert {name: first[name] for name in told} == told
+    assert {second[name] for name in told} == {None}
+
+
 async def test_the_api_tells_the_same(world: World, operator: httpx.AsyncClient) -> None:
     two_homes(world)
     world.broker = False
