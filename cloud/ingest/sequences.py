@@ -8,6 +8,7 @@ import numpy as np
 from cloud.model.telemetry import FIRST_SEQ, Array
 
 _NONE: Final = FIRST_SEQ - 1
+_SEQ_BITS: Final = 33  # a frame's number has 32
 
 
 class Sequences:
@@ -25,6 +26,7 @@ class Sequences:
         """Takes frames first..last of a slot as seen, each row of int64 [n, 3]: slot, first, last."""
         if not len(runs):
             return
+        runs = _merged(runs)
         self._grow(int(runs[:, 0].max()))
         slot, first, last = runs.T
         alone = np.bincount(slot)[slot] == 1
@@ -130,3 +132,14 @@ class Sequences:
         if not gaps:
             del self._gaps[slot]
         return new
+
+
+def _merged(runs: Array) -> Array:
+    """Runs that touch or overlap as one, by slot and first."""
+    slot, first, last = runs[np.lexsort((runs[:, 1], runs[:, 0]))].T
+    reach = np.maximum.accumulate(slot << _SEQ_BITS | last)  # of the slot's runs up to here
+    begins = np.ones(len(slot), dtype=np.bool_)
+    begins[1:] = (slot[1:] << _SEQ_BITS | first[1:]) > reach[:-1] + 1
+    starts = np.flatnonzero(begins)
+    ends = np.append(starts[1:], len(slot)) - 1
+    return np.column_stack((slot[starts], first[starts], reach[ends] & ((1 << _SEQ_BITS) - 1)))

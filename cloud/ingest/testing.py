@@ -243,6 +243,7 @@ async def run_worker(url: str, data: Path, stream: str, name: str | None) -> Non
                 utc_ms=utc_ms,
                 flush_s=0.02,
                 upkeep_s=0.02,
+                keep_runs_s=0.02,
                 writer=writer,
             )
             await worker.run()

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 FLUSH_S: Final = 2.0
 MOST_FRAMES: Final = 300_000  # not yet on disk, at 170 bytes each; more is left in the stream
 UPKEEP_S: Final = 60.0
-KEEP_RUNS_S: Final = 300.0
+KEEP_RUNS_S: Final = 20.0  # what came since is read again from the segments by whoever takes over
 EXCUSE_S: Final = 5.0
 
 
@@ -67,6 +67,7 @@ class IngestWorker:
         utc_ms: Callable[[], int],
         flush_s: float = FLUSH_S,
         upkeep_s: float = UPKEEP_S,
+        keep_runs_s: float = KEEP_RUNS_S,
         most_frames: int = MOST_FRAMES,
         partitions: range = range(subjects.PARTITIONS),
         retention: Retention = FOR_EVER,
@@ -81,6 +82,7 @@ class IngestWorker:
         self._utc_ms = utc_ms
         self._flush_s = flush_s
         self._upkeep_s = upkeep_s
+        self._keep_runs_s = keep_runs_s
         self._most_frames = most_frames
         self._retention = retention
         self._writer = writer
@@ -92,7 +94,6 @@ class IngestWorker:
         self._due = asyncio.Event()
         self._stopping = asyncio.Event()
         self._flushed = asyncio.Condition()
-        self._runs_kept_ms = 0
         self._upkeep_fails = False
         self.flush_fails = False  # the disk refuses: telemetry waits
         self.refused_by_cause: Counter[Cause] = Counter()  # since the start
@@ -111,17 +112,20 @@ class IngestWorker:
         reading = asyncio.create_task(self._read(position), name=f"read {self._stream}")
         flushing = asyncio.create_task(self._flush_regularly(), name=f"flush {self._stream}")
         keeping = asyncio.create_task(self._upkeep_regularly(), name=f"upkeep {self._stream}")
+        noting = asyncio.create_task(self._keep_runs_regularly(), name=f"known frames of {self._stream}")
         excusing = asyncio.create_task(self._excuse_regularly(), name=f"thinned frames of {self._stream}")
         try:
-            await asyncio.wait({reading, flushing, keeping, excusing}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({reading, flushing, keeping, noting, excusing}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             excusing.cancel()
             reading.cancel()
             self._stopping.set()
             self._due.set()
-            await asyncio.wait({reading, flushing, keeping, excusing})  # neither is cancelled in the middle of a write
+            # None is cancelled in the middle of a write.
+            await asyncio.wait({reading, flushing, keeping, noting, excusing})
         await flushing
         await keeping
+        await noting
         await reading
 
     def _restore(self) -> Position | None:
@@ -281,8 +285,9 @@ class IngestWorker:
             if self.flush_fails:
                 log.info("history is written again")
             self.flush_fails = False
-        async with self._flushed:
-            self._flushed.notify_all()
+        finally:
+            async with self._flushed:
+                self._flushed.notify_all()
 
     async def _upkeep_regularly(self) -> None:
         """Keeps the history small and quick. Telemetry does not depend on it."""
@@ -299,7 +304,6 @@ class IngestWorker:
                     self._retention,
                     stopping=self._stopping.is_set,
                 )
-                await self._keep_runs()
             except (OSError, HistoryError) as error:
                 if not self._upkeep_fails:
                     log.error("history is not summed up, what is stored stays as it is: %s", error)
@@ -324,16 +328,27 @@ class IngestWorker:
             number = told[-1][0] if told else number
             await asyncio.sleep(EXCUSE_S)
 
-    async def _keep_runs(self) -> None:
+    async def _keep_runs_regularly(self) -> None:
         """Notes which frames are known, so that the next start need not read them all again."""
-        now_ms = self._utc_ms()
-        if len(self._pending) > 1 or now_ms - self._runs_kept_ms < KEEP_RUNS_S * 1000:
-            return
-        pending = self._pending[-1]
-        position = Position(pending.epoch, pending.created_ns, pending.last)
-        runs = self._sequences.runs()
-        async with self._flushed:  # only what is committed may be noted
-            await self._flushed.wait_for(lambda: pending.first > position.last_sequence or self._stopping.is_set())
-        if pending.first > position.last_sequence:
-            await asyncio.to_thread(self._history.keep_runs, self._part, position, runs)
-            self._runs_kept_ms = now_ms
+        kept: Position | None = None
+        while not self._stopping.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._keep_runs_s):
+                    await self._stopping.wait()
+                return
+            pending = self._pending[-1] if len(self._pending) == 1 else None
+            if pending is None:
+                continue
+            position = Position(pending.epoch, pending.created_ns, pending.last)
+            if position == kept:
+                continue
+            runs = self._sequences.runs()
+            async with self._flushed:  # only what is committed may be noted
+                await self._flushed.wait_for(lambda: pending.first > position.last_sequence or self._stopping.is_set())  # noqa: B023
+            if pending.first <= position.last_sequence:
+                continue
+            try:
+                await asyncio.to_thread(self._history.keep_runs, self._part, position, runs)
+                kept = position
+            except OSError as error:
+                log.error("which frames are known is not noted, the next start takes longer: %s", error)

@@ -77,7 +77,9 @@ class Seen:
 
     def _frames(self, place: Place, path: str, slot: int | None) -> Array:
         rows = _columns(place, path, ["slot", "seq"], slot)
-        return runs_of(rows.column("slot").to_numpy().astype(np.int64), rows.column("seq").to_numpy())
+        one_a_frame = slice(None, None, self._raw.tier.group)  # whose rows stand together
+        slots, seqs = rows.column("slot").to_numpy()[one_a_frame], rows.column("seq").to_numpy()[one_a_frame]
+        return runs_of(slots.astype(np.int64), seqs)
 
 
 def runs_of(slot: Array, seq: Array) -> Array:
