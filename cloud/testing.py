@@ -19,6 +19,7 @@ from cloud.config import ConsoleConfig, CoordinatorConfig
 from cloud.coordinator import Coordinator
 from cloud.data_folder import DataFolder
 from cloud.gateway.broker import Broker
+from cloud.gateway.link import BrokerClient
 from cloud.gateway.testing import HOST, Agent, utc_now
 from cloud.identity import certificates, jwt, nkey
 from cloud.identity.keyring import Keyring, open_keyring
@@ -42,7 +43,7 @@ class Gateway:
 
     async def connect(self) -> Client:
         """To the broker, as the site. `closed` is set when the broker ends it."""
-        self.nc, self.closed = Client(), asyncio.Event()
+        self.nc, self.closed = BrokerClient(), asyncio.Event()
         closed = self.closed
 
         async def on_closed() -> None:

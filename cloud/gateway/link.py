@@ -24,6 +24,7 @@ from cloud.identity.nkey import Nkey
 log = logging.getLogger(__name__)
 
 _CONNECT_S: Final = 10.0
+_NOT_ALLOWED: Final = "permissions violation"  # of one subject: the connection stays
 _PING_S: Final = 2  # a frozen broker is noticed after three of these
 _SYSTEM_LIFE_S: Final = 60
 _OK: Final = 200
@@ -60,7 +61,7 @@ class Link:
         self, login: Login, role: str, *, reconnect: bool, on_return: Callable[[], None] | None = None
     ) -> Client:
         """A connection under another login than the usual one. Raises BrokerError."""
-        client = _Client()
+        client = BrokerClient()
         state = _LinkLog(role, client, on_return)
         try:
             await asyncio.wait_for(
@@ -177,11 +178,29 @@ def own_login(keyring: Keyring, now: Callable[[], datetime]) -> Login:
     return Login(token, lambda: keyring.backend)
 
 
-class _Client(Client):
-    """nats-py cancels what waits for an answer when it loses the broker; here that is an error like any other loss.
+class BrokerClient(Client):
+    """nats-py with three of its ends mended: each would end what stands on the connection for good.
 
-    Taken for a cancellation of the task that asked, it would end that task for good.
+    What waits for an answer when the broker is lost is told of a loss, and not cancelled. A broker that says why it
+    ends the connection (its user's key was replaced, say) is lost like one that does not, and come back to where that
+    is wanted. Closing what the other end has closed already is no error.
     """
+
+    async def _process_err(self, err_msg: str) -> None:
+        if self.options["allow_reconnect"] and self.is_connected and _NOT_ALLOWED not in err_msg.lower():
+            error = nats.errors.Error(f"nats: {err_msg}")
+            await self._error_cb(error)
+            await self._process_op_err(error)
+        else:
+            await super()._process_err(err_msg)
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        try:
+            await super()._close(status, do_cbs)
+        except (OSError, AttributeError):  # its last bytes do not get out; nats-py's TLS transport may be gone as well
+            self._pending, self._pending_data_size = [], 0
+            self._status = Client.DISCONNECTED
+            await super()._close(status, do_cbs)
 
     async def request(self, *arguments: Any, **options: Any) -> Msg:
         try:

@@ -56,6 +56,30 @@ def test_no_program_is_refused_with_the_remedy(tmp_path: Path, monkeypatch: pyte
         find_program()
 
 
+async def test_a_broker_that_says_why_it_ends_a_connection_is_come_back_to(broker: Broker) -> None:
+    """As where the key that signed for the connection's user was retired."""
+    back = asyncio.Event()
+    nc = await broker.link.connect("test", back.set)
+    assert nc._transport is not None
+    nc._transport.write(b"NONSENSE\r\n")  # it answers -ERR 'Unknown Protocol Operation', and hangs up
+    async with asyncio.timeout(DEADLINE_S):
+        await back.wait()
+    assert nc.is_connected
+    await nc.close()
+
+
+async def test_closing_what_the_broker_has_closed_is_no_error(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    nc = await broker.link.connect("test")
+
+    async def drain() -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(nc._transport, "drain", drain)
+    nc._pending, nc._pending_data_size = [b"PING\r\n"], 6
+    await nc.close()
+    assert nc.is_closed
+
+
 async def test_broker_that_is_killed_comes_back_on_its_port_with_its_store(broker: Broker, backend: Client) -> None:
     js = backend.jetstream(timeout=10)
     await js.publish("vpp.intent.s1.schedule", b"before")
