@@ -101,7 +101,7 @@ async def _serve(args: argparse.Namespace) -> None:
         for result in ended:
             if isinstance(result, Exception):
                 raise result
-    _log.info("rig: stopped")
+    _log.info("rig: stopped%s", "" if obeying.cancelled() else ": its standard input, which takes orders, has ended")
 
 
 async def _serve_dump(args: argparse.Namespace) -> None:
