@@ -45,10 +45,7 @@ class Forecaster:
         tell: Callable[[Expectation], None],
         changed: Callable[[str], None],
     ) -> None:
-        """tell: takes each new forecast. changed: takes, in words, that another source is used, and why.
-
-        Raises sqlite3.Error where the site's past cannot be kept at all.
-        """
+        """tell: takes each new forecast. changed: takes, in words, that another source is used, and why."""
         self._data_dir = data_dir
         self._clock = clock
         self._every_s = every_s

@@ -11,14 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge_agent.forecast.horizon import STEP_S
+from edge_agent.forecast.horizon import DAY, STEP_S
 from edge_agent.sync import database
+from protos.settings import SettingsError
 from protos.vpp.v1.local_pb2 import SnapshotReport
 
 log = logging.getLogger(__name__)
 
 FILE = "quarters.db"
-KEPT_S = 35 * 24 * 3600
+KEPT = 40 * DAY  # the newest; by number, so that a clock that leaps into another year takes nothing with it
 LEAST_SECONDS = STEP_S // 2  # of a quarter hour must have been seen
 _SCHEMA = ("CREATE TABLE quarter (start_s INTEGER PRIMARY KEY, load_w REAL, sun_w REAL)",)
 
@@ -50,18 +51,27 @@ class Quarters:
     """The writer's side; one process."""
 
     def __init__(self, folder: Path, utc_ms: int) -> None:
-        """utc_ms: now, to name a damaged file by. Raises sqlite3.Error where the disk does not do."""
+        """utc_ms: now, to name a damaged file by. Where the disk does not do, the past is kept in memory."""
         self._path = folder / FILE
         self._open: _Open | None = None
         self._second = 0
         self._failed = False
         try:
-            self._db = database.connect(self._path, _SCHEMA)
+            self._db = self._connect(utc_ms)
+        except (sqlite3.Error, OSError, SettingsError) as error:
+            log.error("the site's past is kept in memory only: file=%s error=%s", self._path, error)
+            self._db = sqlite3.connect(":memory:", isolation_level=None)
+            for statement in _SCHEMA:
+                self._db.execute(statement)
+
+    def _connect(self, utc_ms: int) -> sqlite3.Connection:
+        try:
+            return database.connect(self._path, _SCHEMA)
         except sqlite3.DatabaseError as error:
             if not database.is_corrupt(error):
                 raise
             log.error("the site's past is damaged, moved aside: file=%s", database.move_aside(self._path, utc_ms))
-            self._db = database.connect(self._path, _SCHEMA)
+            return database.connect(self._path, _SCHEMA)
 
     def close(self) -> None:
         self._db.close()
@@ -87,7 +97,11 @@ class Quarters:
         """Keeps what a quarter hour was. Raises sqlite3.Error."""
         with database.transaction(self._db, full=False):
             self._db.execute("INSERT OR REPLACE INTO quarter VALUES (?, ?, ?)", (start_s, *quarter))
-            self._db.execute("DELETE FROM quarter WHERE start_s < ?", (start_s - KEPT_S,))
+            self._db.execute(
+                "DELETE FROM quarter WHERE start_s <= "
+                "(SELECT start_s FROM quarter ORDER BY start_s DESC LIMIT 1 OFFSET ?)",
+                (KEPT,),
+            )
 
     def past(self, end_s: int, count: int) -> list[Quarter]:
         """The `count` quarter hours before `end_s` [UTC s, whole quarter hours], the oldest first."""

@@ -1,6 +1,8 @@
 """A model runs in a process of its own: what it says is believed only where it can be true, and a bad one is named."""
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,3 +78,10 @@ async def test_a_bad_model_is_named(tmp_path: Path, content: bytes, says: str) -
 
 async def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert (await run_model(request(tmp_path / "none.onnx"))).fault == "it cannot be read: No such file or directory"
+
+
+def test_the_base_installation_needs_neither_numpy_nor_onnxruntime() -> None:
+    """They are in the process that runs the model, and in no other."""
+    program = "import sys, edge_agent.sync.process, edge_agent.cli; print({'numpy', 'onnxruntime'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "set()\n"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.sync.quarters import FILE, KEPT_S, Quarters, write
+from edge_agent.sync.quarters import FILE, KEPT, Quarters, write
 from protos.vpp.v1.local_pb2 import SnapshotReport
 
 START_S = 1_800_000_000
@@ -47,11 +47,15 @@ def test_what_was_hardly_measured_is_a_hole(quarters: Quarters) -> None:
     assert quarters.past(START_S + 2 * QUARTER_S, 3) == [(None, None), (None, 100.0), (None, None)]
 
 
-def test_what_is_older_than_five_weeks_goes(quarters: Quarters) -> None:
-    for start_s in (START_S, START_S + KEPT_S, START_S + KEPT_S + QUARTER_S):
-        quarters.put(start_s, (1.0, 2.0))
+def test_the_oldest_go_and_a_clock_that_leaps_takes_nothing_with_it(tmp_path: Path) -> None:
+    write(tmp_path, {START_S + QUARTER_S * n: (1.0, 2.0) for n in range(KEPT)})
+    quarters = Quarters(tmp_path, 0)
+    far_s = START_S + 80 * 365 * 86_400
+    quarters.put(far_s - far_s % QUARTER_S, (5.0, 6.0))
+    quarters.put(0, (7.0, 8.0))  # and one that woke up in 1970
     assert quarters.past(START_S + QUARTER_S, 1) == [(None, None)]
-    assert quarters.past(START_S + KEPT_S + 2 * QUARTER_S, 2) == [(1.0, 2.0)] * 2
+    assert quarters.past(START_S + KEPT * QUARTER_S, KEPT - 1) == [(1.0, 2.0)] * (KEPT - 1)
+    assert quarters.past(QUARTER_S, 1) == [(None, None)]
 
 
 def test_a_damaged_file_costs_the_past_and_nothing_else(tmp_path: Path) -> None:
@@ -60,6 +64,13 @@ def test_a_damaged_file_costs_the_past_and_nothing_else(tmp_path: Path) -> None:
     quarters.put(START_S, (1.0, None))
     assert quarters.past(START_S + QUARTER_S, 1) == [(1.0, None)]
     assert [path.name for path in tmp_path.glob("*.corrupt-*")]
+
+
+def test_where_there_is_no_disk_for_it_the_past_is_kept_in_memory(tmp_path: Path) -> None:
+    (tmp_path / FILE).mkdir()
+    quarters = Quarters(tmp_path, 0)
+    quarters.put(START_S, (1.0, None))
+    assert quarters.past(START_S + QUARTER_S, 1) == [(1.0, None)]
 
 
 def test_a_disk_that_does_not_write_loses_quarter_hours_and_goes_on(
