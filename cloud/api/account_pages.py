@@ -4,14 +4,14 @@ import io
 from http import HTTPStatus
 
 import segno
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import RedirectResponse, Response
 from markupsafe import Markup
 
 from cloud.api.access import Access, AccessRefused
 from cloud.api.accounts import AccountRefused, Accounts, NewSecondFactor
 from cloud.api.passwords import PASSWORD_MIN
-from cloud.api.rendering import Field, Renderer
+from cloud.api.rendering import Field, Renderer, page_router
 from cloud.api.sessions import PageViewer, address_of, set_cookie
 from cloud.model.access import Principal
 
@@ -25,12 +25,15 @@ class AccountPages:
         self._access = access
         self._accounts = accounts
         self._renderer = renderer
-        self.router = APIRouter(include_in_schema=False, prefix=PATH)
-        add = self.router.add_api_route
-        add("", self.account, methods=["GET"])
-        add("/password", self.password, methods=["POST"])
-        add("/second-factor", self.begin_second_factor, methods=["POST"])
-        add("/second-factor/confirm", self.confirm_second_factor, methods=["POST"])
+        self.router = page_router(
+            PATH,
+            self.account,
+            {
+                "password": self.password,
+                "second-factor": self.begin_second_factor,
+                "second-factor/confirm": self.confirm_second_factor,
+            },
+        )
 
     def account(self, request: Request, person: PageViewer) -> Response:
         return self._page(request, person)

@@ -5,14 +5,14 @@ from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Form, Request
+from fastapi import Form, Request
 from fastapi.responses import RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from cloud.api import dispatch_words as words
 from cloud.api.emergency import Emergency
 from cloud.api.live import Live
-from cloud.api.rendering import Field, Renderer, utc_text
+from cloud.api.rendering import Field, Renderer, page_router, utc_text
 from cloud.api.sessions import PageViewer, page_needs
 from cloud.dispatch import asking
 from cloud.model.access import Permission, Principal
@@ -43,16 +43,19 @@ class DispatchPage:
         self._emergency = emergency
         self._renderer = renderer
         self._now_ms = now_ms
-        self.router = APIRouter(include_in_schema=False, prefix=PATH)
-        add = self.router.add_api_route
-        add("", self.dispatch, methods=["GET"])
-        add("/activate", self.activate, methods=["POST"])
-        add("/setpoint", self.setpoint, methods=["POST"])
-        add("/envelope", self.envelope, methods=["POST"])
-        add("/end", self.end, methods=["POST"])
-        add("/stop", self.stop, methods=["POST"])
-        add("/stop/lift", self.lift, methods=["POST"])
-        add("/approvals/answer", self.answer, methods=["POST"])
+        self.router = page_router(
+            PATH,
+            self.dispatch,
+            {
+                "activate": self.activate,
+                "setpoint": self.setpoint,
+                "envelope": self.envelope,
+                "end": self.end,
+                "stop": self.stop,
+                "stop/lift": self.lift,
+                "approvals/answer": self.answer,
+            },
+        )
 
     def dispatch(self, request: Request, person: PageViewer) -> Response:
         return self._page(request, person)

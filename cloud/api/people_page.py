@@ -5,12 +5,12 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Request
+from fastapi import Form, Request
 from fastapi.responses import RedirectResponse, Response
 
 from cloud.api.access import welcome_link
 from cloud.api.accounts import TOKEN_DAYS_MOST, AccountRefused, Accounts
-from cloud.api.rendering import Field, Renderer
+from cloud.api.rendering import Field, Renderer, page_router
 from cloud.api.sessions import page_needs
 from cloud.model.access import ROLES, TOKEN_PERMISSIONS, Permission, Principal
 from cloud.store.ledger import Ledger
@@ -28,17 +28,20 @@ class PeoplePage:
         self._ledger = ledger
         self._accounts = accounts
         self._renderer = renderer
-        self.router = APIRouter(include_in_schema=False, prefix=PATH)
-        add = self.router.add_api_route
-        add("", self.people, methods=["GET"])
-        add("/invite", self.invite, methods=["POST"])
-        add("/link", self.link, methods=["POST"])
-        add("/roles", self.roles, methods=["POST"])
-        add("/disable", self.disable, methods=["POST"])
-        add("/enable", self.enable, methods=["POST"])
-        add("/second-factor", self.second_factor, methods=["POST"])
-        add("/token", self.token, methods=["POST"])
-        add("/token/revoke", self.revoke_token, methods=["POST"])
+        self.router = page_router(
+            PATH,
+            self.people,
+            {
+                "invite": self.invite,
+                "link": self.link,
+                "roles": self.roles,
+                "disable": self.disable,
+                "enable": self.enable,
+                "second-factor": self.second_factor,
+                "token": self.token,
+                "token/revoke": self.revoke_token,
+            },
+        )
 
     def people(self, request: Request, person: Administrator) -> Response:
         return self._page(request, person)

@@ -1,17 +1,19 @@
 """Templates to answers: pages with the bar on top, cards, and pages that say one thing."""
 
 import datetime as dt
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
-from fastapi import Form, Request
+from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, Response
 from fastapi.templating import Jinja2Templates
 
 from cloud.console import assets
 from cloud.model.access import Permission, Principal
 
+Handler = Callable[..., Any]
 Field = Annotated[str, Form(max_length=4096)]
 
 
@@ -35,6 +37,15 @@ NAVIGATION: Final = (
 def utc_text(utc_ms: int) -> str:
     """To the second, as pages show it."""
     return f"{dt.datetime.fromtimestamp(utc_ms / 1000, dt.UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def page_router(path: str, show: Handler, forms: Mapping[str, Handler]) -> APIRouter:
+    """Routes of a page: `show` answers at its path, each of `forms` the form that is sent to its name below that."""
+    router = APIRouter(include_in_schema=False, prefix=path)
+    router.add_api_route("", show, methods=["GET"])
+    for name, take in forms.items():
+        router.add_api_route(f"/{name}", take, methods=["POST"])
+    return router
 
 
 class Renderer:

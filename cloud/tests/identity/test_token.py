@@ -1,13 +1,8 @@
 """The keys that sign lie in a PKCS#11 token (SoftHSM): everything works as before, and none of them is on the disk."""
 
 import asyncio
-import os
-import secrets
-import shutil
-import subprocess
 from pathlib import Path
 
-import pkcs11
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -19,8 +14,8 @@ from cloud.identity.key_store import TokenPlace, read_online
 from cloud.identity.keyring import open_keyring
 from cloud.testing import DEADLINE_S, Plant
 from protos.hardware import Token, TokenError
+from protos.tests.softhsm import new_token
 
-MODULES = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so")
 IN_TOKEN = ("issuing", "operator_signer", "system_signer", "account_signer", "devices", "devices_next", "command")
 PIN = "a PIN of a token"
 
@@ -28,20 +23,7 @@ PIN = "a PIN of a token"
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TokenPlace:
     """SoftHSM with one empty token, for this process and the commands it starts."""
-    found = next((path for path in MODULES if Path(path).exists()), None)
-    if found is None or shutil.which("softhsm2-util") is None:
-        text = "SoftHSM is missing; enable this test with: sudo apt-get install softhsm2"
-        if os.environ.get("CI") == "true":
-            pytest.fail(text)
-        pytest.skip(text)
-    (tmp_path / "tokens").mkdir()
-    (tmp_path / "softhsm2.conf").write_text(f"directories.tokendir = {tmp_path / 'tokens'}\n")
-    monkeypatch.setenv("SOFTHSM2_CONF", str(tmp_path / "softhsm2.conf"))
-    label = f"vpp-{secrets.token_hex(4)}"  # no other test of this process has one of that name
-    new = ("softhsm2-util", "--init-token", "--free", "--label", label, "--pin", PIN, "--so-pin", "security officer")
-    subprocess.run(new, check=True, capture_output=True)
-    pkcs11.lib(found).reinitialize()  # SoftHSM reads its configuration once
-    return TokenPlace(found, label)
+    return TokenPlace(*new_token(tmp_path, monkeypatch, PIN))
 
 
 async def keys_in_token(plant: Plant, place: TokenPlace, folder: Path) -> tuple[str, str]:

@@ -1,12 +1,7 @@
 """The key of the gateway's certificate lies in a PKCS#11 token (SoftHSM): enrolment and mutual TLS by it."""
 
-import os
-import secrets
-import shutil
-import subprocess
 from pathlib import Path
 
-import pkcs11
 import pytest
 
 from edge_agent.model.clock import SystemClock
@@ -16,37 +11,15 @@ from edge_agent.sync.coordinator import CoordinatorClient
 from edge_agent.sync.keys import Keys
 from edge_agent.tests.sync.counterparts import Coordinator
 from protos.settings import SettingsError
+from protos.tests.softhsm import new_token
 from protos.vpp.v1.site_pb2 import SiteDescription
 
-MODULES = ("/usr/lib/softhsm/libsofthsm2.so", "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so")
 PIN = "gateway's PIN"
 
 
 @pytest.fixture
 def token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TokenConfig:
-    module = next((path for path in MODULES if Path(path).exists()), None)
-    if module is None or shutil.which("softhsm2-util") is None:
-        text = "SoftHSM is missing; enable this test with: sudo apt-get install softhsm2"
-        if os.environ.get("CI") == "true":
-            pytest.fail(text)
-        pytest.skip(text)
-    (tmp_path / "tokens").mkdir()
-    (tmp_path / "softhsm2.conf").write_text(f"directories.tokendir = {tmp_path / 'tokens'}\n")
-    monkeypatch.setenv("SOFTHSM2_CONF", str(tmp_path / "softhsm2.conf"))
-    label = f"gateway-{secrets.token_hex(4)}"  # no other test of this process has one of that name
-    new = (
-        "softhsm2-util",
-        "--init-token",
-        "--free",
-        "--label",
-        label,
-        "--pin",
-        PIN,
-        "--so-pin",
-        "security officer",
-    )
-    subprocess.run(new, check=True, capture_output=True)
-    pkcs11.lib(module).reinitialize()  # SoftHSM reads its configuration once
+    module, label = new_token(tmp_path, monkeypatch, PIN)
     (tmp_path / "pin").write_text(f"{PIN}\n")
     return TokenConfig(module=module, label=label, pin_file=str(tmp_path / "pin"))
 
