@@ -1,7 +1,7 @@
 """The tier of samples: a row each, wide, as the registered layouts have it; a hole is a null.
 
-All layouts that are registered (protos/frame.py) carry the same points, so there is one table. A layout with other
-points would be a tier of its own, not columns of nulls in this one.
+All layouts that are registered (protos/frame.py) carry these points, so there is one table. What those of sites with
+chargers and loads carry beside them is not stored; it would be a tier of its own, not columns of nulls in this one.
 """
 
 from collections.abc import Iterator, Sequence

@@ -129,7 +129,7 @@ def _flexible(device: Mapping[str, Any]) -> str:
             reasons.append(f"ready by {ready_by} needs {needed_wh / 1e3:.1f} kWh")
     if (level := device.get("level")) is not None:
         reasons.append(f"{100 * level:.0f} % of comfort")
-    if source in _SOURCES and why != source and why:
+    if source in ("price", "setpoint") and why not in ("", source):
         reasons.append(f"else {_SOURCES[source]} decides")
     return f"{name}: {does}{': ' if reasons else ''}{'; '.join(reasons)}."
 

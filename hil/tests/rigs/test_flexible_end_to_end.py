@@ -82,6 +82,13 @@ class Home:
                 os.killpg(self._agent.pid, signal.SIGKILL)
             await self._agent.wait()
 
+    async def stop(self) -> None:
+        """As systemd does."""
+        assert self._agent is not None
+        self._agent.terminate()
+        async with asyncio.timeout(WITHIN_S):
+            assert await self._agent.wait() == 0
+
     async def follow_price(self) -> None:
         now_ms = utc_ms()
         self._sequence += 1
@@ -193,3 +200,8 @@ async def test_price_ready_by_comfort_and_a_dead_agent(home: Home) -> None:
     await home.says(9_000, lambda: home.car_w == -MOST_W, "dear, and it has to be ready")
     told = await home.command("status")
     assert f"it charges now, or it is not ready in time; ready by {soon:%H:%M} needs" in told
+    assert home.devices.wallbox.lasts_s() == 60.0
+
+    await home.stop()
+    assert home.devices.wallbox.commanded_w is None
+    assert home.devices.wallbox.lasts_s() == 0.0, "it charges as by itself, and no timer runs"
