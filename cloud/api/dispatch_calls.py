@@ -14,6 +14,7 @@ from cloud.gateway.stopping import Told
 from cloud.model.access import Permission, Principal
 from cloud.model.approval import Approval, Limits
 from cloud.model.dispatch import Activation, DispatchRefused, GroupLimit
+from cloud.model.regulation import RegulationRecord
 from cloud.store.errors import LedgerError, LedgerUnavailable
 from cloud.store.ledger import Ledger
 
@@ -78,9 +79,15 @@ class ApprovalState(BaseModel):
     change: str | None
 
 
+class Regulated(BaseModel):
+    regulation: RegulationRecord
+    broadcast: Annotated[list[tuple[int, int]], Field(description="UTC [ms], millionths of the contracted power")]
+
+
 class DispatchState(BaseModel):
     activations: list[Activation]
     limits: list[GroupLimit]
+    regulations: list[RegulationRecord]
     orders: list[OrderState]
     approvals: list[ApprovalState]
 
@@ -96,9 +103,18 @@ def dispatch_router(ledger: Ledger, emergency: Emergency, now_ms: Callable[[], i
         return DispatchState(
             activations=ledger.activations(),
             limits=list(ledger.group_limits(at_ms).values()),
+            regulations=ledger.regulations(),
             orders=[_order(told) for told in asking.order_states(ledger)],
             approvals=[_approval(each, at_ms) for each in ledger.recent_approvals(at_ms)],
         )
+
+    @router.get("/regulations/{regulation_id}")
+    def regulation(_: CallViewer, regulation_id: str) -> Regulated:
+        """A regulation contract, how its following was scored, and each value that was broadcast."""
+        found = ledger.regulation(regulation_id)
+        if found is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND, f"regulation {regulation_id!r} is unknown")
+        return Regulated(regulation=found, broadcast=ledger.regulation_signals(regulation_id))
 
     @router.post("/activations", status_code=HTTPStatus.CREATED)
     def activate(caller: Dispatcher, wanted: ActivationWanted) -> Activation:

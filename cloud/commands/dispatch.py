@@ -18,7 +18,9 @@ from cloud.data_folder import DataFolder
 from cloud.dispatch import asking
 from cloud.dispatch.asking import Unit
 from cloud.model.dispatch import SOURCES
+from cloud.model.regulation import RegulationRecord
 from cloud.store.ledger import Ledger
+from cloud.store.regulations import Signal
 
 Register = Callable[..., argparse.ArgumentParser]
 
@@ -56,11 +58,11 @@ def register(groups: "argparse._SubParsersAction[argparse.ArgumentParser]", comm
     )
     status = command(dispatch, "status", _status, "activations, limits, and each addressed order with its state")
     status.add_argument("--json", action="store_true", help="one JSON object")
-    show = command(dispatch, "show", _show, "an activation, site by site")
+    show = command(dispatch, "show", _show, "an activation site by site, or a regulation with what was broadcast")
     show.add_argument("--json", action="store_true", help="one JSON object")
     end = command(dispatch, "end", _end, "end an activation now")
-    for parser in (show, end):
-        parser.add_argument("activation", metavar="ID")
+    show.add_argument("activation", metavar="ID", help="of an activation or a regulation")
+    end.add_argument("activation", metavar="ID")
 
 
 @contextmanager
@@ -162,6 +164,7 @@ def _status(options: argparse.Namespace) -> int:
     with _ledger(options) as ledger:
         activations = ledger.activations(limit=20)
         limits = list(ledger.group_limits(now_ms()).values())
+        regulations = ledger.regulations(limit=20)
         told = [_told(state) for state in asking.order_states(ledger)]
     if options.json:
         print(
@@ -169,6 +172,7 @@ def _status(options: argparse.Namespace) -> int:
                 {
                     "activations": [asdict(each) for each in activations],
                     "limits": [asdict(each) for each in limits],
+                    "regulations": [asdict(each) for each in regulations],
                     "orders": told,
                 }
             )
@@ -181,6 +185,8 @@ def _status(options: argparse.Namespace) -> int:
             f"{each.activation_id}  {each.state:<8}  {each.target_w} W of {each.group}, {_utc(each.start_ms)} to "
             f"{_utc(each.end_ms)}, {each.source}: {each.reason}{measured}{note}"
         )
+    for regulation in regulations:
+        print(_regulation(regulation))
     for limit in limits:
         print(
             f"limit of {limit.group}: {limit.import_limit_w} W import, {limit.export_limit_w} W export until "
@@ -188,7 +194,7 @@ def _status(options: argparse.Namespace) -> int:
         )
     for one in told:
         print(f"{one['kind']:<8}  {one['site']}  {one['state']}  {one['reason']}".rstrip())
-    if not (activations or limits or told):
+    if not (activations or limits or regulations or told):
         print("nothing was asked yet")
     return 0
 
@@ -209,6 +215,8 @@ def _told(state: asking.OrderState) -> dict[str, object]:
 def _show(options: argparse.Namespace) -> int:
     with _ledger(options) as ledger:
         activation = ledger.activation(options.activation)
+        if activation is None and (regulation := ledger.regulation(options.activation)) is not None:
+            return _show_regulation(options, regulation, ledger.regulation_signals(regulation.regulation_id))
         if activation is None:
             raise CommandError(f"activation {options.activation!r} is unknown: see vpp-cloud dispatch status")
         parts = ledger.activation_sites(activation.activation_id)
@@ -225,6 +233,29 @@ def _show(options: argparse.Namespace) -> int:
         told = "did not do what it told" if part.deviated else ""
         print(f"{part.site}  expected {part.expected_wh} Wh, measured {part.measured_wh} Wh  {told}".rstrip())
     return 0
+
+
+def _show_regulation(options: argparse.Namespace, regulation: RegulationRecord, signals: list[Signal]) -> int:
+    if options.json:
+        print(json.dumps({**asdict(regulation), "broadcast": signals}))
+        return 0
+    print(_regulation(regulation))
+    for at_ms, signal_e6 in signals:
+        print(f"{_utc(at_ms)}  {signal_e6 / 1e6:+.3f}")
+    return 0
+
+
+def _regulation(told: RegulationRecord) -> str:
+    if told.score is not None:
+        parts = ("correlation", "delay", "precision")
+        by = ", ".join(f"{name} {value:.3f}" for name in parts if (value := getattr(told, name)) is not None)
+        came = f"score {told.score:.3f}{f' ({by})' if by else ''}, {100 * (told.coverage or 0.0):.0f} % measured"
+    else:
+        came = told.note or ("not scored yet" if told.ended else "is followed")
+    return (
+        f"{told.regulation_id}  {told.service_id}  {told.power_w} W of {told.group}, {_utc(told.start_ms)} to "
+        f"{_utc(told.end_ms)}, {told.signals} signals: {came}"
+    )
 
 
 def _end(options: argparse.Namespace) -> int:

@@ -15,8 +15,10 @@ from cloud.gateway.broadcasts import BroadcastNotSent
 from cloud.gateway.intents import IntentNotSent
 from cloud.markets.apportion import pro_rata
 from cloud.model.records import Site
+from cloud.model.regulation import RegulationRecord
 from cloud.store.errors import LedgerError
 from cloud.store.ledger import Ledger
+from cloud.store.regulations import Signal
 from protos import services
 from protos.services import Service
 from protos.vpp.v1 import broadcast_pb2, intent_pb2
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 REFRESH_S: Final = 300.0
 AGAIN_S: Final = 15.0  # where a site could not be told, or waits for a second person
 _MILLION: Final = 1_000_000
+KEPT_MS: Final = 10_000  # of the signal, between two times that it goes into the ledger
 _AT_ONCE: Final = 32
 
 
@@ -79,6 +82,8 @@ class Regulation:
         self._arming: asyncio.Task[dict[str, str]] | None = None
         self._due_s = -math.inf
         self._mute = False
+        self._unkept: list[Signal] = []  # broadcast, and not in the ledger yet
+        self._kept_ms = 0
         self.messages = 0
 
     async def run(self, signal: AsyncIterator[float]) -> None:
@@ -87,6 +92,7 @@ class Regulation:
         Raises ValueError where the sites cannot give what was contracted.
         """
         loop = asyncio.get_running_loop()
+        await asyncio.to_thread(self._ledger.add_regulation, self._record())
         try:
             async for share in signal:
                 now_ms = self._utc_ms()
@@ -98,6 +104,28 @@ class Regulation:
             if self._arming is not None:
                 self._arming.cancel()
                 await asyncio.gather(self._arming, return_exceptions=True)
+            await self._keep(self._utc_ms())
+            end_ms = min(self._utc_ms() + round(1000 * self._signal.interval_s), self._end_ms)
+            await asyncio.to_thread(self._ledger.end_regulation, self._award_id, end_ms)
+
+    def _record(self) -> RegulationRecord:
+        return RegulationRecord(
+            regulation_id=self._award_id,
+            group=self._group,
+            service_id=self._service.id,
+            service_version=self._service.version,
+            service_toml=self._toml,
+            power_w=self._power_w,
+            start_ms=self._utc_ms(),
+            end_ms=self._end_ms,
+            actor=self._actor,
+        )
+
+    async def _keep(self, now_ms: int) -> None:
+        """Puts into the ledger what was broadcast since the last time."""
+        kept, self._unkept, self._kept_ms = self._unkept, [], now_ms
+        if kept:
+            await asyncio.to_thread(self._ledger.add_signals, self._award_id, kept)
 
     async def _keep_armed(self, now_s: float) -> None:
         """The parts are told before the first value; later ones beside the signal, which does not wait."""
@@ -123,6 +151,9 @@ class Regulation:
         else:
             self.messages += 1
             self._mute = False
+            self._unkept.append((now_ms, body.signal_e6))
+            if now_ms - self._kept_ms >= KEPT_MS:
+                await self._keep(now_ms)
 
     async def arm(self) -> dict[str, str]:
         """Tells each site its part where that is new; which could not be told, and why."""

@@ -15,6 +15,7 @@ from cloud.config import MessagingConfig
 from cloud.dispatch.dispatcher import Dispatcher
 from cloud.dispatch.estimate import GroupEstimate
 from cloud.dispatch.prices import PriceGrid
+from cloud.dispatch.scoring import Scorer
 from cloud.gateway import fleet_limits
 from cloud.gateway.broadcasts import BroadcastSender
 from cloud.gateway.fleet_guard import Estimate, FleetGuard
@@ -135,6 +136,7 @@ async def _dispatch(
     estimate.watch(dispatcher.running)
     steered[:] = [(dispatcher, workers)]
     parts.run_again("dispatcher", dispatcher.run, LedgerUnavailable)
+    parts.run_again("scores of regulations", Scorer(on.ledger, on.history, utc_ms).run, LedgerUnavailable)
 
 
 def _tell(on: Foundation, steered: list[Steered]) -> None:

@@ -25,6 +25,7 @@ MIGRATIONS: Final[tuple[Callable[[Tables], None], ...]] = (
     assets.thinned_frames,
     security.guard_states,
     assets.groups_resources_and_tariffs,
+    operation.regulations,
 )
 """Migration i brings schema i to i + 1; the database holds the number of those applied."""
 

@@ -112,3 +112,39 @@ def dispatch(db: Tables) -> None:
         },
         pk="limit_id",
     )
+
+
+def regulations(db: Tables) -> None:
+    create(
+        db,
+        "regulations",
+        {
+            "regulation_id": str,
+            "group": str,
+            "service_id": str,
+            "service_version": int,
+            "service_toml": str,
+            "power_w": int,
+            "start_ms": int,
+            "end_ms": int,
+            "actor": str,
+            "ended": int,
+            "signals": int,
+            "scored_ms": int,
+            "score": float,
+            "correlation": float,
+            "delay": float,
+            "precision": float,
+            "coverage": float,
+            "note": str,
+        },
+        pk="regulation_id",
+        optional=("scored_ms", "score", "correlation", "delay", "precision", "coverage"),
+    )
+    create(
+        db,
+        "regulation_signals",
+        {"regulation_id": str, "at_ms": int, "signal_e6": int},
+        pk=("regulation_id", "at_ms"),
+        foreign_keys=(("regulation_id", "regulations", "regulation_id"),),
+    )

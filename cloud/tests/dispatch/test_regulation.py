@@ -34,7 +34,9 @@ def test_parts_are_in_proportion_to_what_sites_can_give_both_ways() -> None:
         participation(sites, services.load("pjm-regd"), 4_001)
 
 
-async def test_the_signal_is_one_message_a_cycle_and_every_site_knows_its_part(tmp_path: Path) -> None:
+async def test_the_signal_is_one_message_a_cycle_and_every_site_knows_its_part(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     plant = Plant(tmp_path)
     signal = tmp_path / "signal.csv"
     signal.write_text("0.5\n-0.25\n")
@@ -60,7 +62,18 @@ async def test_the_signal_is_one_message_a_cycle_and_every_site_knows_its_part(t
             signed = intent_pb2.SignedIntent.FromString(kept.data or b"")
             parts.append(intent_pb2.Intent.FromString(signed.intent).arm)
         assert await plant.command("regulate", *contract, "--service", "ercot-ffr") == 2
+        with Ledger(plant.data.ledger) as ledger:
+            (kept_of,) = ledger.regulations()
+            broadcast = [value for _, value in ledger.regulation_signals(kept_of.regulation_id)]
+            told = ledger.regulated(kept_of)
+        assert await plant.command("dispatch", "show", kept_of.regulation_id) == 0
         await backend.close()
     signals = [broadcast_pb2.Broadcast.FromString(one.broadcast).regulation.signal_e6 for one in said]
-    assert signals == [500_000, -250_000]
+    assert signals == broadcast == [500_000, -250_000]
+    assert (kept_of.ended, kept_of.signals, kept_of.power_w) == (True, 2, 2_000)
+    assert told == {"home-1": (0, 1_000), "home-2": (1, 1_000)}
+    shown = capsys.readouterr().out
+    assert "pjm-regd  2000 W of g" in shown
+    assert "2 signals: not scored yet" in shown
+    assert "+0.500" in shown
     assert [(arm.contracted_w, arm.group, arm.service_id) for arm in parts] == [(1_000, "g", "pjm-regd")] * 2
