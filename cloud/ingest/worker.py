@@ -316,7 +316,7 @@ class IngestWorker:
         number = 0
         while True:
             try:
-                told = await asyncio.to_thread(lambda after: list(self._ledger.thinned_after(after)), number)
+                told = await asyncio.to_thread(self._ledger.thinned_after, number)
             except LedgerError:  # away: later, then
                 told = []
             for _, slot, runs in told:
@@ -325,8 +325,10 @@ class IngestWorker:
                 for first, last in runs:
                     self._sequences.excuse(slot, first, last)
                 self._fleet.set_gaps(np.array([slot]), self._sequences.missing(np.array([slot])))
-            number = told[-1][0] if told else number
-            await asyncio.sleep(EXCUSE_S)
+            if told:
+                number = told[-1][0]
+            else:
+                await asyncio.sleep(EXCUSE_S)
 
     async def _keep_runs_regularly(self) -> None:
         """Notes which frames are known, so that the next start need not read them all again."""

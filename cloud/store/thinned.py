@@ -1,13 +1,9 @@
 """Which telemetry frames sites merged into others, so that nobody misses them."""
 
-from collections.abc import Iterator
-
 import msgspec
 
 from cloud.model.records import ThinnedFrames
 from cloud.store.database import LedgerDatabase
-
-_AT_ONCE = 500
 
 
 class ThinnedBook(LedgerDatabase):
@@ -17,15 +13,14 @@ class ThinnedBook(LedgerDatabase):
         """To be called once for each event."""
         self._insert("thinned_frames", told)
 
-    def thinned_after(self, number: int) -> Iterator[tuple[int, int, list[tuple[int, int]]]]:
-        """What was told after entry `number`, in order: number, the site's slot, first and last of each run."""
-        while rows := self._execute(
+    def thinned_after(self, number: int, *, limit: int = 500) -> list[tuple[int, int, list[tuple[int, int]]]]:
+        """The first that were told after entry `number`: number, the site's slot, first and last of each run."""
+        rows = self._execute(
             "SELECT told.number, sites.slot, told.runs FROM thinned_frames told JOIN sites ON sites.site = told.site "
             "WHERE told.number > ? ORDER BY told.number LIMIT ?",
-            (number, _AT_ONCE),
-        ).fetchall():
-            for number, slot, runs in rows:
-                yield number, slot, msgspec.json.decode(runs, type=list[tuple[int, int]])
+            (number, limit),
+        ).fetchall()
+        return [(number, slot, msgspec.json.decode(runs, type=list[tuple[int, int]])) for number, slot, runs in rows]
 
     def thinned_by_slot(self) -> dict[int, int]:
         """How many frames of each site that told any."""

@@ -209,9 +209,9 @@ async def test_merged_frames_are_kept_by_site_and_once(reports: Reports) -> None
     async with reports.read():
         await reports.send(told, told, event("2", thinned=[21, 3]))
         await reports.kept(3)
-    found = list(reports.ledger.thinned_after(0))
+    found = reports.ledger.thinned_after(0)
     assert [(slot, runs) for _, slot, runs in found] == [(0, [(1, 9), (11, 14)]), (0, [(21, 23)])]
-    assert list(reports.ledger.thinned_after(found[0][0])) == found[1:]
+    assert reports.ledger.thinned_after(found[0][0]) == found[1:]
     assert reports.ledger.thinned_by_slot() == {0: 16}
 
 
