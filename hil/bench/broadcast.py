@@ -43,14 +43,14 @@ _ORDER: Final = b"read\n"
 _MESSAGE: Final = re.compile(rb"MSG \S+ \d+ (\d+)\r\n")
 
 
-def bench_broadcast(say: Say, *, gateways: int = GATEWAYS) -> dict[str, Any]:
+def bench_broadcast(say: Say, *, gateways: int = GATEWAYS, cycles: int = CYCLES) -> dict[str, Any]:
     """broadcast_to_agent_ms_p50 and _p99, and of what they are made."""
-    say(f"bench: {CYCLES} broadcasts to {gateways} connected gateways")
+    say(f"bench: {cycles} broadcasts to {gateways} connected gateways")
     with tempfile.TemporaryDirectory() as folder:
-        return asyncio.run(_measure(Path(folder), gateways))
+        return asyncio.run(_measure(Path(folder), gateways, cycles))
 
 
-async def _measure(folder: Path, gateways: int) -> dict[str, Any]:
+async def _measure(folder: Path, gateways: int, cycles: int) -> dict[str, Any]:
     server = Server(folder / "broker")
     await server.start()
     clients: list[subprocess.Popen[bytes]] = []
@@ -63,7 +63,7 @@ async def _measure(folder: Path, gateways: int) -> dict[str, Any]:
             await asyncio.to_thread(client.stdout.readline)  # all are subscribed
         nc = await nats.connect(server.url)
         try:
-            sent_ns, handed_ns, key = await _broadcast(nc, folder, clients)
+            sent_ns, handed_ns, key = await _broadcast(nc, folder, clients, cycles)
         finally:
             await nc.close()
         answers = [json.loads((await asyncio.to_thread(client.communicate, b"end\n", 60))[0]) for client in clients]
@@ -88,13 +88,13 @@ async def _measure(folder: Path, gateways: int) -> dict[str, Any]:
         "broadcast_fan_out_ms_p50": round(float(np.median(fan_out_ms)), 2),  # from the first gateway to the last
         "broadcast_fan_out_ms_p99": round(float(np.percentile(fan_out_ms, 99)), 2),
         "broadcast_verify_ms_p99": round(float(np.percentile(verify_ms, 99)), 3),
-        "broadcasts_received_share": round(len(late) / (CYCLES * (gateways // _PROCESSES * _PROCESSES)), 6),
+        "broadcasts_received_share": round(len(late) / (cycles * (gateways // _PROCESSES * _PROCESSES)), 6),
         "gateways": gateways,
     }
 
 
 async def _broadcast(
-    nc: Client, folder: Path, clients: Sequence["subprocess.Popen[bytes]"]
+    nc: Client, folder: Path, clients: Sequence["subprocess.Popen[bytes]"], cycles: int
 ) -> tuple[dict[int, int], dict[int, int], Ed25519PublicKey]:
     """By number, when each was asked for and when it had gone to the broker's socket; and the key they bear."""
     private = Ed25519PrivateKey.generate()
@@ -106,7 +106,7 @@ async def _broadcast(
             await asyncio.sleep(CYCLE_S)
             for client in clients:
                 await asyncio.to_thread(_have_read, client)
-        for number in range(CYCLES + 1):  # the first one opens what is opened once
+        for number in range(cycles + 1):  # the first one opens what is opened once
             body = broadcast_pb2.Regulation(signal_e6=number)
             sent_ns[number] = time.time_ns()
             await sender.send(body, _GROUP, time.time_ns() // 1_000_000 + 10_000)

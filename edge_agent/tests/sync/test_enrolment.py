@@ -200,6 +200,18 @@ async def test_clock_that_is_wrong_by_a_year_neither_strands_nor_renews_without_
     assert not held.certificate_over(now_ms)
 
 
+@pytest.mark.parametrize("with_certificate", [False, True])
+async def test_a_renewal_that_names_no_first_frame_leaves_it_as_it_was(
+    site: Site, coordinator: Coordinator, with_certificate: bool
+) -> None:
+    request = await site.keys.certificate_request("home-01")
+    coordinator.first_seq = 500
+    held = HeldCredentials.received(utc_ms(), coordinator.credentials(request, site.keys.nats_public))
+    coordinator.first_seq = 0
+    renewal = coordinator.credentials(request if with_certificate else b"", site.keys.nats_public, "home-01")
+    assert HeldCredentials.received(utc_ms(), renewal, held).message.first_seq == 500
+
+
 async def test_credentials_that_have_run_out_are_said_and_a_new_claim_file_is_taken_up(
     site: Site, coordinator: Coordinator
 ) -> None:
