@@ -85,7 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     halt.add_argument("--lift", action="store_true", help="end the stop")
 
     probe = _add(commands, "probe", _probe, "say what stands at addresses, and propose a configuration; writes nothing")
-    probe.add_argument("addresses", nargs="*", metavar="ADDRESS", help="HOST, HOST:PORT or /dev/ttyUSB0, also a,b,c")
+    probe.add_argument(
+        "addresses", nargs="*", metavar="ADDRESS", help="HOST, HOST:PORT or /dev/ttyUSB0 (up to a minute), also a,b,c"
+    )
     probe.add_argument("--config", type=Path, metavar="FILE", help="instead: what stands behind the addresses in it")
     probe.add_argument("--profile", metavar="NAME", help="of a device without SunSpec: one that ships, or a .toml file")
     probe.add_argument(

@@ -8,13 +8,14 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
+from edge_agent.commands import line_speed
 from edge_agent.commands.addresses import USUAL_UNITS, as_profile, connected, parse_units
 from edge_agent.drivers import SerialLines, open_device
 from edge_agent.drivers.identification import Match, identify, is_fragile, survey
 from edge_agent.drivers.opening import profile_of
 from edge_agent.drivers.profile import Profile
 from edge_agent.drivers.profile_loading import load, shipped
-from edge_agent.model.config import MODBUS_PORT, DeviceConfig, EvChargerConfig, FlexibleLoadConfig
+from edge_agent.model.config import MODBUS_PORT, DeviceConfig, EvChargerConfig, FlexibleLoadConfig, SerialSettings
 from edge_agent.model.devices import Device, DeviceFault, DeviceRejected, DeviceTimeout
 from edge_agent.model.values import Nameplate, Sample
 
@@ -52,7 +53,8 @@ async def probe(addresses: Iterable[DeviceConfig], units: Iterable[int] | None =
     """Asks units at every address, one after the other; a host that does not connect is asked once.
 
     units: which. None: the usual ones, and where nothing is found there, those where the makers of profiles' devices
-    put them. A device without SunSpec is known by what its profile says of it, where no profile was given.
+    put them. A device without SunSpec is known by what its profile says of it, where no profile was given. A serial
+    line where nobody answers is spoken at other speeds as well.
     """
     lines, results = SerialLines(), list[Found | Nothing]()
     profiles = {name: load(name) for name in shipped()}
@@ -60,12 +62,20 @@ async def probe(addresses: Iterable[DeviceConfig], units: Iterable[int] | None =
         usual = parse_units(USUAL_UNITS) if units is None else list(units)
         tried = await _at(address, usual, lines, profiles)
         found = _different(result for result in tried if isinstance(result, Found))
+        line = address
+        if address.serial is not None and not _unconnected(tried) and not any(map(_answered, tried)):
+            line = await line_speed.spoken(address, usual, lines) or address
+        if line != address:
+            tried = await _at(line, usual, lines, profiles)
+            found = _different(result for result in tried if isinstance(result, Found))
         if not found and units is None and address.profile is None and not _unconnected(tried):
             makers = {unit for profile in profiles.values() for unit in _units_of(profile)} - set(usual)
-            tried += await _at(address, sorted(makers), lines, profiles)
+            tried += await _at(line, sorted(makers), lines, profiles)
             found = _different(result for result in tried if isinstance(result, Found))
+        if line.serial is not None and not _unconnected(tried) and not any(map(_answered, tried)):
+            tried = [Nothing(address, *_silent_line(usual))]
         # What answered says most of why it is not known.
-        results += found or sorted(tried, key=lambda result: not (isinstance(result, Nothing) and result.next))[:1]
+        results += found or sorted(tried, key=lambda result: not _answered(result))[:1]
     return results
 
 
@@ -157,6 +167,21 @@ def _typed(config: DeviceConfig) -> str:
         return config.serial
     host = f"[{config.host}]" if ":" in (config.host or "") else config.host
     return f"{host}:{config.port}"
+
+
+def _answered(result: Found | Nothing) -> bool:
+    return isinstance(result, Found) or bool(result.next) or result.why == _FRAGILE
+
+
+def _silent_line(units: Iterable[int]) -> tuple[str, tuple[str, ...]]:
+    speeds = "; ".join(str(settings) for settings in (SerialSettings(), *line_speed.OTHERS))
+    return (
+        f"nothing is heard of unit {', '.join(map(str, units))} at {speeds}",
+        (
+            "look whether the device is on and Modbus is enabled in its menu, swap A and B, and terminate the line",
+            "if its menu tells another unit, give it with --unit-ids; if another speed, set it to one of these",
+        ),
+    )
 
 
 def _unconnected(tried: list[Found | Nothing]) -> bool:
@@ -280,7 +305,7 @@ def as_configuration(results: Iterable[Found | Nothing], site: str) -> str:
         name = _name(result.nameplate.model, names)
         names.append(name)
         where = (
-            f'serial = "{config.serial}"\n'
+            f'serial = "{config.serial}"\n' + _line(config.serial_settings)
             if config.serial is not None
             else f'host = "{config.host}"\n' + (f"port = {config.port}\n" if config.port != MODBUS_PORT else "")
         )
@@ -304,6 +329,16 @@ def _assignments(given: EvChargerConfig | FlexibleLoadConfig) -> str:
         f"{name} = {msgspec.json.encode(value).decode()}\n"
         for name, value in msgspec.to_builtins(given).items()
         if value is not None and value != getattr(type(given), name, None)
+    )
+
+
+def _line(settings: SerialSettings) -> str:
+    """How the line is spoken, as TOML, where that is not as usual."""
+    usual = SerialSettings()
+    return "".join(
+        f"{key} = {msgspec.json.encode(value).decode()}\n"
+        for key in ("baudrate", "parity", "stop_bits")
+        if (value := getattr(settings, key)) != getattr(usual, key)
     )
 
 

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import os
 import random
+import termios
 import tty
 from collections import deque
 from collections.abc import Callable
@@ -138,6 +139,8 @@ class RtuProxy:
     # ---- the client speaks
 
     def _from_client(self, data: bytes) -> None:
+        if self._spoken_otherwise():
+            return  # noise, to whoever listens at another speed
         now_s = self._now_s()
         request = self._request
         if request is not None and now_s < request.end_s:  # the rest of a frame that came in two pieces
@@ -152,6 +155,12 @@ class RtuProxy:
         self._request = _Incoming(now_s, now_s + len(data) * self.character_s, bytearray(data))
         self._line_free_s = self._request.end_s
         self._start(self._carry(self._request))
+
+    def _spoken_otherwise(self) -> bool:
+        """Whether the client's port is set to another speed; of parity a pty knows nothing."""
+        speeds = {rate: getattr(termios, f"B{rate}") for rate in (9600, 19_200, 38_400, 57_600, 115_200)}
+        spoken, mine = termios.tcgetattr(self._client)[4], speeds.get(self.settings.baudrate)
+        return mine is not None and spoken in speeds.values() and spoken != mine
 
     async def _carry(self, request: _Incoming) -> None:
         """Lets a request pass through the wire, and the server hear it once the silence behind it is long enough."""

@@ -5,15 +5,18 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from edge_agent.commands import addresses, line_speed
 from edge_agent.commands.addresses import parse_addresses
 from edge_agent.commands.probe import Found, Nothing, as_configuration, probe
 from edge_agent.drivers.opening import profile_of
 from edge_agent.drivers.profile_loading import load, shipped
 from edge_agent.drivers.transaction import Table
 from edge_agent.model import config as agent_config
+from edge_agent.model.config import SerialSettings
 from hil.rigs.dumped import Block, Dump, DumpedDevice
 from hil.rigs.profile_device import ProfileDevice, Values
-from hil.rigs.served import Refused, TcpDevice
+from hil.rigs.rtu_proxy import RtuProxy
+from hil.rigs.served import Refused, TcpDevice, on_line
 
 PROFILES = {name: load(name) for name in shipped()}
 KNOWN = [name for name, profile in PROFILES.items() if profile.identification is not None]
@@ -143,3 +146,32 @@ async def test_a_type_that_is_known_but_reads_otherwise_says_so() -> None:
     assert isinstance(result, Nothing)
     assert "taken for E3/DC S10" in result.why
     assert "does not fit this device" in result.why
+
+
+async def test_a_serial_line_is_found_at_the_speed_it_is_spoken_at(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(addresses, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(line_speed, "OTHERS", line_speed.OTHERS[-2:])
+    device = ProfileDevice(PROFILES["eastron-sdm630"], Values(), now_s=lambda: 0.0)
+    async with RtuProxy(SerialSettings(baudrate=38_400), serve=on_line({2: device})) as proxy:
+        results = await probe(parse_addresses([proxy.path]), [2])
+    [found] = configured(tmp_path / "agent.toml", results).devices
+    assert (found.profile, found.serial, found.unit_id) == ("eastron-sdm630", proxy.path, 2)
+    assert found.serial_settings == SerialSettings(baudrate=38_400)
+    assert device.writes == 0
+
+
+async def test_a_line_where_nobody_speaks_says_what_was_tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(addresses, "TIMEOUT_S", 0.02)
+    monkeypatch.setattr(line_speed, "OTHERS", line_speed.OTHERS[:1])
+    async with RtuProxy(SerialSettings(), serve=on_line({})) as proxy:
+        results = await probe(parse_addresses([proxy.path]), [7])
+    [nothing] = results
+    assert isinstance(nothing, Nothing)
+    assert nothing.why == (
+        "nothing is heard of unit 7 at 9600 baud, parity none, 1 stop bit(s); 19200 baud, parity even, 1 stop bit(s)"
+    )
+    assert "swap A and B" in nothing.next[0]
+    proposed = as_configuration(results, "home-01").split('claim.toml"\n')[1]
+    assert all(line.startswith("#") for line in proposed.splitlines() if line), proposed
