@@ -95,6 +95,11 @@ def broadcast(group: str, kind: str) -> str:
     return f"vpp.group.{check_name(group, 'group')}.{kind}"
 
 
+def broadcast_to_all(kind: str) -> str:
+    """What of a kind is said to any group."""
+    return f"vpp.group.*.{kind}"
+
+
 def broadcasts(group: str) -> str:
     """Everything that is said to a group."""
     return f"vpp.group.{check_name(group, 'group')}.>"

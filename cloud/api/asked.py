@@ -23,6 +23,7 @@ class _Arm(msgspec.Struct, frozen=True):
     service_id: str
     service_toml: str
     contracted_w: int = 0  # protobuf JSON leaves zeros out
+    group: str = ""
 
 
 class _Body(msgspec.Struct, frozen=True):
@@ -62,6 +63,7 @@ class AskedService:
     soc_min: float = 0.0  # the owner's limits
     soc_max: float = 1.0
     capacity_wh: float = 0.0  # 0: no storage, or nothing told
+    group: str = ""  # whose regulation signal is followed
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ def asked(sites: Sequence[Site], intents: Sequence[IntentRecord]) -> Asked:
                     soc_min=told.soc_min if told else 0.0,
                     soc_max=told.soc_max if told else 1.0,
                     capacity_wh=told.storage_capacity_wh if told else 0.0,
+                    group=body.arm.group,
                 )
             )
     return Asked(tuple(schedules), tuple(held))

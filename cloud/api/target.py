@@ -1,6 +1,8 @@
 """What the fleet should deliver: the schedules in force plus what armed services promise at this frequency."""
 
+import math
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -44,6 +46,7 @@ class _ArmedGroup:
     def __init__(self, members: list[AskedService]) -> None:
         first = members[0]
         self.members = members
+        self.group = first.group
         self.valid_from_ms, self.expires_ms = first.valid_from_ms, first.expires_ms
         self.slots = np.array([member.slot for member in members], dtype=np.intp)
         self.contracted_w = np.array([member.contracted_w for member in members], dtype=np.float64)
@@ -61,6 +64,7 @@ class _ArmedGroup:
         return self._service.signal is not None
 
     def step(self, frequency_hz: float, dt_s: float, soc: Floats) -> Floats:
+        """frequency_hz: of a service that follows a signal the signal's share."""
         self.share = self._law.step(frequency_hz, dt_s, self._left_s(soc))
         return self.share * self.contracted_w
 
@@ -78,7 +82,8 @@ class _ArmedGroup:
         )
 
 
-_GroupKey = tuple[str, int, int]
+_GroupKey = tuple[str, str, int, int]
+Signal = Callable[[str, int], float]  # of a group at a UTC instant [ms]: the share to be followed, NaN: not known
 
 
 class _ScheduleGroup:
@@ -107,10 +112,12 @@ _ScheduleKey = tuple[int, int, int]
 class FleetTarget:
     """The fleet's target as long as some site has a schedule in force.
 
-    A site without one counts with what it delivers: its baseline is its own, so nothing it does is off target.
+    A site without one counts with what it delivers: its baseline is its own, so nothing it does is off target. So does
+    one that follows a signal while it is not known what was broadcast.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, signal: Signal = lambda group, at_ms: math.nan) -> None:
+        self._signal = signal
         self._schedules: list[_ScheduleGroup] = []
         self._groups: dict[_GroupKey, _ArmedGroup] = {}
         self._responding: npt.NDArray[np.intp] = np.empty(0, dtype=np.intp)
@@ -120,7 +127,7 @@ class FleetTarget:
         members: defaultdict[_GroupKey, list[AskedService]] = defaultdict(list)
         for service in asked.services:
             if service.state is not IntentState.REFUSED:
-                members[service.service_toml, service.valid_from_ms, service.expires_ms].append(service)
+                members[service.service_toml, service.group, service.valid_from_ms, service.expires_ms].append(service)
         self._groups = {key: self._group(key, group) for key, group in members.items()}
         tables: defaultdict[_ScheduleKey, list[AskedSchedule]] = defaultdict(list)
         for schedule in asked.schedules:
@@ -143,11 +150,12 @@ class FleetTarget:
         responding: list[npt.NDArray[np.intp]] = []
         for group in self._groups.values():
             if group.valid_from_ms <= slot_ms < group.expires_ms:
-                if group.follows_signal:  # what it was asked is not known here: what it does is on target
+                drive = self._signal(group.group, slot_ms) if group.follows_signal else frequency_hz
+                if group.follows_signal and math.isnan(drive):
                     known = group.slots[group.slots < power_w.size]
                     power_w[known] = np.nan_to_num(inverter_power_w)[known]
                     continue
-                promised_w = group.step(frequency_hz, dt_s, soc)
+                promised_w = group.step(drive, dt_s, soc)
                 counted = group.slots < power_w.size
                 counted[counted] = scheduled[group.slots[counted]]
                 power_w[group.slots[counted]] += promised_w[counted]

@@ -9,6 +9,7 @@ from cloud.api.access import first_log_in_link
 from cloud.api.app import create_app
 from cloud.api.live import Live
 from cloud.api.serve import serve
+from cloud.api.signals import HeardSignals
 from cloud.api.target import FleetTarget
 from cloud.gateway.broker import bracketed, reachable
 from cloud.gateway.servers import load_pair
@@ -33,7 +34,9 @@ async def start(on: Foundation) -> None:
     url = f"{'http' if plain else 'https'}://{bracketed(reachable(listen.host))}:{port}"
     log_in = first_log_in_link(on.ledger, url, utc_now())
     nc = await on.connect("console", on.parts)
-    live = Live(on.fleet, on.ledger, FleetTarget(), broker_connected=lambda: nc.is_connected, utc_ms=utc_ms)
+    signals = HeardSignals()
+    await signals.listen(nc)
+    live = Live(on.fleet, on.ledger, FleetTarget(signals.at), broker_connected=lambda: nc.is_connected, utc_ms=utc_ms)
     listening = asyncio.Event()
 
     async def send_stop(*, stop: bool, reason: str, sites: Sequence[str], groups: Sequence[str], actor: str) -> Told:

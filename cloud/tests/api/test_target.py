@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cloud.api.asked import Asked, AskedSchedule, AskedService
+from cloud.api.signals import HeardSignals
 from cloud.api.target import FleetTarget
 from cloud.model.records import IntentState
 from protos import services
@@ -145,3 +146,24 @@ def test_a_service_is_promised_from_its_beginning_to_its_expiry_only() -> None:
     }
     assert (at[900], at[1_900], at[2_000]) == (500.0, 3_500.0, 500.0)
     assert target.responding().size == 0
+
+
+def test_who_follows_a_signal_is_held_to_what_was_broadcast_and_to_nothing_where_that_is_not_known() -> None:
+    heard = HeardSignals()
+    target = FleetTarget(heard.at)
+    regulated = replace(armed(0, "pjm-regd", 2_000), group="north")
+    target.renew(Asked((scheduled(0, 500),), (regulated,)))
+
+    def at(slot_ms: int) -> float | None:
+        return target.step(slot_ms, 60.0, 0.1, np.array([333.0, 0.0]), np.full(2, 0.5))
+
+    assert at(0) == 333.0
+    heard.note("north", 1_000, 3_000, 0.4)
+    heard.note("south", 1_000, 3_000, -1.0)
+    assert at(900) == 333.0
+    share_of = services.load("pjm-regd").signal
+    assert share_of is not None
+    assert share_of.ramp_pu_per_s is None, "followed at once"
+    assert at(1_000) == 500.0 + 0.4 * 2_000
+    assert target.responding().tolist() == [0]
+    assert at(3_000) == 333.0
