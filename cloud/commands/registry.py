@@ -122,7 +122,7 @@ def configure_site(data: DataFolder, site: str, file: Path | None) -> str:
         who = "you may grant it yourself" if ledger.single_operator() else "a second person grants it"
     return (
         f"asked for, nothing is set yet: {who} within a week by `vpp-cloud approve grant {asked.number}`, or in the "
-        f"console on the page Dispatch; then {site} fetches it within ten minutes, or when it next connects"
+        f"console on the page Dispatch; then {site} is told at once, or fetches it when it next connects"
     )
 
 
