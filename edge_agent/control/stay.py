@@ -2,8 +2,8 @@
 
 Most chargers tell that a vehicle is there and what it draws, and nothing of what it needs: that the owner says, as
 energy from plugging in to a time. What went in is counted by the charger's own counter where it has one, for it goes on
-while nobody listens, else from its power. An agent that starts beside a vehicle does not know what came before, and
-counts from nothing: the vehicle gets more than it needs rather than less.
+while nobody listens, else from its power. An agent that does not know what came before it counts from nothing:
+the vehicle gets more than it needs rather than less.
 """
 
 import math

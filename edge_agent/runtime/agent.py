@@ -38,6 +38,7 @@ from edge_agent.runtime.messages import AckState, IntentError, Reporter, Severit
 from edge_agent.runtime.remote import RemoteConfiguration
 from edge_agent.runtime.site import OpenDevice, Site
 from edge_agent.runtime.statistics import LoopStatistics
+from edge_agent.runtime.stay_memory import StayMemory
 from edge_agent.runtime.stop import SITE, Stops
 from edge_agent.runtime.supply import SupplyReport
 from edge_agent.safety.envelope import Connection
@@ -82,6 +83,7 @@ class Agent:
             clock=clock, reporter=self.reporter, period_s=1.0 / limits.rate_hz, nominal_v=limits.nominal_voltage_v
         )
         self._guard_memory = GuardMemory(config.data_dir)
+        self._stay_memory = StayMemory(config.data_dir)
         self._statistics = LoopStatistics(clock)
         refusals = _Refusals(self.reporter, clock)
         self.flexible = FlexibleUnits(
@@ -93,6 +95,7 @@ class Agent:
             clock=clock,
             statistics=self._statistics,
             refused=refusals.add,
+            memory=self._stay_memory,
         )
         self._decision = Decision(
             config.control,
@@ -126,6 +129,7 @@ class Agent:
     def close(self) -> None:
         """After the last cycle: what the next start has to know is on the disk."""
         self._guard_memory.close()
+        self._stay_memory.close()
 
     @property
     def silent(self) -> list[str]:

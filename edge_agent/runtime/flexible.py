@@ -40,6 +40,7 @@ from edge_agent.runtime.broadcasts import Broadcasts
 from edge_agent.runtime.intents import Intents
 from edge_agent.runtime.sources import GUARD_S, Source, Watcher
 from edge_agent.runtime.statistics import LoopStatistics
+from edge_agent.runtime.stay_memory import StayMemory
 from edge_agent.runtime.stop import Stops
 from edge_agent.safety.envelope import Connection, Load, at_inverter, follow
 from edge_agent.safety.gate import admit
@@ -118,8 +119,9 @@ class FlexibleUnits:
         clock: Clock,
         statistics: LoopStatistics,
         refused: Callable[[str], None],
+        memory: StayMemory,
     ) -> None:
-        """zone: where the site's clocks are; refused: told why nothing could be written."""
+        """zone: where the site's clocks are; refused: told why nothing could be written; memory: of earlier starts."""
         self._config = config
         self._zone = zone
         self._intents = intents
@@ -128,6 +130,7 @@ class FlexibleUnits:
         self._clock = clock
         self._statistics = statistics
         self._refused = refused
+        self._memory = memory
         self._draw = random.SystemRandom().random
         self._load = Load()
         self.units: list[Unit] = []
@@ -276,8 +279,11 @@ class FlexibleUnits:
             if car.ready_by is not None and car.energy_wh is not None and self._zone is not None:
                 ready_at_ms = local_time.next_at(car.ready_by, self._zone, utc_ms)
                 wants = Wants(energy_wh=car.energy_wh, ready_at_ms=ready_at_ms)
-            return flexible.charger(
-                unit.state,
+            before = unit.state
+            if before.stay is None:
+                before = replace(before, stay=self._memory.recall(unit.name, now_s, utc_ms))
+            state, outlook = flexible.charger(
+                before,
                 reading,
                 unit.plate,
                 Times(min_run_s=car.min_run_s, min_off_s=car.min_off_s),
@@ -288,6 +294,9 @@ class FlexibleUnits:
                 now_s=now_s,
                 utc_ms=utc_ms,
             )
+            if state.stay is not None:
+                self._memory.keep(unit.name, state.stay, now_s, utc_ms)
+            return state, outlook
         assert waiting is not None  # noqa: S101  (a device is one or the other, see drivers.opening)
         assert isinstance(reading, LoadReading)  # noqa: S101
         times = Times(

@@ -21,6 +21,7 @@ from edge_agent.runtime.guard_memory import GuardMemory
 from edge_agent.runtime.intents import Intents
 from edge_agent.runtime.messages import Reporter
 from edge_agent.runtime.statistics import LoopStatistics
+from edge_agent.runtime.stay_memory import StayMemory
 from edge_agent.runtime.stop import Stops
 from edge_agent.runtime.testing import UNGUARDED
 
@@ -106,6 +107,7 @@ def test_it_binds_the_owners_default_alone(hours: float, alone: bool, scheduled:
         clock=clock,
         statistics=LoopStatistics(clock),
         refused=lambda _: None,
+        memory=StayMemory(nowhere),
     )
     decision = Decision(config, intents, broadcasts, Stops(nowhere), reporter, GuardMemory(nowhere), flexible)
     if scheduled:

@@ -20,6 +20,7 @@ from edge_agent.runtime.guard_memory import GuardMemory
 from edge_agent.runtime.intents import Intents
 from edge_agent.runtime.messages import Reporter
 from edge_agent.runtime.statistics import LoopStatistics
+from edge_agent.runtime.stay_memory import StayMemory
 from edge_agent.runtime.stop import Stops
 from edge_agent.runtime.testing import PLATE, UNGUARDED
 from protos import services
@@ -58,6 +59,7 @@ class Case:
             clock=clock,
             statistics=LoopStatistics(clock),
             refused=lambda _: None,
+            memory=StayMemory(nowhere),
         )
         decision = Decision(control, intents, broadcasts, stops, reporter, memory, flexible)
         for kind, body in self.asked.items():

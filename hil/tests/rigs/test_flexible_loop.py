@@ -13,6 +13,7 @@ from edge_agent.model.config import ControlConfig, DeviceConfig, EvChargerConfig
 from edge_agent.model.devices import ChargerReading, Device
 from edge_agent.model.status import sentences
 from edge_agent.model.values import MISSING
+from edge_agent.runtime.agent import Agent
 from edge_agent.runtime.testing import Bench
 from hil.plant.charger import Charger, ChargerRating, Visit
 from hil.plant.heater import Heater, HeaterRating
@@ -301,3 +302,32 @@ async def test_a_home_without_an_inverter_offers_and_obeys(make: Make) -> None:
     home.bench.send(0.0, 600.0, intent_pb2.Intent(setpoint=asked))
     await home.bench.run_for(20.0)
     assert home.car_w == pytest.approx(-MOST_W / 2)
+
+
+async def test_what_a_vehicle_has_got_is_not_asked_for_again_after_a_restart(make: Make) -> None:
+    home = make(ev=READY)
+    home.at("03:00")
+    await home.bench.agent.site.open_all()
+    home.plug()
+    home.follow_price()
+    home.price(0)
+    await home.bench.run_for(5 * 60.0)
+    got_wh = home.car.drawn_wh
+    assert got_wh > 500.0
+    home.bench.agent.close()
+    restarted = Agent(
+        home.bench.config,
+        open_device=home.bench._open,
+        clock=home.bench.clock,
+        kick=lambda: None,
+        sleep=home.bench.clock.sleep,
+    )
+    await restarted.site.open_all()
+    for _ in range(30):
+        await restarted.loop.cycle()
+        await home.bench.clock.sleep(0.1)
+    (charger,) = [each for each in restarted.summary()["flexible"] if each["kind"] == "ev_charger"]
+    assert charger["session_wh"] == pytest.approx(home.car.drawn_wh, abs=10.0)
+    assert charger["needed_wh"] == pytest.approx(1_840.0 - home.car.drawn_wh, abs=10.0)
+    await restarted.flexible.close()
+    restarted.close()
