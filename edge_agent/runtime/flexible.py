@@ -281,7 +281,7 @@ class FlexibleUnits:
                 wants = Wants(energy_wh=car.energy_wh, ready_at_ms=ready_at_ms)
             before = unit.state
             if before.stay is None:
-                before = replace(before, stay=self._memory.recall(unit.name, now_s, utc_ms))
+                before = replace(before, stay=self._memory.recall(unit.name, wants, now_s, utc_ms))
             state, outlook = flexible.charger(
                 before,
                 reading,

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 FILE: Final = "stays.json"
 EVERY_S: Final = 60.0
 SAME_VEHICLE_MS: Final = 600_000
+_DAY_MS, _SUMMER_TIME_MS = 86_400_000, 3_600_000
 
 _Amount = Annotated[float, Meta(ge=0.0)]
 
@@ -45,16 +46,20 @@ class StayMemory:
         self._kept: dict[str, _Kept] | None = None  # by charger; None: not read yet
         self._written_s = -math.inf
 
-    def recall(self, charger: str, now_s: float, utc_ms: int) -> Stay:
-        """The stay at a charger as an earlier start left it, as far as that can still be so."""
+    def recall(self, charger: str, wants: Wants | None, now_s: float, utc_ms: int) -> Stay:
+        """The stay at a charger as an earlier start left it, as far as that can still be so.
+
+        wants: what the owner wants of a vehicle that comes now; where that is another wish than before, it counts.
+        """
         kept = self._known().get(charger)
         if kept is None:
             return Stay(at_s=now_s)
         if not kept.plugged or not 0 <= utc_ms - kept.at_ms <= SAME_VEHICLE_MS:
             return Stay(at_s=now_s, share=kept.share)
-        wants = None
-        if kept.energy_wh is not None and kept.ready_at_ms is not None:
-            wants = Wants(energy_wh=kept.energy_wh, ready_at_ms=kept.ready_at_ms)
+        if wants is not None and kept.energy_wh == wants.energy_wh and kept.ready_at_ms is not None:
+            before_ms = (wants.ready_at_ms - kept.ready_at_ms) % _DAY_MS
+            if min(before_ms, _DAY_MS - before_ms) <= _SUMMER_TIME_MS:  # the same time of day: the day may be past
+                wants = Wants(energy_wh=wants.energy_wh, ready_at_ms=kept.ready_at_ms)
         return Stay(
             at_s=now_s,
             plugged=True,

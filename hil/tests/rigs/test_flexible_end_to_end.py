@@ -195,7 +195,7 @@ async def test_price_ready_by_comfort_and_a_dead_agent(home: Home) -> None:
     assert home.devices.rod.commanded_w is None
 
     soon = datetime.now(UTC) + timedelta(minutes=2)
-    home.configure(owner=f'ready_by = "{soon:%H:%M}"\nenergy_wh = 500\n')
+    home.configure(owner=f'ready_by = "{soon:%H:%M}"\nenergy_wh = 2000\n')
     await home.start()
     await home.says(9_000, lambda: home.car_w == -MOST_W, "dear, and it has to be ready")
     told = await home.command("status")
