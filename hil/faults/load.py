@@ -1,24 +1,27 @@
-"""Sites that send frames and keep each until the cluster has acknowledged it, as an agent's journal does."""
+"""Sites that send frames and keep each until the cluster has acknowledged it, as an agent's journal does.
+
+Not the load generator's links: those count acknowledgements, one after the other. Here a stream without a leader
+swallows messages, and each frame must be told apart and sent again.
+"""
 
 import asyncio
 import ssl
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 import nats.errors
 from nats.aio.client import Client, RawCredentials
 from nats.js.errors import Error as JetStreamError
 
-from cloud.identity import jwt, nkey
+from cloud.identity import jwt
 from cloud.identity.keyring import Keyring
+from hil.load import credentials
 from protos import frame, subjects
 
 _ACK_S: Final = 1.0
 _RETRY_S: Final = 0.05
-_CREDENTIALS_S: Final = 3600
 
 
 @dataclass(slots=True)
@@ -85,21 +88,11 @@ class Load:
             await asyncio.sleep(self._period_s)
 
     async def _connect(self, site: str, urls: Sequence[str]) -> Client:
-        keyring, user = self._keyring, nkey.from_seed(nkey.make_seed(nkey.USER), nkey.USER)
-        now_s = int(time.time_ns() // 1_000_000_000)
-        token = jwt.site_jwt(
-            keyring.devices,
-            keyring.account,
-            site,
-            (),
-            user.public,
-            now_s=now_s,
-            expires_s=now_s + _CREDENTIALS_S,
-        )
+        token, user = credentials.issue(self._keyring, site)
         nc = Client()
         await nc.connect(
             list(dict.fromkeys(urls)),
-            tls=ssl.create_default_context(cafile=str(Path(keyring.authority_file))),
+            tls=ssl.create_default_context(cafile=str(self._keyring.authority_file)),
             user_credentials=RawCredentials(jwt.credentials_text(token, user.seed)),
             inbox_prefix=subjects.inbox_prefix(site),
             dont_randomize=True,

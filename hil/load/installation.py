@@ -15,9 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from cloud.data_folder import DataFolder
 from cloud.gateway.link import Link, own_login
 from cloud.gateway.ports import free_port
-from cloud.identity import jwt, nkey
 from cloud.identity.keyring import open_keyring
 from cloud.store.history import History
+from hil.load import credentials
 from hil.load.driver import Concentrator, site_name
 from hil.load.link import LoadError, Login
 from hil.load.rig import Cost, costs_of, register, stored, until
@@ -26,7 +26,6 @@ from hil.run.processes import ChainError, Processes
 HOST: Final = "127.0.0.1"
 _NAME: Final = "coordinator"
 _START_S: Final = 120.0
-_CREDENTIALS_S: Final = 86_400
 
 
 class Installation:
@@ -60,18 +59,7 @@ class Installation:
 
     def login(self, concentrator: str, site: int) -> Login:
         """Credentials as the coordinator issues them, for who sends for sites of this one's partition."""
-        keyring, user = self._keyring, nkey.from_seed(nkey.make_seed(nkey.USER), nkey.USER)
-        now_s = int(datetime.now(UTC).timestamp())
-        token = jwt.site_jwt(
-            keyring.devices,
-            keyring.account,
-            concentrator,
-            (),
-            user.public,
-            behind=(site_name(site),),
-            now_s=now_s,
-            expires_s=now_s + _CREDENTIALS_S,
-        )
+        token, user = credentials.issue(self._keyring, concentrator, (site_name(site),))
         return Login(self._trust, token, user)
 
     async def start(self, sites: int, concentrators: Sequence[Concentrator]) -> None:
