@@ -12,6 +12,7 @@ from cloud.dispatch.prices import Array, PriceGrid
 from cloud.dispatch.share import Ask, Told
 from protos.vpp.v1 import steer_pb2
 
+MOST_W: Final = 1e12  # of anything in a share
 MOST_POINTS: Final = 50_000  # of one message: half a megabyte; a broker takes one of a megabyte
 
 
@@ -104,6 +105,8 @@ def from_messages(messages: Sequence[steer_pb2.Share], nodes: int, grid: PriceGr
         power_mw = np.cumsum(np.array(curve.power_steps_mw, dtype=np.int64))
         if len(tick) != len(power_mw) or not len(tick):
             raise ShareError(f"{told}: node {curve.node} has {len(tick)} prices and {len(power_mw)} powers")
+        if len(power_mw) and np.abs(power_mw).max() > MOST_W * 1e3:
+            raise ShareError(f"{told}: node {curve.node} has a power beyond {MOST_W:.0e} W")
         if (np.diff(tick) < 0).any() or (np.diff(power_mw) < 0).any():
             raise ShareError(f"{told}: prices or powers of node {curve.node} fall")
         if tick[0] < 0 or tick[-1] >= grid.ticks:
@@ -115,8 +118,8 @@ def from_messages(messages: Sequence[steer_pb2.Share], nodes: int, grid: PriceGr
         for name in ("exact_low", "exact_high", "estimate_w", "house_w")
     }
     amounts = np.concatenate([[first.error_w, first.expected_w, first.measured_w], first.moving_w, *columns.values()])
-    if not np.isfinite(amounts).all():
-        raise ShareError(f"{told}: an amount of it is no number")
+    if not (np.abs(amounts) <= MOST_W).all():  # nor NaN
+        raise ShareError(f"{told}: an amount of it is no number up to {MOST_W:.0e}")
     return Told(
         worker=first.worker,
         at_ms=first.at_ms,

@@ -13,7 +13,11 @@ from nats.aio.client import Client
 from nats.errors import ProtocolError
 
 from cloud.dispatch.prices import PriceGrid
-from cloud.dispatch.rows import usable
+from cloud.dispatch.rows import Rows, usable
+from cloud.dispatch.share import Ask, Share
+from cloud.dispatch.steering import Steering, answer
+from cloud.dispatch.summary import ShareError, from_messages, to_messages
+from cloud.dispatch.tree import Limits
 from cloud.fleet.supply import AHEAD_MS, SupplyColumns
 from cloud.identity import certificates, nkey
 from cloud.ingest.decode import ZSTD_MAGIC, decode
@@ -24,7 +28,7 @@ from cloud.store.ledger import LEDGER_FILE, Ledger
 from hil.fuzz.edge import NOW_MS, SITE, run_now
 from hil.fuzz.target import Target, must
 from protos import frame, subjects
-from protos.vpp.v1 import report_pb2, supply_pb2, telemetry_pb2
+from protos.vpp.v1 import report_pb2, steer_pb2, supply_pb2, telemetry_pb2
 
 
 def _telemetry(data: bytes) -> None:
@@ -72,6 +76,38 @@ def _supply(data: bytes) -> None:
     if taken:
         must(np.array_equal(columns.rows.ticks, other.rows.ticks), "prices are read differently by the parser")
         must(np.array_equal(columns.rows.power_w, other.rows.power_w), "powers are read differently by the parser")
+
+
+def _share(data: bytes) -> None:
+    """Whatever a worker tells is refused, or cleared to a price on the grid."""
+    try:
+        message = steer_pb2.Share.FromString(data)
+    except DecodeError:
+        return
+    nodes = max(1, min(len(message.curves), 4))
+    try:
+        told = from_messages([message], nodes, _GRID)
+    except ShareError:
+        return
+    steering = Steering([f"g{n}" for n in range(nodes)], [-1] + [0] * (nodes - 1), [told.worker], grid=_GRID, cycle_s=2)
+    free = Limits(np.full(nodes, -np.inf), np.full(nodes, np.inf))
+    cycle = answer(steering.cycle(1e6, free, NOW_MS), lambda ask: [told])
+    for price in cycle.prices.values():
+        must(_GRID.first <= price.ticks <= _GRID.last, "a price off the grid")
+        must(0 <= price.step_share <= 1 and 0 <= price.tick_fraction <= 1, "a price that cannot be said")
+    must(bool(np.isfinite([cycle.estimate_w, cycle.offset_w]).all()), "a sum that is no number")
+
+
+def _shares() -> tuple[bytes, ...]:
+    ticks = np.array([[55_000], [60_000], [60_000], [70_000]], dtype=np.int32)
+    power_w = np.array([[-4_000], [0], [1_000], [5_000]], dtype=np.int32)
+    rows, node = Rows(np.repeat(ticks, 2, axis=1), np.repeat(power_w, 2, axis=1)), np.arange(2)
+    ask = Ask(False, 0.0, np.zeros(2), np.full(2, 59_000), np.full(2, 61_000))
+    told = Share(rows, node, 2, grid=_GRID, cycle_s=2.0).tell("TEL_0", NOW_MS, np.zeros(2), ask)
+    (message,) = to_messages(told, activation="a", sequence=1)
+    message.moving_w.extend([1.0, 2.0])
+    message.counted, message.error_w = 2, 30.0
+    return (message.SerializeToString(),)
 
 
 class _Undone(Exception):
@@ -214,6 +250,7 @@ TARGETS: Final = (
         ),
     ),
     Target(name="telemetry", faces="an enrolled gateway", one=_telemetry, seeds=_frames()),
+    Target(name="share", faces="whoever has the broker's account", one=_share, seeds=_shares(), longest=4096),
     Target(name="supply-function", faces="an enrolled gateway", one=_supply, seeds=_supply_functions(), longest=512),
     Target(name="report", faces="an enrolled gateway", one=_report, seeds=_reports(), longest=1024),
     Target(name="certificate-request", faces="anybody", one=_certificate_request, seeds=(_request(),)),

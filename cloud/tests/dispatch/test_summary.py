@@ -108,6 +108,7 @@ def test_a_share_of_a_million_sites_is_no_longer_than_one_of_a_thousand_price_st
         (steer_pb2.GroupCurve(tick_steps=[0, 1], power_steps_mw=[0, -1]), "fall"),
         (steer_pb2.GroupCurve(tick_steps=[-1], power_steps_mw=[0]), "beyond the price grid"),
         (steer_pb2.GroupCurve(tick_steps=[0], power_steps_mw=[0], house_w=float("nan")), "no number"),
+        (steer_pb2.GroupCurve(tick_steps=[0], power_steps_mw=[10**16]), "power beyond"),
     ],
 )
 def test_a_message_that_is_no_share_is_refused(curve: steer_pb2.GroupCurve, why: str) -> None:
