@@ -12,7 +12,9 @@ from cloud.commands import registry
 from cloud.data_folder import DataFolder
 from cloud.identity import key_store, passphrase
 from cloud.identity.key_store import KeyringError, RootKeys
+from cloud.model.records import Move
 from cloud.model.role import Role
+from cloud.store.engine import POSTGRES
 from cloud.store.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -114,10 +116,19 @@ def _export(options: argparse.Namespace) -> int:
     with target.owned(("export",)):
         secret = target.passphrase(make=True)
         export(keyring, (data.keys, data.passphrase()), (target.keys, secret), options.role, hosts, now)
+        _lead_to_ledger(data, target)
     _audit(options, "keys.exported", ",".join(options.role))
     print(f"the keys of {', '.join(options.role)} are in {target.path}, sealed with the passphrase in")
     print(f"{passphrase.beside_of(target.path)}: take both to the machine, apart; export again after a rotation")
     return 0
+
+
+def _lead_to_ledger(data: DataFolder, target: DataFolder) -> None:
+    """Where the ledger is in a database that other machines reach, the share knows the way."""
+    with Ledger(data.ledger) as ledger:
+        if ledger.place.startswith(POSTGRES) and not target.ledger.exists():
+            with Ledger(target.ledger) as signpost:
+                signpost.mark_moved(Move(number=1, place=ledger.place, at_ms=registry.now_ms()))
 
 
 def _rotate(options: argparse.Namespace) -> int:

@@ -115,7 +115,7 @@ def lay(
     own_names = (listen.advertised_host, reachable(listen.host), "localhost", "127.0.0.1")
     keyring = open_keyring(data.keys, own_names, now=utc_now(), passphrase=data.passphrase(make=True))
     keyring.check_roles(roles)
-    if keyring.keys.roles and config.ledger.url is None:
+    if keyring.keys.roles and config.ledger.url is None and not data.ledger.exists():
         raise LedgerError(
             f"{data.path}: has the keys of {', '.join(keyring.keys.roles)} only, and not the ledger: say where that is "
             'with [ledger] url = "postgresql://..."'

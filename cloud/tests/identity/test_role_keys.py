@@ -21,6 +21,7 @@ from cloud.identity.keyring import open_keyring
 from cloud.identity.role_keys import NEEDED
 from cloud.model.role import Role
 from cloud.store.errors import LedgerError
+from cloud.store.ledger import Ledger
 from cloud.store.testing import PostgresServer
 from protos.vpp.v1 import intent_pb2, site_pb2, site_pb2_grpc
 
@@ -164,3 +165,13 @@ async def test_every_role_runs_on_its_share_alone(whole: DataFolder, postgres: P
 
 def replace_urls(config: CoordinatorConfig, urls: Collection[str]) -> CoordinatorConfig:
     return msgspec.structs.replace(config, messaging=MessagingConfig(urls=tuple(urls)))
+
+
+def test_a_share_leads_to_the_ledger_where_other_machines_reach_it(whole: DataFolder, postgres: PostgresServer) -> None:
+    url = postgres.new_database()
+    assert not exported(whole, Role.CONSOLE).ledger.exists()
+    assert main(["migrate", "--to", url, "--data", str(whole.path)]) == 0
+    share = exported(whole, Role.INGEST)
+    with Ledger(share.ledger) as ledger:
+        assert ledger.place == url
+    exported(whole, Role.INGEST)  # once more
