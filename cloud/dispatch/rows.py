@@ -1,8 +1,9 @@
 """Supply functions as arrays: one column a site, a row a breakpoint. What a site gives at a price is read off here."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import Final, TypeVar
@@ -12,6 +13,7 @@ import numpy as np
 from cloud.dispatch.prices import Array, PriceGrid
 
 CHUNK: Final = 16_384  # sites at a time: their intermediate arrays stay in a core's own cache
+AHEAD: Final = 2 * (os.cpu_count() or 1)  # chunks
 Result = TypeVar("Result")
 
 _GOLDEN: Final = 0.6180339887498949
@@ -138,6 +140,18 @@ def _pool() -> ThreadPoolExecutor:
 
 
 def in_chunks(work: Callable[[slice], Result], sites: int) -> Iterator[Result]:
-    """`work` on slices of the sites, on all cores (numpy lets go of the interpreter in its loops), in order."""
+    """`work` on slices of the sites, on all cores (numpy lets go of the interpreter in its loops), in order.
+
+    Only a few results are ahead of what was taken: those of a million sites are hundreds of megabytes.
+    """
     parts = [slice(begin, min(begin + CHUNK, sites)) for begin in range(0, sites, CHUNK)]
-    return map(work, parts) if len(parts) < 2 else _pool().map(work, parts)
+    if len(parts) < 2:
+        yield from map(work, parts)
+        return
+    under_way: deque[Future[Result]] = deque()
+    for part in parts:
+        under_way.append(_pool().submit(work, part))
+        if len(under_way) > AHEAD:
+            yield under_way.popleft().result()
+    while under_way:
+        yield under_way.popleft().result()
