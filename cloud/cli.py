@@ -233,7 +233,12 @@ def _add_question(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--group", action="append", metavar="G", help="every site of it; repeatable")
     parser.add_argument("--from", dest="from_", required=True, metavar="TIME", help="ISO 8601, UTC unless it says so")
     parser.add_argument("--to", required=True, metavar="TIME", help="up to but not including")
-    parser.add_argument("--point", action="append", metavar="P", help="e.g. grid_power_w; repeatable (all)")
+    parser.add_argument(
+        "--point",
+        action="append",
+        metavar="P",
+        help="e.g. grid_power_w or ev_power_w; repeatable",
+    )
     parser.add_argument("--resolution", default="15m", metavar="R", help="raw, or minutes, hours, days: 1m 15m 1h 1d")
     parser.add_argument("--sum", action="store_true", help="all sites together: powers added, the rest as means")
     parser.add_argument("--history", metavar="WHERE", help="folder or address, where [history] path is not in --data")

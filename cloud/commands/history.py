@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from cloud.commands.registry import CommandError
 from cloud.data_folder import DataFolder
-from cloud.model.telemetry import POINTS
+from cloud.model.telemetry import FLEXIBLE_POINTS, POINTS
 from cloud.store.history import History
 from cloud.store.ledger import Ledger
 from cloud.store.rejected import read as read_rejected
@@ -42,8 +42,10 @@ class Question:
     def parse(cls, given: argparse.Namespace) -> "Question":
         points = tuple(given.point or POINTS)
         for point in points:
-            if point not in POINTS:
-                raise CommandError(f"--point {point!r}: one of {', '.join(POINTS)}")
+            if point not in POINTS + FLEXIBLE_POINTS:
+                raise CommandError(f"--point {point!r}: one of {', '.join(POINTS + FLEXIBLE_POINTS)}")
+        if len({point in POINTS for point in points}) > 1:
+            raise CommandError(f"--point: {', '.join(FLEXIBLE_POINTS)} lie apart; ask for them without others")
         from_ms, to_ms = _instant("--from", given.from_), _instant("--to", given.to)
         if from_ms >= to_ms:
             raise CommandError("--from is not before --to")

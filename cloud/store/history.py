@@ -10,16 +10,16 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from cloud.model.telemetry import FIRST_SEQ, POINTS, SAMPLES, Array, Frames
+from cloud.model.telemetry import FIRST_SEQ, FLEXIBLE_POINTS, POINTS, SAMPLES, Array, Frames
 from cloud.store import query, upkeep
 from cloud.store.errors import HistoryError
 from cloud.store.place import Place
 from cloud.store.quarters import QuarterHours, Quarters
 from cloud.store.query import Sources
-from cloud.store.raw import RAW, tables_of
-from cloud.store.rollups import MINUTE_MS, MINUTES, QUARTER_MS, QUARTERS
+from cloud.store.raw import FLEXIBLE, RAW, flexible_part, tables_of
+from cloud.store.rollups import FLEXIBLE_MINUTES, FLEXIBLE_QUARTERS, MINUTE_MS, MINUTES, QUARTER_MS, QUARTERS
 from cloud.store.seen import Seen
-from cloud.store.segments import Position, Segment, Segments
+from cloud.store.segments import Position, Segment, Segments, Tier
 from cloud.store.tenure import ALONE, Holder, Writer
 from cloud.store.upkeep import Retention
 
@@ -79,6 +79,48 @@ class HistorySize:
         return self.bytes / self.rows if self.rows else float("nan")
 
 
+class _Kept:
+    """Samples of some points, and their sums."""
+
+    def __init__(self, place: Place, samples: Tier, minutes: Tier, quarters: Tier) -> None:
+        self.samples: Final = Segments(place, samples)
+        self.minutes: Final = Segments(place, minutes)
+        self.quarters: Final = Segments(place, quarters)
+        self.tiers: Final = (self.samples, self.minutes, self.quarters)
+
+    def upkeep(
+        self,
+        part: int,
+        now_ms: int,
+        retention: Retention,
+        stopping: upkeep.Stopping,
+        committed: tuple[int, int] | None = None,
+    ) -> upkeep.Done:
+        return upkeep.run(*self.tiers, part, now_ms, retention, stopping, committed)
+
+    def sources(self, t0_ms: int, t1_ms: int, *, coarse: bool) -> Sources:
+        """Each stream sequence from the coarsest tier that has it. Finer tiers are listed first: what is summed up
+        meanwhile is then found in the coarser one, and not taken twice.
+        """
+        raw, _ = self.samples.find(t0_ms=t0_ms, t1_ms=t1_ms)
+        minutes, _ = self.minutes.find()
+        quarters, _ = self.quarters.find() if coarse else ([], [])
+        in_minutes, in_quarters = upkeep.covered(minutes), upkeep.covered(quarters)
+        nothing = (-1, -1)
+        sums = [(self.quarters, segment) for segment in quarters if segment.order <= in_quarters[segment.part]]
+        sums += [
+            (self.minutes, segment)
+            for segment in minutes
+            if in_quarters.get(segment.part, nothing) < segment.order <= in_minutes.get(segment.part, nothing)
+        ]
+        return Sources(
+            sums=[(tier, one) for tier, one in sums if one.newest_ms >= t0_ms and one.oldest_ms < t1_ms],
+            samples=[
+                (self.samples, segment) for segment in raw if segment.order > in_minutes.get(segment.part, nothing)
+            ],
+        )
+
+
 class History:
     """Telemetry on disk or in an object store. One process writes a part at a time; any number may read.
 
@@ -88,17 +130,18 @@ class History:
     def __init__(self, where: Path | str | Place) -> None:
         """where: a folder, or an address such as "s3://bucket/folder"."""
         self.place: Final = (place := Place.at(where))
-        self._raw = Segments(place, RAW)
-        self._minutes = Segments(place, MINUTES)
-        self._quarters = Segments(place, QUARTERS)
+        self._common = _Kept(place, RAW, MINUTES, QUARTERS)
+        self._flexible = _Kept(place, FLEXIBLE, FLEXIBLE_MINUTES, FLEXIBLE_QUARTERS)
+        self._raw = self._common.samples
         self._seen = Seen(place, self._raw)
         self._imports = Quarters(place.folder("quarters"))
         self.database: Final = query.Database()
 
     def begin(self, part: int, writer: Writer = ALONE) -> None:
         """From now on `writer` writes the part; what an interrupted one left behind is removed. Raises Superseded."""
-        for tier in (self._raw, self._minutes, self._quarters):
+        for tier in (*self._common.tiers, *self._flexible.tiers):
             tier.begin(part, writer)
+        self._flexible.samples.cut(part, self._raw.position(part))
 
     def writer(self, part: int) -> Holder | None:
         """Who began to write the part last."""
@@ -106,8 +149,9 @@ class History:
 
     def tidy(self, part: int) -> None:
         """Removes what an interrupted writer of the part left behind. For the one who writes the part."""
-        for tier in (self._raw, self._minutes, self._quarters):
+        for tier in (*self._common.tiers, *self._flexible.tiers):
             tier.tidy(part)
+        self._flexible.samples.cut(part, self._raw.position(part))
 
     def position(self, part: int) -> Position | None:
         """How far the part's stream is in the history; None before its first segment."""
@@ -132,7 +176,15 @@ class History:
         When it returns, both are on disk; when it raises, neither is. Late frames go where they belong.
         """
         parts = [frames] if isinstance(frames, Frames) else frames
-        return self._raw.write(part, position, first, tables_of(parts))
+        beside: list[Segment] = []  # of chargers and loads: before the others, whose commit counts for both
+        if telling := flexible_part(parts):
+            beside = self._flexible.samples.write(part, position, first, tables_of(telling, FLEXIBLE))
+        try:
+            return self._raw.write(part, position, first, tables_of(parts))
+        except BaseException:
+            for segment in beside:
+                self._flexible.samples.place.remove(segment.path)
+            raise
 
     def upkeep(
         self,
@@ -146,7 +198,16 @@ class History:
 
         stopping: asked now and then; when it says so, what is under way is left for another time.
         """
-        return upkeep.run(self._raw, self._minutes, self._quarters, part, now_ms, retention, stopping)
+        position = self._raw.position(part)
+        done = self._common.upkeep(part, now_ms, retention, stopping)
+        return done + self._flexible.upkeep(part, now_ms, retention, stopping, position.order if position else (-1, -1))
+
+    def _kept(self, points: Sequence[str]) -> _Kept:
+        """Where the points lie. Raises ValueError for such as lie apart."""
+        apart = [[point for point in points if point in known] for known in (POINTS, FLEXIBLE_POINTS)]
+        if len(points) != max(map(len, apart)):
+            raise ValueError(f"{', '.join(points)}: ask for points of {', '.join(FLEXIBLE_POINTS)} without others")
+        return self._flexible if apart[1] else self._common
 
     def read(
         self,
@@ -187,12 +248,13 @@ class History:
         self, slots: Array | Sequence[int] | None, t0_ms: int, t1_ms: int, points: Sequence[str] = POINTS
     ) -> Generator[pa.RecordBatch, None, None]:
         """Rows of slot, t_ms, interval_ms and the points in their units, by slot and time. slots: None for all."""
+        kept = self._kept(points).samples
         wanted = None if slots is None else np.unique(np.asarray(slots, dtype=np.int64))
 
         def answer() -> Generator[pa.RecordBatch, None, None]:
-            found, _ = self._raw.find(t0_ms=t0_ms, t1_ms=t1_ms)
+            found, _ = kept.find(t0_ms=t0_ms, t1_ms=t1_ms)
             with self.database.connected() as connection:
-                query.view(connection, "samples", [(self._raw, segment) for segment in found], RAW.schema)
+                query.view(connection, "samples", [(kept, segment) for segment in found], kept.tier.schema)
                 yield from query.samples(connection, wanted, t0_ms, t1_ms, points)
 
         return _patient_stream(answer)
@@ -214,42 +276,23 @@ class History:
         """
         if resolution_ms < MINUTE_MS or resolution_ms % MINUTE_MS:
             raise ValueError(f"resolution_ms {resolution_ms}: a multiple of {MINUTE_MS}, or ask for samples")
+        kept = self._kept(points)
         wanted = None if slots is None else np.unique(np.asarray(slots, dtype=np.int64))
         t0_ms, t1_ms = (-(-t_ms // resolution_ms) * resolution_ms for t_ms in (t0_ms, t1_ms))
 
         def answer() -> Generator[pa.RecordBatch, None, None]:
-            sources = self._sources(t0_ms, t1_ms, coarse=resolution_ms % QUARTER_MS == 0)
+            sources = kept.sources(t0_ms, t1_ms, coarse=resolution_ms % QUARTER_MS == 0)
             with self.database.connected() as connection:
                 tables = []
                 if sources.sums or not sources.samples:
-                    query.view(connection, "sums", sources.sums, MINUTES.schema)
+                    query.view(connection, "sums", sources.sums, kept.minutes.tier.schema)
                     tables.append("sums")
                 if sources.samples:
-                    query.view(connection, "samples", sources.samples, RAW.schema)
+                    query.view(connection, "samples", sources.samples, kept.samples.tier.schema)
                     tables.append("samples")
                 yield from query.buckets(connection, tables, wanted, t0_ms, t1_ms, points, resolution_ms, summed=summed)
 
         return _patient_stream(answer)
-
-    def _sources(self, t0_ms: int, t1_ms: int, *, coarse: bool) -> Sources:
-        """Each stream sequence from the coarsest tier that has it. Finer tiers are listed first: what is summed up
-        meanwhile is then found in the coarser one, and not taken twice.
-        """
-        raw, _ = self._raw.find(t0_ms=t0_ms, t1_ms=t1_ms)
-        minutes, _ = self._minutes.find()
-        quarters, _ = self._quarters.find() if coarse else ([], [])
-        in_minutes, in_quarters = upkeep.covered(minutes), upkeep.covered(quarters)
-        nothing = (-1, -1)
-        sums = [(self._quarters, segment) for segment in quarters if segment.order <= in_quarters[segment.part]]
-        sums += [
-            (self._minutes, segment)
-            for segment in minutes
-            if in_quarters.get(segment.part, nothing) < segment.order <= in_minutes.get(segment.part, nothing)
-        ]
-        return Sources(
-            sums=[(tier, one) for tier, one in sums if one.newest_ms >= t0_ms and one.oldest_ms < t1_ms],
-            samples=[(self._raw, segment) for segment in raw if segment.order > in_minutes.get(segment.part, nothing)],
-        )
 
     def quarter_hours(self, slot: int, t0_ms: int, t1_ms: int) -> QuarterHours:
         """The site's energy by the quarter hour, for those that begin from t0_ms up to but not including t1_ms.
@@ -313,7 +356,7 @@ class History:
 
     def rollup_size(self, *, resolution_ms: int = QUARTER_MS) -> HistorySize:
         """What sums take on disk: by the quarter hour or by the minute."""
-        return _patiently(lambda: _size(self._quarters if resolution_ms == QUARTER_MS else self._minutes))
+        return _patiently(lambda: _size(self._common.quarters if resolution_ms == QUARTER_MS else self._common.minutes))
 
 
 def _size(tier: Segments) -> HistorySize:

@@ -11,15 +11,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from cloud.model.telemetry import POINTS, SCALES, Array
+from cloud.model.telemetry import Array
 from cloud.store.errors import HistoryError
-from cloud.store.raw import HOUR_MS
+from cloud.store.raw import FLEXIBLE, HOUR_MS, RAW
 from cloud.store.segments import Segment, Segments
 
 _MEMORY: Final = "1GB"  # beyond it DuckDB sorts on disk
 _BATCH_ROWS: Final = 122_880
 _LISTED: Final = 1000  # more slots than this are joined instead of compared
-_POWERS: Final = tuple(point for point in POINTS if point.endswith("power_w"))
+_SCALES: Final = {**RAW.scales, **FLEXIBLE.scales}
+_POWERS: Final = tuple(point for point in _SCALES if point.endswith("power_w"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +189,7 @@ def energy(point: str) -> str:
 
 def _scale(point: str) -> str:
     """A literal: without the cast SQL would reckon in decimals."""
-    return f"{float(SCALES[POINTS.index(point)])!r}::DOUBLE"
+    return f"{_SCALES[point]!r}::DOUBLE"
 
 
 def _streamed(connection: duckdb.DuckDBPyConnection, sql: str) -> Iterator[pa.RecordBatch]:

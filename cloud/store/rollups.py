@@ -7,34 +7,18 @@ tier is added once, by its stream sequences, and data that comes late adds its o
 ago. Joins add partial rows up. Whoever reads the files sums n and sum over slot and bucket (cloud/store/query.py).
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
-from cloud.model.telemetry import POINTS, SCALES, Array
-from cloud.store.raw import HOUR_MS
+from cloud.model.telemetry import Array
+from cloud.store.raw import FLEXIBLE, HOUR_MS, KEYS, RAW
 from cloud.store.segments import DAY_MS, Tier
 
 MINUTE_MS: Final = 60_000
 QUARTER_MS: Final = 900_000
-SCHEMA: Final = pa.schema(
-    [
-        pa.field("slot", pa.int32(), nullable=False),
-        pa.field("start_ms", pa.int64(), nullable=False),  # UTC of the bucket's beginning
-        pa.field("interval_ms", pa.int32(), nullable=False),  # unit of n and sum
-        *(
-            field
-            for point in POINTS
-            for field in (
-                pa.field(f"{point}_n", pa.int32(), nullable=False),
-                pa.field(f"{point}_sum", pa.int64(), nullable=False),
-                pa.field(f"{point}_min", pa.int32()),  # null where nothing is known
-                pa.field(f"{point}_max", pa.int32()),
-            )
-        ),
-    ]
-)
 _KEYS: Final = ("slot", "start_ms", "interval_ms")
 _ROW_GROUP_ROWS: Final = 24_576  # 256 whole days: of fewer, footers take longer to look through
 _LARGEST: Final = np.iinfo(np.int32).max
@@ -49,7 +33,8 @@ def partial(rows: pa.Table, bucket_ms: int) -> pa.Table:
     unit = np.minimum.reduceat(interval_ms, starts)
     weight = None if (interval_ms == interval_ms[0]).all() else interval_ms // _spread(unit, starts, len(slot))
     columns: dict[str, Array | pa.Array] = {"slot": slot[starts], "start_ms": start_ms[starts], "interval_ms": unit}
-    for point in POINTS:
+    points = [name for name in rows.schema.names if name not in KEYS]
+    for point in points:
         column = rows.column(point)
         known = None if column.null_count == 0 else column.is_valid().to_numpy()
         count = column.fill_null(0).to_numpy()
@@ -60,7 +45,7 @@ def partial(rows: pa.Table, bucket_ms: int) -> pa.Table:
             low, high = np.where(known, count, _LARGEST), np.where(known, count, -_LARGEST)
         total = count.astype(np.int64) if weight is None else count.astype(np.int64) * weight
         _add_point(columns, point, n, total, low, high, starts)
-    return _table(columns)
+    return _table(columns, points)
 
 
 def added(rows: pa.Table, bucket_ms: int | None = None) -> pa.Table:
@@ -80,13 +65,14 @@ def added(rows: pa.Table, bucket_ms: int | None = None) -> pa.Table:
     unit = np.minimum.reduceat(interval_ms, starts)
     weight = interval_ms // _spread(unit, starts, len(slot))
     columns: dict[str, Array | pa.Array] = {"slot": slot[starts], "start_ms": start_ms[starts], "interval_ms": unit}
-    for point in POINTS:
+    points = [name.removesuffix("_n") for name in rows.schema.names if name.endswith("_n")]
+    for point in points:
         n = rows.column(f"{point}_n").to_numpy().astype(np.int64) * weight
         total = rows.column(f"{point}_sum").to_numpy() * weight
         low = rows.column(f"{point}_min").fill_null(_LARGEST).to_numpy()
         high = rows.column(f"{point}_max").fill_null(-_LARGEST).to_numpy()
         _add_point(columns, point, n, total, low, high, starts)
-    return _table(columns)
+    return _table(columns, points)
 
 
 def _starts(slot: Array, start_ms: Array) -> Array:
@@ -111,17 +97,39 @@ def _add_point(
         columns[f"{point}_{name}"] = pa.array(extreme, mask=unknown) if unknown.any() else extreme
 
 
-def _table(columns: dict[str, Array | pa.Array]) -> pa.Table:
-    return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+def _schema(points: Iterable[str]) -> pa.Schema:
+    return pa.schema(
+        [
+            pa.field("slot", pa.int32(), nullable=False),
+            pa.field("start_ms", pa.int64(), nullable=False),  # UTC of the bucket's beginning
+            pa.field("interval_ms", pa.int32(), nullable=False),  # unit of n and sum
+            *(
+                field
+                for point in points
+                for field in (
+                    pa.field(f"{point}_n", pa.int32(), nullable=False),
+                    pa.field(f"{point}_sum", pa.int64(), nullable=False),
+                    pa.field(f"{point}_min", pa.int32()),  # null where nothing is known
+                    pa.field(f"{point}_max", pa.int32()),
+                )
+            ),
+        ]
+    )
 
 
-def _tier(name: str, span_ms: int) -> Tier:
+def _table(columns: dict[str, Array | pa.Array], points: Iterable[str]) -> pa.Table:
+    schema = _schema(points)
+    return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def _tier(name: str, span_ms: int, samples: Tier) -> Tier:
+    schema = _schema(samples.scales)
     return Tier(
         name=name,
-        schema=SCHEMA,
+        schema=schema,
         encoding={
             column: "DELTA_BINARY_PACKED" if column.endswith("_sum") else "BYTE_STREAM_SPLIT"
-            for column in SCHEMA.names
+            for column in schema.names
             if column not in _KEYS and not column.endswith("_n")
         },
         compression_level=3,
@@ -129,10 +137,12 @@ def _tier(name: str, span_ms: int) -> Tier:
         span_ms=span_ms,
         group=1,
         combined=added,
-        scales=dict(zip(POINTS, SCALES.tolist(), strict=True)),
+        scales=samples.scales,
         row_group_rows=_ROW_GROUP_ROWS,
     )
 
 
-MINUTES: Final = _tier("rollup-1m", HOUR_MS)
-QUARTERS: Final = _tier("rollup-15m", DAY_MS)
+MINUTES: Final = _tier("rollup-1m", HOUR_MS, RAW)
+QUARTERS: Final = _tier("rollup-15m", DAY_MS, RAW)
+FLEXIBLE_MINUTES: Final = _tier("flexible-1m", HOUR_MS, FLEXIBLE)
+FLEXIBLE_QUARTERS: Final = _tier("flexible-15m", DAY_MS, FLEXIBLE)

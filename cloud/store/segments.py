@@ -225,6 +225,12 @@ class Segments:
                 if file.path.rsplit("/", 1)[1].startswith("."):
                     self.place.remove(file.path)
 
+    def cut(self, part: int, position: Position | None) -> None:
+        """Removes what lies beyond a position: for a tier that is written before the one whose commit counts."""
+        for segment in self.find(part)[0]:
+            if position is None or segment.order > position.order:
+                self.place.remove(segment.path)
+
     def write(
         self, part: int, position: Position, first: int, tables: Iterable[pa.Table], *, level: int = 0
     ) -> list[Segment]:

@@ -49,6 +49,11 @@ class Done:
     joins: int
     removed: int  # segments that were too old
 
+    def __add__(self, other: "Done") -> "Done":
+        return Done(
+            summed=self.summed + other.summed, joins=self.joins + other.joins, removed=self.removed + other.removed
+        )
+
 
 def covered(segments: Sequence[Segment]) -> dict[int, tuple[int, int]]:
     """By part: epoch and last sequence up to which the tier has everything."""
@@ -67,9 +72,11 @@ def run(
     now_ms: int,
     retention: Retention,
     stopping: Stopping,
+    committed: tuple[int, int] | None = None,
 ) -> Done:
+    """committed: epoch and sequence up to which the samples count; None: as far as they say themselves."""
     try:
-        return _run(raw, minutes, quarters, part, now_ms, retention, stopping)
+        return _run(raw, minutes, quarters, part, now_ms, retention, stopping, committed)
     except _Stopped:
         return Done(summed=0, joins=0, removed=0)
 
@@ -82,8 +89,9 @@ def _run(
     now_ms: int,
     retention: Retention,
     stopping: Stopping,
+    committed: tuple[int, int] | None,
 ) -> Done:
-    summed = _sum_up(raw, minutes, part, MINUTE_MS, stopping)
+    summed = _sum_up(raw, minutes, part, MINUTE_MS, stopping, committed)
     waiting = _waiting(minutes, quarters, part)
     if len(waiting) >= _QUARTERS_AFTER or (waiting and now_ms - waiting[0].newest_ms >= QUARTER_MS):
         summed += _sum_up(minutes, quarters, part, QUARTER_MS, stopping)
@@ -101,18 +109,26 @@ def _reached(tier: Segments, part: int) -> tuple[int, int]:
     return covered(tier.find(part)[0]).get(part, (-1, -1))
 
 
-def _waiting(source: Segments, target: Segments, part: int) -> list[Segment]:
+def _waiting(source: Segments, target: Segments, part: int, committed: tuple[int, int] | None = None) -> list[Segment]:
     """Committed segments of the source that the target does not have."""
     reached = _reached(target, part)
     found, _ = source.find(part)
-    committed = covered(found).get(part, (-1, -1))
+    own = covered(found).get(part, (-1, -1))
+    committed = own if committed is None else min(own, committed)
     return [segment for segment in found if reached < segment.order <= committed]
 
 
-def _sum_up(source: Segments, target: Segments, part: int, bucket_ms: int, stopping: Stopping) -> int:
+def _sum_up(
+    source: Segments,
+    target: Segments,
+    part: int,
+    bucket_ms: int,
+    stopping: Stopping,
+    committed: tuple[int, int] | None = None,
+) -> int:
     """Adds to the target what it does not have, one life of the stream after the other; how many segments that were."""
     summed = 0
-    while waiting := _waiting(source, target, part):
+    while waiting := _waiting(source, target, part, committed):
         some = [segment for segment in waiting if segment.epoch == waiting[0].epoch]
         some.sort(key=lambda segment: segment.last)
         if len(some) > _MOST_SUMMED:  # what was committed at once stays together

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from cloud.ingest.decode import decode
 from cloud.model.telemetry import POINTS, SCALES, Array
 from cloud.store.history import History
-from cloud.store.rollups import QUARTER_MS, QUARTERS, SCHEMA
+from cloud.store.rollups import QUARTER_MS, QUARTERS
 from cloud.store.segments import DAY_MS, Position, Segments
 from hil.bench.ingest_steps import Steps, batched_steps, single_steps
 from hil.data import recordings
@@ -265,4 +265,4 @@ def _quarter_rows(slot: Array, day_ms: int, means: tuple[Array, ...], n: int, dr
         columns[f"{point}_sum"] = np.rint(counts * n).astype(np.int64)
         columns[f"{point}_min"] = np.floor(counts - spread[0]).astype(np.int32)
         columns[f"{point}_max"] = np.ceil(counts + spread[1]).astype(np.int32)
-    return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+    return pa.table([columns[name] for name in QUARTERS.schema.names], schema=QUARTERS.schema)
