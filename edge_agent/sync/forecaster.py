@@ -6,8 +6,7 @@ than persistence, costs its forecast and is named.
 
 import asyncio
 import contextlib
-import logging
-import sqlite3
+import random
 from collections.abc import Callable
 from datetime import datetime
 from importlib import resources
@@ -25,10 +24,9 @@ from edge_agent.sync.quarters import Quarters
 from protos.model_file import SITE_FORECAST
 from protos.vpp.v1.local_pb2 import SnapshotReport
 
-log = logging.getLogger(__name__)
-
 MUCH_WORSE: Final = 1.25  # times the error of what it is compared with,
 FORGIVEN_W: Final = 10.0  # and this much beside
+SPREAD_S: Final = 30.0  # no hurry: a start, and the end of a quarter hour, have other work that comes first
 PERSISTENCE: Final = "seasonal persistence"
 BUILT_IN: Final = "the model that came with the agent"
 
@@ -59,23 +57,29 @@ class Forecaster:
     def add(self, snapshot: SnapshotReport) -> None:
         """Takes what was measured into the site's past."""
         if self._quarters.add(snapshot):
-            self._due.set()
+            asyncio.get_running_loop().call_later(self._moment_s(), self._due.set)
 
     def close(self) -> None:
         self._quarters.close()
 
     async def run(self) -> None:
         """Forecasts for ever: when a quarter hour has ended, and now and then between."""
+        wait_s = self._moment_s()
         while True:
-            if (expected := await self._expect()) is not None:
-                self._tell(expected)
-                if (expected.source, expected.note) != ("", "") and expected.source + expected.note != self._source:
-                    self._source = expected.source + expected.note
-                    self._changed(f"{expected.source}{f': {expected.note}' if expected.note else ''}")
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._every_s):
+                async with asyncio.timeout(wait_s):
                     await self._due.wait()
             self._due.clear()
+            wait_s = self._every_s
+            if (expected := await self._expect()) is not None:
+                self._tell(expected)
+                source = f"{expected.source}{f': {expected.note}' if expected.note else ''}"
+                if source != self._source:
+                    self._source = source
+                    self._changed(source)
+
+    def _moment_s(self) -> float:
+        return random.uniform(0.0, min(SPREAD_S, self._every_s))
 
     async def try_model(self, path: Path) -> str:
         """Why a model that came is not to be used; empty where it is. Then it is used from now on. Raises CannotTry."""
@@ -97,11 +101,7 @@ class Forecaster:
     async def _expect(self) -> Expectation | None:
         """None where nothing was ever measured."""
         path, name = self._model()
-        try:
-            request = self._request(path, check=False)
-        except sqlite3.Error as error:
-            log.error("the site's past cannot be read: %s", error)
-            return None
+        request = self._request(path, check=False)
         load_w, sun_w = persist(request.load_w[-HISTORY:]), persist(request.sun_w[-HISTORY:])
         if load_w is None and sun_w is None:
             return None

@@ -104,10 +104,17 @@ class Quarters:
             )
 
     def past(self, end_s: int, count: int) -> list[Quarter]:
-        """The `count` quarter hours before `end_s` [UTC s, whole quarter hours], the oldest first."""
+        """The `count` quarter hours before `end_s` [UTC s, whole quarter hours], the oldest first.
+
+        Holes where the file cannot be read.
+        """
         first_s = end_s - count * STEP_S
-        rows = self._db.execute("SELECT * FROM quarter WHERE start_s >= ? AND start_s < ?", (first_s, end_s))
-        found = {start_s: (load_w, sun_w) for start_s, load_w, sun_w in rows}
+        found: dict[int, Quarter] = {}
+        try:
+            rows = self._db.execute("SELECT * FROM quarter WHERE start_s >= ? AND start_s < ?", (first_s, end_s))
+            found = {start_s: (load_w, sun_w) for start_s, load_w, sun_w in rows}
+        except sqlite3.Error as error:
+            log.error("the site's past cannot be read: file=%s error=%s", self._path, error)
         return [found.get(start_s, (None, None)) for start_s in range(first_s, end_s, STEP_S)]
 
     def _close(self) -> bool:

@@ -51,6 +51,7 @@ class Site:
     async def next(self) -> Expectation:
         """What it expects at its start, or at once when it is woken."""
         self._came.clear()
+        self.forecaster._due.set()  # not a random moment later
         task = asyncio.create_task(self.forecaster.run())
         try:
             async with asyncio.timeout(60):
