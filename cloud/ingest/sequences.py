@@ -38,10 +38,8 @@ class Sequences:
     def runs(self) -> Array:
         """int64 [n, 3] of slot, first and last: everything seen, as `restore` takes it."""
         whole = self._last > _NONE
-        gapped = np.fromiter(self._gaps, dtype=np.int64, count=len(self._gaps))
-        whole[gapped] = False
+        whole[np.fromiter(self._gaps, dtype=np.int64, count=len(self._gaps))] = False
         slots = np.flatnonzero(whole)
-        rows = [np.column_stack((slots, np.full(len(slots), FIRST_SEQ), self._last[slots]))]
         pieces = []
         for slot, gaps in self._gaps.items():
             first = FIRST_SEQ
@@ -50,8 +48,11 @@ class Sequences:
                     pieces.append((slot, first, gap_first - 1))
                 first = gap_last + 1
             pieces.append((slot, first, int(self._last[slot])))
-        rows.append(np.array(pieces, dtype=np.int64).reshape(-1, 3))
-        return np.concatenate(rows)
+        runs = np.empty((len(slots) + len(pieces), 3), dtype=np.int64)  # of a million sites: filled, not put together
+        regular = runs[: len(slots)]
+        regular[:, 0], regular[:, 1], regular[:, 2] = slots, FIRST_SEQ, self._last[slots]
+        runs[len(slots) :] = np.array(pieces, dtype=np.int64).reshape(-1, 3)
+        return runs
 
     def admit(self, slot: Array, seq: Array) -> Array:
         """Which of these frames, in the order received, are new. They are known from now on."""

@@ -30,7 +30,7 @@ from protos import subjects
 log = logging.getLogger(__name__)
 
 FLUSH_S: Final = 2.0
-MOST_FRAMES: Final = 300_000  # not yet on disk, at 170 bytes each; more is left in the stream
+MOST_FRAMES: Final = 200_000  # not yet on disk, at 170 bytes and as much again while written; more stays in the stream
 UPKEEP_S: Final = 60.0
 KEEP_RUNS_S: Final = 20.0  # what came since is read again from the segments by whoever takes over
 EXCUSE_S: Final = 5.0

@@ -15,6 +15,7 @@ from cloud.ingest.follower import FleetFollower
 from cloud.ingest.shares import Shares
 from cloud.ingest.supply import SupplyWorker
 from cloud.ingest.worker import IngestWorker
+from cloud.memory import give_back_early
 from cloud.model.role import Role
 from cloud.roles.foundation import Foundation, utc_ms
 from cloud.store.errors import LedgerUnavailable
@@ -28,6 +29,7 @@ _ACCOUNT_S: Final = 30.0  # for what sites did, into the ledger
 
 async def start(on: Foundation) -> None:
     """Returns when the workers were started; they wait for their stream by themselves."""
+    give_back_early()
     workers: dict[str, IngestWorker] = {}
     duties: dict[str, IngestDuty] = {}
     _tell(on, workers, duties)

@@ -33,7 +33,9 @@ class Seen:
         name = f"{position.epoch:04}-{position.last_sequence:015}"
         draft = self._place.draft(f"part={part}", f".{name}")
         try:
-            columns = [pa.array(column.astype(np.uint32)) for column in runs[np.argsort(runs[:, 0], kind="stable")].T]
+            if (runs[1:, 0] < runs[:-1, 0]).any():
+                runs = runs[np.argsort(runs[:, 0], kind="stable")]
+            columns = [pa.array(column.astype(np.uint32)) for column in runs.T]
             pq.write_table(
                 pa.table(columns, schema=_SCHEMA),
                 draft,

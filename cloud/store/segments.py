@@ -31,7 +31,7 @@ from cloud.store.tenure import ALONE, NO_TOKEN, Holder, Tenures, Token, Writer, 
 
 DAY_MS: Final = 86_400_000
 _PAGE_BYTES: Final = 64 * 1024  # what a join holds of each column of each file
-_JOIN_BYTES: Final = 12 << 20  # of rows that a join or a sum holds of all files at a time
+_JOIN_BYTES: Final = 8 << 20  # of rows that a join or a sum holds of all files at a time
 _LEAST_ROWS: Final = 2048  # of one file at a time
 MOST_JOINED: Final = 128  # files in one join
 _FOOTER_KEY: Final = b"murmuration.segment"

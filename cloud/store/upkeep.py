@@ -20,7 +20,8 @@ FANOUT: Final = 32  # so many small neighbours become one at once
 SMALL_BYTES: Final = 8 * 1024 * 1024
 LATENESS_MS: Final = 10 * MINUTE_MS  # after which a span is closed: what comes later is the exception
 _LARGE: Final = -1
-_MOST_SUMMED: Final = 128  # segments at a time
+_MOST_SUMMED: Final = 32  # segments at a time: each that is read takes a megabyte
+_GIVE_BACK_EVERY: Final = 16  # tables
 _QUARTERS_AFTER: Final = 15  # segments of minutes
 
 
@@ -151,9 +152,11 @@ def _sums(rows: Iterator[pa.Table], source: Segments, bucket_ms: int) -> Iterato
 
 
 def _until(stopping: Stopping, tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    for table in tables:
+    for number, table in enumerate(tables):
         if stopping():
             raise _Stopped
+        if not number % _GIVE_BACK_EVERY:
+            _give_back_memory()
         yield table
 
 

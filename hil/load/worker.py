@@ -18,6 +18,7 @@ import uvloop
 
 from cloud.fleet.state import FleetState
 from cloud.ingest.worker import IngestWorker
+from cloud.memory import give_back_early
 from cloud.model.telemetry import Frames
 from cloud.store.history import History
 from cloud.store.ledger import LEDGER_FILE, Ledger
@@ -73,6 +74,7 @@ async def run(url: str, data: Path, stream: str, part: int, upkeep_s: float) -> 
 
 
 if __name__ == "__main__":
+    give_back_early()
     pa.set_cpu_count(1)  # Arrow's own threads would fight the broker for the cores
     done = uvloop.run(run(sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]), float(sys.argv[6])))
     Path(sys.argv[5]).write_text(json.dumps(done))
