@@ -24,17 +24,6 @@ class Shares:
         elsewhere_s = max(0.0, self.elsewhere_s - sum(used_s.values()))
         return Shares(wall_s=self.wall_s, by_process_s={**self.by_process_s, **used_s}, elsewhere_s=elsewhere_s)
 
-    def beyond(self, quiet: "Shares") -> "Shares":
-        """Without what the same processes use in as long a time when nothing happens."""
-        scale = self.wall_s / quiet.wall_s
-        return Shares(
-            wall_s=self.wall_s,
-            by_process_s={
-                name: max(0.0, used_s - scale * quiet.by_process_s[name]) for name, used_s in self.by_process_s.items()
-            },
-            elsewhere_s=self.elsewhere_s,
-        )
-
     def rounded(self) -> dict[str, float]:
         """For a bench's figures."""
         shares = {name: round(used_s, 2) for name, used_s in self.by_process_s.items()}
