@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from hil.bench.chain import bench_chain
 from hil.bench.clearing import bench_clearing
@@ -122,9 +123,18 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         sys.stdout.write(json.dumps(figures) + "\n")
     else:
-        plain = {key: value for key, value in figures.items() if not isinstance(value, dict)}
-        width = max(map(len, plain))
-        sys.stdout.write("".join(f"{key:<{width}}  {value}\n" for key, value in plain.items()))
+        sys.stdout.write(_lines({key: value for key, value in figures.items() if key != "failed"}))
     failed = figures.get("failed", {})
     sys.stderr.write("".join(f"vpp-hil: no figures of {part}: {reason}\n" for part, reason in failed.items()))
     return 1 if failed else 0
+
+
+def _lines(figures: dict[str, Any], indent: str = "") -> str:
+    """A line a figure; those that belong together as a table below their name."""
+    width = max((len(key) for key, value in figures.items() if not isinstance(value, dict)), default=0)
+    return "".join(
+        f"{indent}{key}\n{_lines(value, indent + '  ')}"
+        if isinstance(value, dict)
+        else f"{indent}{key:<{width}}  {value}\n"
+        for key, value in figures.items()
+    )
