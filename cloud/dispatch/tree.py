@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from cloud.dispatch.prices import Array
+
+_ROUNDED_W: Final = 0.001  # by which two ways of adding up a million sites may differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,8 @@ class Tree:
         least, most = lowest_w.copy(), highest_w.copy()
         broken = np.zeros(self.nodes, dtype=np.int8)
         for level, starts in zip(reversed(self._levels), reversed(self._starts), strict=True):
-            broken[level] = np.where(lower[level] > most[level], 1, np.where(upper[level] < least[level], 2, 0))
+            short, over = lower[level] - most[level] > _ROUNDED_W, least[level] - upper[level] > _ROUNDED_W
+            broken[level] = np.where(short, 1, np.where(over, 2, 0))
             lower[level] = np.minimum(lower[level], most[level])
             upper[level] = np.maximum(upper[level], least[level])
             above = self.parent[level[starts]]

@@ -71,6 +71,17 @@ def test_clearing_what_workers_told_is_clearing_all_their_sites(
     assert given_w == pytest.approx(at_once.power_w, abs=1.0)
 
 
+def test_a_limit_at_the_very_end_of_what_sites_offer_is_kept_however_it_is_summed() -> None:
+    rows, node = fleet(0, 2, apart=300), np.array([1, 2])
+    end_w = float(rows.power_w[-1, 1])
+    lower, upper = np.full(4, -INF), np.full(4, INF)
+    lower[2] = upper[2] = end_w
+    split = Split(rows, node, NAMES, PARENTS, grid=GRID, cycle_s=2.0, workers=2)
+    found = split.open(-7200.0, Limits(lower, upper)).cleared
+    assert found.power_w[2] == pytest.approx(end_w)
+    assert not found.broken.any()
+
+
 def test_a_share_of_many_nodes_comes_in_parts() -> None:
     nodes = 40
     told = share_of(fleet(7, 400), np.arange(400) % nodes, nodes)

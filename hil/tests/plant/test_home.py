@@ -100,7 +100,7 @@ def test_an_instant_that_has_passed_changes_nothing() -> None:
     assert (home.utc_ms, home.energy.load_wh) == (T0, 0.0)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     soc=st.floats(0.05, 1.0),
     pv=st.floats(0, 6000),
