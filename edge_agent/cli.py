@@ -240,8 +240,12 @@ def _replay(parsed: argparse.Namespace) -> int:
         expected = None if parsed.update else file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file}: cannot be read ({error}); store a first result with --update") from error
+    day = recorded_day.load_day(parsed.day, config.site)
     logging.disable()  # what the agent logs is in the result, at the day's own time
-    now = replay.replay(config, recorded_day.load_day(parsed.day, config.site), show_every_s=parsed.show_every_s)
+    try:
+        now = replay.replay(config, day, show_every_s=parsed.show_every_s)
+    finally:
+        logging.disable(logging.NOTSET)
     if expected is None:
         try:
             file.write_text("".join(f"{line}\n" for line in now), encoding="utf-8")

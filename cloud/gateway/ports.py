@@ -5,6 +5,7 @@ import json
 import os
 import random
 import socket
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +34,8 @@ class Ports:
             chosen, source = remembered[name], f"listen.{name}, remembered in {self._path}"
             remedy = "stop what listens there; sites that have enrolled know this port"
         else:
-            chosen, source, remedy = free_port(self._host), f"listen.{name}", "set it to a free port"
+            chosen = free_port(self._host, but=remembered.values())
+            source, remedy = f"listen.{name}", "set it to a free port"
         try:
             with listening_socket(self._host, chosen):
                 pass
@@ -72,8 +74,8 @@ def listening_socket(host: str, port: int) -> socket.socket:
     return listener
 
 
-def free_port(host: str) -> int:
-    """A port that nobody listens on, below the range the system takes for outgoing connections.
+def free_port(host: str, but: Collection[int] = ()) -> int:
+    """A port that nobody listens on, and none of `but`, below the range the system takes for outgoing connections.
 
     Inside that range an agent that knocks while the broker is away could be given the broker's own port as its source,
     and the broker could not come back. Raises PortError.
@@ -81,6 +83,8 @@ def free_port(host: str) -> int:
     ceiling = _first_ephemeral()
     for _ in range(_TRIES):
         port = random.randrange(_FIRST, ceiling)
+        if port in but:  # chosen for another part that does not listen yet
+            continue
         try:
             listening_socket(host, port).close()
         except OSError as error:

@@ -113,7 +113,7 @@ async def test_settlements_are_to_the_cent(world: World, operator: httpx.AsyncCl
 
 async def test_openapi_tells_of_the_api_and_nothing_else(operator: httpx.AsyncClient) -> None:
     paths = (await operator.get("/api/v1/openapi.json")).json()["paths"]
-    looks = {"health", "sites", "events", "settlements", "dispatch"}
+    looks = {"health", "sites", "events", "settlements", "dispatch", "regulations/{regulation_id}"}
     acts = {"activations", "activations/{activation_id}/end", "setpoints", "stop"}
     told = {path.removeprefix("/api/v1/"): set(methods) for path, methods in paths.items()}
     assert told == {name: {"get"} for name in looks} | {name: {"post"} for name in acts}

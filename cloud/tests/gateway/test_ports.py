@@ -16,6 +16,13 @@ def test_chosen_port_is_kept_over_restarts(tmp_path: Path) -> None:
     assert {name: Ports(path, HOST).resolve(name, 0) for name in chosen} == chosen
 
 
+def test_two_parts_are_never_given_one_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = iter([free_port(HOST)] * 3 + [free_port(HOST) for _ in range(5)])
+    monkeypatch.setattr("random.randrange", lambda *_: next(drawn))
+    ports = Ports(tmp_path / "ports.json", HOST)
+    assert ports.resolve("site_port", 0) != ports.resolve("broker_port", 0)
+
+
 def test_chosen_port_is_none_the_system_gives_to_outgoing_connections() -> None:
     first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     assert all(1024 <= free_port(HOST) < first for _ in range(20))
