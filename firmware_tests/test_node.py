@@ -25,6 +25,7 @@ from edge_agent.model.config import AgentConfig, CoordinatorConfig, DeviceConfig
 from edge_agent.model.devices import Device
 from edge_agent.runtime.messages import Reporter
 from edge_agent.runtime.site import Site
+from edge_agent.runtime.testing import Bench
 from hil.bench.firmware_chain import setpoint_times
 from hil.rigs.firmware_node import FIRMWARE, FirmwareNode
 from hil.rigs.metered_home import metered_home
@@ -221,7 +222,7 @@ async def test_the_gateways_clock_reaches_the_meter_and_no_read_only_one(tmp_pat
         assert watching.microcontroller is None
         agent_config = AgentConfig(
             site="home-01",
-            data_dir=tmp_path / "data",
+            data_dir=tmp_path / "site",
             coordinator=CoordinatorConfig(claim_file=tmp_path / "claim.toml"),
             devices=(structs.replace(config, frequency_only=True, frequency_priority=1),),
         )
@@ -239,7 +240,8 @@ async def test_the_gateways_clock_reaches_the_meter_and_no_read_only_one(tmp_pat
 
         clock = SystemClock()
         reporter = Reporter(site="home-01", boot_id="1", clock=clock, send=lambda _: None)
-        site = Site(agent_config, open_it, clock=clock, reporter=reporter, sleep=sleep)
+        flexible = Bench(tmp_path).agent.flexible  # there is no such device here
+        site = Site(agent_config, open_it, flexible, clock=clock, reporter=reporter, sleep=sleep)
         await site.open_all()
         try:
             with pytest.raises(asyncio.CancelledError):

@@ -145,8 +145,9 @@ async def test_slow_register_refuses_what_a_fast_meter_makes_possible(tmp_path: 
         )
         await fast.until(lambda: _measured(fast))
         fast.arm(1)
-        await fast.until(lambda: bool(fast.acknowledged))
-        active = fast.acknowledged[0]
+        await fast.until(lambda: len(fast.acknowledged) == 2)
+        accepted, active = fast.acknowledged
+        assert accepted.state == accepted.STATE_ACCEPTED
         assert active.state == active.STATE_ACTIVE
         summary = fast.agent.summary()
         assert summary["frequency_source"] == "clamp"
