@@ -14,6 +14,8 @@ VALID_S = 300
 RENEW_S = 120.0
 SELDOM_S = 10.0  # a change is told no more often than this
 CHANGED = 0.02  # of all ratings together; a smaller change of power is none
+LARGE = 0.2  # likewise; a change as large, by a new schedule or a service, is told at once
+LARGE_SELDOM_S = 60.0  # but no more often than this
 
 _NOTHING = SupplyFunction.constant(0.0)
 
@@ -42,6 +44,7 @@ class SupplyReport:
         self._send = send
         self._told: _Told | None = None
         self._seq = 0
+        self._large_s = float("-inf")  # when one was last told at once
 
     def offer(self, function: SupplyFunction | None, able: Able | None, now_s: float, utc_ms: int) -> None:
         """This cycle's function; None where the site cannot say or may not act. utc_ms: the coordinator's."""
@@ -54,7 +57,11 @@ class SupplyReport:
         if told is not None and told.stands:
             age_s = now_s - told.at_s
             if age_s < SELDOM_S:
-                return
+                if now_s - self._large_s < LARGE_SELDOM_S or not _differs(
+                    told.function, function, LARGE * able.rated_w
+                ):
+                    return
+                self._large_s = now_s
             if age_s < RENEW_S and not _differs(told.function, function, CHANGED * able.rated_w):
                 return
         self._tell(function, able, now_s, utc_ms)

@@ -102,6 +102,20 @@ async def test_a_function_is_told_when_it_changes_before_it_runs_out_and_when_th
     assert seqs == sorted(set(seqs))
 
 
+async def test_a_schedule_that_offers_the_battery_is_told_at_once_but_swings_are_not(bench: Bench) -> None:
+    await bench.agent.site.open_all()
+    bench.home.pv_w = 1000.0
+    await bench.run_for(1.0)
+    assert [max(told.power_w) for told in supplies(bench)] == [1000], "the panels alone"
+    bench.schedule([0], stored_value_ticks=(5000,))
+    await bench.run_for(1.5)  # the function is made each second
+    assert [max(told.power_w) for told in supplies(bench)] == [1000, 5000]
+    for second in range(8):
+        bench.home.pv_w = 4000.0 * (second % 2)
+        await bench.run_for(1.0)
+    assert len(supplies(bench)) == 2, "once a minute"
+
+
 async def test_a_service_takes_its_room_out_of_what_is_offered(bench: Bench) -> None:
     await bench.agent.site.open_all()
     bench.schedule([0], stored_value_ticks=(5000,))
