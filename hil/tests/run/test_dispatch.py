@@ -103,3 +103,10 @@ def _value_energy(running: Chain) -> None:
         return found.issuperset(running.sites)
 
     wait_until(active, "every home has its schedule", within_s=60, processes=running.processes)
+
+    def kept() -> bool:
+        """Each begins at a moment of its own; what its battery can do is told with it."""
+        homes = load_recording(running.save_recording()).homes
+        return all(abs(float(home.power_w[-1])) < 20.0 for home in homes.values())
+
+    wait_until(kept, "every home keeps to its schedule", within_s=60, processes=running.processes)
