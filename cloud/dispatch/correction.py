@@ -109,8 +109,11 @@ class Correction:
         of the others it counts what they measure.
         """
         expected_w = powers_at(rows, np.where(silent, fallback, position))
-        self._expected.append(expected_w)
         known = ~np.isnan(measured_w) & ~silent
+        if not self._expected:  # what sites did before they heard of any price is no disturbance
+            before_w = np.where(known, measured_w, expected_w)
+            self._expected.extend([before_w] * round(DELAY_S / self._cycle_s))
+        self._expected.append(expected_w)
         self._judge(rows, measured_w, known & offers)
         late_w = self._expected[max(0, len(self._expected) - 1 - round(DELAY_S / self._cycle_s))]
         gain = 1.0 - np.exp(-self._cycle_s / LAG_S)

@@ -65,6 +65,7 @@ class Steering:
         cycle = yield from self._cycle(target_w, limits, now_ms, step=False)
         whole = cycle.prices[self.names[0]]
         self.fall_back_to(Price(whole.ticks, 0.0, 0.0))
+        self._heard = cycle.cleared.position  # is broadcast at once
         return cycle
 
     def fall_back_to(self, price: Price) -> None:
