@@ -11,6 +11,7 @@ from typing import Final
 
 _FIRST: Final = 20_000
 _TRIES: Final = 200
+_DRAW: Final = random.SystemRandom()  # two processes that were seeded alike would draw the same ports
 
 
 class PortError(Exception):
@@ -82,7 +83,7 @@ def free_port(host: str, but: Collection[int] = ()) -> int:
     """
     ceiling = _first_ephemeral()
     for _ in range(_TRIES):
-        port = random.randrange(_FIRST, ceiling)
+        port = _DRAW.randrange(_FIRST, ceiling)
         if port in but:  # chosen for another part that does not listen yet
             continue
         try:

@@ -18,7 +18,7 @@ def test_chosen_port_is_kept_over_restarts(tmp_path: Path) -> None:
 
 def test_two_parts_are_never_given_one_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = iter([free_port(HOST)] * 3 + [free_port(HOST) for _ in range(5)])
-    monkeypatch.setattr("random.randrange", lambda *_: next(drawn))
+    monkeypatch.setattr("cloud.gateway.ports._DRAW.randrange", lambda *_: next(drawn))
     ports = Ports(tmp_path / "ports.json", HOST)
     assert ports.resolve("site_port", 0) != ports.resolve("broker_port", 0)
 
