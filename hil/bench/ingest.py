@@ -76,7 +76,7 @@ def bench_ingest(*, sites: int, seconds: float, folder: Path | None, say: Say) -
     }
     single = replace(
         short,
-        phases=(Phase("steady", seconds * 0.6, _SINGLE_RATE),),
+        phases=(Phase("steady", 2 * seconds, _SINGLE_RATE),),
         mode=Mode(batch=1, prepared=True),
         sync_interval="1s",
         sites=50_000,
