@@ -99,6 +99,8 @@ def test_manifests_are_of_their_schema(path: Path) -> None:
     kubernetes_validate = pytest.importorskip("kubernetes_validate")
     for told in yaml.safe_load_all(path.read_text()):
         kubernetes_validate.validate(told, kubernetes_validate.latest_version(), strict=True)
+        with pytest.raises(kubernetes_validate.ValidationError):
+            kubernetes_validate.validate(told | {"kidn": ""}, kubernetes_validate.latest_version(), strict=True)
 
 
 def manifests(kind: str) -> list[dict[str, Any]]:
